@@ -1,0 +1,220 @@
+"""fedmsg's contexts and configuration, with our publisher in them: the only user of fedmsg.core.
+
+A context is fedmsg's: thread-local, in ``fedmsg.__local.__context``, so that ``fedmsg`` and
+``gilmsg`` share it. Only ``context.publisher`` is ours. Relied on, of fedmsg.core:
+
+- ``FedMsgContext(mute=True, **config)`` binds nothing, and reads no other key of ``config``
+  that we change here; ``post_init_sleep`` is slept in its constructor.
+- ``publish`` uses ``context.publisher.send_multipart(parts, flags=...)``, ``destroy`` its ``close()``.
+- the rules by which a name and a certificate are chosen, repeated in `_named` and `certname`.
+"""
+
+import copy
+import socket
+import warnings
+from typing import Any, Dict, Mapping, Optional
+
+import fedmsg  # type: ignore[import-untyped]
+import fedmsg.config  # type: ignore[import-untyped]
+import fedmsg.core  # type: ignore[import-untyped]
+
+from . import _listener, _outlet, _sockets
+from ._caller import calling_module
+from ._outlet import Address, SharedPublisher
+from .errors import ConfigurationError
+
+#: Mangled only inside a class: fedmsg's thread-local, which is gilmsg's too.
+_local = getattr(fedmsg, "__local")
+
+
+def init(**config: Any) -> Any:
+    """Make the calling thread's context, as ``fedmsg.init`` does.
+
+    Differs in three ways: the socket is shared by all threads that publish under the same name,
+    nothing is slept (a message waits for its head start when it is sent), and gilmsg sees who
+    listens.
+
+    Args:
+        **config: fedmsg configuration; wins over what is in fedmsg.d.
+
+    Returns:
+        fedmsg.core.FedMsgContext: the context, also found in ``gilmsg.__local``.
+
+    Raises:
+        ValueError: the thread has a context already.
+        ConfigurationError: no declared port is free (then it is an IOError too), or
+            ``active`` is set and no relay is configured.
+    """
+    if current() is not None:
+        raise ValueError("fedmsg already initialized")
+    context = _new_context(_named(loaded(config), calling_module()))
+    setattr(_local, "__context", context)
+    return context
+
+
+def destroy(**_: Any) -> None:
+    """Close the calling thread's context, and the process's gilmsg publishers and listeners.
+
+    Threads that wait for ACKs get a :class:`~gilmsg.ListenerError` at once. The next
+    publish, from any thread, starts anew.
+    """
+    context = current()
+    if context is not None:
+        context.destroy()
+    if hasattr(_local, "__context"):
+        # fedmsg leaves None there, and its next publish() dies of it.
+        delattr(_local, "__context")
+    _listener.stop_all()
+    _outlet.close_all()
+
+
+def current() -> Any:
+    """Return the calling thread's context, or None."""
+    return getattr(_local, "__context", None)
+
+
+def context(config: Mapping[str, Any]) -> Any:
+    """Return the calling thread's context with our publisher in it, made of *config* if need be."""
+    found = current()
+    if found is None:
+        return init(**config)
+    adopt(found)
+    return found
+
+
+def adopt(context: Any) -> None:
+    """Replace the publisher of a context that plain ``fedmsg.init`` made by ours, same endpoint."""
+    plain = getattr(context, "publisher", None)
+    if plain is None or isinstance(plain, SharedPublisher):
+        return
+    address = _address(context.c)
+    if address is None:
+        return
+    bound = plain.LAST_ENDPOINT.decode("ascii") if not address.active else ""
+    plain.close()
+    context.publisher = SharedPublisher(address, context.c, preferred=bound)
+
+
+def loaded(overrides: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return fedmsg's configuration with *overrides*, which fedmsg.init keeps for the process too.
+
+    fedmsg refuses to load when no file names any endpoint; where the overrides do, they are
+    enough.
+    """
+    try:
+        config: Dict[str, Any] = fedmsg.config.load_config([], None)
+    except ValueError:
+        if "endpoints" not in overrides:
+            raise
+        config = copy.deepcopy(fedmsg.config.defaults)
+    config.update(overrides)
+    return config
+
+
+def publisher(context: Any) -> SharedPublisher:
+    """Return the publisher of *context*.
+
+    Raises:
+        ConfigurationError: it has none, with the setting that is to blame.
+    """
+    found = getattr(context, "publisher", None)
+    if found is None:
+        require_publisher(context.c)
+        raise ConfigurationError(
+            "this context was destroyed, or was initialized without a publisher; "
+            "call gilmsg.destroy() and initialize it again"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def require_publisher(config: Mapping[str, Any]) -> Address:
+    """Return where *config* publishes.
+
+    Raises:
+        ConfigurationError: nowhere, with the setting that is to blame.
+    """
+    if not config.get("zmq_enabled", True):
+        raise ConfigurationError("zmq_enabled is False; gilmsg needs ZeroMQ")
+    if config.get("mute", False):
+        raise ConfigurationError("mute is True: this context cannot publish")
+    address = _address(config)
+    if address is None:
+        raise ConfigurationError(
+            "endpoints has no entry for the name %r, so it has no port to publish on; declare one, "
+            "or set name to one of: %s"
+            % (config.get("name"), ", ".join(sorted(_sockets.publishing_endpoints(config))) or "-")
+        )
+    return address
+
+
+def certname(config: Mapping[str, Any]) -> str:
+    """Return the certificate file name (without suffix) under which *config* signs.
+
+    Raises:
+        ConfigurationError: certnames has no entry for us.
+    """
+    if "cert_prefix" in config:
+        index = "%s.%s" % (config["cert_prefix"], hostname())
+    else:
+        index = config.get("name")
+        if index == _sockets.RELAY_INBOUND:
+            index = "shell.%s" % hostname()
+    try:
+        return str((config.get("certnames") or {})[index])
+    except KeyError:
+        raise ConfigurationError(
+            "sign_messages is on, but certnames has no entry for %r; add one with the name of its "
+            "key and certificate files in ssldir" % (index,)
+        ) from None
+
+
+def hostname() -> str:
+    """Return the short host name that fedmsg puts into names."""
+    return socket.gethostname().partition(".")[0]
+
+
+def named_after(config: Mapping[str, Any], module: str) -> Dict[str, Any]:
+    """Return a copy of *config* with the name that fedmsg would guess for *module*."""
+    return _named(dict(config), module)
+
+
+def _named(config: Mapping[str, Any], module: str) -> Dict[str, Any]:
+    config = dict(config)
+    config["endpoints"] = dict(config.get("endpoints") or {})
+    if not config.get("name"):
+        if config.get("active", False):
+            config["name"] = _sockets.RELAY_INBOUND
+        else:
+            guessed = "%s.%s" % (module, hostname())
+            config["name"] = None if guessed.startswith("fedmsg") else guessed
+    return config
+
+
+def _address(config: Mapping[str, Any]) -> Optional[Address]:
+    """Return where *config* publishes, None if it has nowhere to."""
+    name, active = config.get("name"), bool(config.get("active", False))
+    if not name:
+        return None
+    endpoints = _sockets.listed(config.get(name) if active else config["endpoints"].get(name))
+    if not endpoints and active:
+        raise ConfigurationError(
+            "active is True, but %r does not say where the relay is; set it to its endpoint" % name
+        )
+    return Address(name, tuple(endpoints), active) if endpoints else None
+
+
+def _new_context(config: Dict[str, Any]) -> Any:
+    """Return a context of fedmsg's that was kept from binding a port, with our publisher in it."""
+    publishes = config.get("zmq_enabled", True) and not config.get("mute", False)
+    address = _address(config) if publishes else None
+    quiet = dict(config, mute=True, active=False, post_init_sleep=0, name=config["name"] or "-")
+    context = fedmsg.core.FedMsgContext(**quiet)
+    context.c = config
+    if address is not None:
+        context.publisher = SharedPublisher(address, config)
+    elif publishes:
+        warnings.warn(
+            "fedmsg is not configured to send any zmq messages for name %r" % config["name"],
+            stacklevel=3,
+        )
+    return context

@@ -1,0 +1,216 @@
+"""A child process that talks in JSON lines: started, listened to and stopped with deadlines."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+Event = Dict[str, Any]
+
+START_LIMIT = 20.0
+STOP_LIMIT = 3.0
+
+
+def environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
+    """Return an environment in which a child imports the gilmsg that runs here."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    paths = [package] + [path for path in [os.environ.get("PYTHONPATH")] if path]
+    return dict(os.environ, PYTHONPATH=os.pathsep.join(paths), **(extra or {}))
+
+
+def wait_for(condition: Callable[[], Any], what: str, limit: float = START_LIMIT) -> Any:
+    """Return the first true value of *condition*; poll for it, at most for *limit* seconds.
+
+    Raises:
+        TimeoutError: naming *what* did not come true.
+    """
+    deadline = time.monotonic() + limit
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() >= deadline:
+            raise TimeoutError("not within %g s: %s" % (limit, what))
+        time.sleep(0.005)
+
+
+class Talker:
+    """A Python module run as a child: JSON lines on its stdout are events, its stdin is ours.
+
+    A thread reads the events, so that the child never blocks on a full pipe; ``events`` reads
+    what is in the pipe before it answers, so that nothing which the child wrote before some
+    evidence reached us (an ACK, say) is missing.
+
+    Args:
+        module: run as ``python -m``.
+        first: sent as the first line, in JSON.
+        cwd: its working directory.
+        on_event: called with each event, on the reading thread or in ``events``.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        first: Any,
+        cwd: Optional[str] = None,
+        on_event: Optional[Callable[[Event], None]] = None,
+    ) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=cwd,
+            env=environment(),
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        self._descriptor = self._process.stdout.fileno()
+        os.set_blocking(self._descriptor, False)
+        self._lock = threading.RLock()
+        self._on_event = on_event
+        self._rest = b""
+        self._ended = False
+        self._events: List[Event] = []
+        self._thread = threading.Thread(target=self._listen, name="gilmsg-talker", daemon=True)
+        self._thread.start()
+        self.tell(first)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def tell(self, line: Any) -> None:
+        """Send it one line; a child that has ended hears nothing."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(line).encode("ascii") + b"\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            pass
+
+    def events(self) -> List[Event]:
+        """Return all it has said so far."""
+        with self._lock:
+            self._take()
+            return list(self._events)
+
+    def wait_for(self, kind: str, limit: float = START_LIMIT) -> Event:
+        """Return its first event of *kind*.
+
+        Raises:
+            TimeoutError: it did not come within *limit* seconds, or the child ended.
+        """
+
+        def found() -> Optional[Event]:
+            over = not self.alive
+            for event in self.events():
+                if event.get("event") == kind:
+                    return event
+            if over:
+                raise TimeoutError("the process ended before it said %r" % kind)
+            return None
+
+        return wait_for(found, "the event %r" % kind, limit)  # type: ignore[no-any-return]
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        if self.alive:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL), and forget it."""
+        self.signal(signal.SIGKILL)
+        self._forget()
+
+    def stop(self) -> None:
+        """Close its stdin, which ends it; after STOP_LIMIT seconds, kill it. Idempotent."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass
+        try:
+            self._process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            self.signal(signal.SIGKILL)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._process.wait()
+        self._thread.join(STOP_LIMIT)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None and not stream.closed:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass
+
+    def _listen(self) -> None:
+        while not self._ended:
+            select.select([self._descriptor], [], [], 1.0)
+            with self._lock:
+                self._take()
+
+    def _take(self) -> None:
+        """Read what is in the pipe. The lock is held."""
+        while not self._ended:
+            try:
+                data = os.read(self._descriptor, 65536)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            self._ended = not data
+            lines = (self._rest + data).split(b"\n")
+            self._rest = lines.pop()
+            for line in lines:
+                self._note(line)
+
+    def _note(self, line: bytes) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = {"event": "text", "text": line.decode("utf-8", "replace")}
+        self._events.append(event)
+        if self._on_event is not None:
+            self._on_event(event)
+
+
+def stop(process: "subprocess.Popen[Any]") -> None:
+    """End *process*: SIGINT, and after STOP_LIMIT seconds SIGKILL. Idempotent."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def can_connect(endpoint: str) -> bool:
+    """Whether something accepts connections at *endpoint*."""
+    import socket
+
+    host, _, port = endpoint.rpartition("/")[2].rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def script(function: str) -> Sequence[str]:
+    """Return a command that runs a console script's function (``module:name``) in this Python."""
+    module, _, name = function.partition(":")
+    return [sys.executable, "-c", "import sys; from %s import %s as f; sys.exit(f())" % (module, name)]
