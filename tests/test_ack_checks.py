@@ -1,0 +1,185 @@
+"""Each condition that an ACK must fulfil, broken alone: it must not count.
+
+alice's part is played by a forger; her ACK breaks one rule, and bob's, which comes after it on
+the same socket, is right. So the Timeout proves that alice's ACK was heard and refused.
+"""
+
+import pytest
+
+import gilmsg
+from gilmsg import _acks
+from gilmsg.sandbox import Sandbox
+from gilmsg._pki import Authority
+
+from .conftest import own_config
+from .helpers import Forger, ack_body, frames, signed
+
+
+@pytest.fixture(scope="module")
+def quiet_bus(tmp_path_factory):
+    """A bus with keys and endpoints, and nobody on it."""
+    bus = Sandbox([])
+    bus.config["endpoints"]["alice"] = [bus.ports.endpoint()]
+    bus.config["certnames"].update(alice="alice", bob="bob")
+    for name in ("alice", "bob", "mallory", "expired", "future", "revoked", "twofold", "nameless"):
+        options = {
+            "expired": dict(common_names=["alice"], days=-1),
+            "future": dict(common_names=["alice"], age=-1),
+            "revoked": dict(common_names=["alice"]),
+            "twofold": dict(common_names=["alice", "bob"]),
+            "nameless": dict(common_names=[]),
+        }.get(name, {})
+        bus.authority.issue(name, **options)
+    bus.authority.revoke("revoked")
+    other = Authority(str(tmp_path_factory.mktemp("other")))
+    other.issue("alice")
+    bus.other = other.folder
+    yield bus
+    bus.stop()
+
+
+def right(bus, message, certname="alice", **changes):
+    return signed(bus.config, certname, ack_body(message, **changes))
+
+
+def tampered(bus, message, **changes):
+    return dict(right(bus, message), **changes)
+
+
+def cut(message, *keys):
+    return {k: v for k, v in message.items() if k not in keys}
+
+
+ACK = "org.example.dev.gilmsg.ack"
+
+BROKEN = {
+    "sent under a longer topic": (lambda b, m: frames(right(b, m), ACK + ".x"), None),
+    "signed for another topic": (
+        lambda b, m: frames(signed(b.config, "alice", ack_body(m), topic=ACK + ".x"), ACK),
+        None,
+    ),
+    "for another id": (lambda b, m: frames(right(b, m, ack_msg_id="2026-another")), None),
+    "for an id that is no string": (lambda b, m: frames(right(b, m, ack_msg_id=7)), None),
+    "for another digest": (lambda b, m: frames(right(b, m, ack_digest="0" * 64)), "digest differs"),
+    "for a digest that is no string": (lambda b, m: frames(right(b, m, ack_digest=["x"])), None),
+    "for a null digest": (
+        lambda b, m: frames(signed(b.config, "alice", dict(ack_body(m), ack_digest=None))),
+        None,
+    ),
+    "unsigned": (lambda b, m: frames(cut(right(b, m), "signature", "certificate")), None),
+    "without its signature": (lambda b, m: frames(cut(right(b, m), "signature")), None),
+    "said to be signed by gpg": (lambda b, m: frames(tampered(b, m, crypto="gpg")), None),
+    "changed after signing": (lambda b, m: frames(tampered(b, m, i=99)), "signature is invalid"),
+    "with another's signature": (
+        lambda b, m: frames(tampered(b, m, signature=right(b, m, "bob")["signature"])),
+        "signature is invalid",
+    ),
+    "with a signature that is rubbish": (lambda b, m: frames(tampered(b, m, signature="%%")), None),
+    "with a certificate that is rubbish": (
+        lambda b, m: frames(tampered(b, m, certificate="AAAA")),
+        None,
+    ),
+    "under another CA": (
+        lambda b, m: frames(signed(b.config, "alice", ack_body(m), ssldir=b.other)),
+        "not issued by our CA",
+    ),
+    "with an expired certificate": (lambda b, m: frames(right(b, m, "expired")), "has expired"),
+    "with a certificate not yet valid": (
+        lambda b, m: frames(right(b, m, "future")),
+        "not valid yet",
+    ),
+    "with a revoked certificate": (lambda b, m: frames(right(b, m, "revoked")), "revoked"),
+    "with two common names": (lambda b, m: forged_names(b, m, "twofold"), None),
+    "without a common name": (lambda b, m: forged_names(b, m, "nameless"), None),
+    "by somebody who is not named": (
+        lambda b, m: frames(right(b, m, "mallory")),
+        "signed by mallory instead",
+    ),
+    "too large": (lambda b, m: frames(right(b, m, padding="x" * 300000)), None),
+    "not JSON": (lambda b, m: [ACK.encode(), b'{"ack_msg_id": "%s"' % m["msg_id"].encode()], None),
+    "of three parts": (lambda b, m: frames(right(b, m)) + [b"x"], None),
+}
+
+
+def forged_names(bus, message, certname):
+    """KeyPair refuses to load such a certificate, so the signature is made with plain crypto."""
+    import base64
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import padding
+
+    with open("%s/%s.key" % (bus.config["ssldir"], certname), "rb") as stream:
+        key = serialization.load_pem_private_key(stream.read(), None)
+    with open("%s/%s.crt" % (bus.config["ssldir"], certname), "rb") as stream:
+        pem = x509.load_pem_x509_certificate(stream.read()).public_bytes(
+            serialization.Encoding.PEM
+        )
+    ack = cut(right(bus, message), "signature", "certificate")
+    ack["signature"] = base64.encodebytes(
+        key.sign(_acks.canonical(ack), padding.PKCS1v15(), hashes.SHA1())
+    ).decode()
+    ack["certificate"] = base64.encodebytes(pem).decode()
+    return frames(ack)
+
+
+def publish(bus, recipients=("alice", "bob"), **options):
+    return gilmsg.publish(
+        topic="t", msg={}, recipients=recipients, ack_timeout=0.6, **dict(own_config(bus), **options)
+    )
+
+
+def test_right_acks_from_both_count(quiet_bus):
+    """The forger that breaks no rule is believed: the harness itself works."""
+    with Forger(
+        quiet_bus.config, "alice", lambda m: [frames(right(quiet_bus, m, cn)) for cn in ("alice", "bob")]
+    ):
+        assert sorted(publish(quiet_bus).acks) == ["alice", "bob"]
+
+
+def test_an_ack_of_gilmsg_0_1_counts(quiet_bus):
+    """A well-signed ACK without any digest counts: gilmsg 0.1.x knows none."""
+    answer = lambda m: [frames(right(quiet_bus, m, ack_digest=None))]  # noqa: E731
+    with Forger(quiet_bus.config, "alice", answer):
+        assert list(publish(quiet_bus, ["alice"]).acks) == ["alice"]
+
+
+@pytest.mark.parametrize("how", sorted(BROKEN))
+def test_a_broken_ack_never_counts(quiet_bus, how):
+    """An ACK that breaks a single rule is heard, refused, and publish raises because of it."""
+    broken, reason = BROKEN[how]
+
+    def answer(message):
+        return [broken(quiet_bus, message), frames(right(quiet_bus, message, "bob"))]
+
+    with Forger(quiet_bus.config, "alice", answer):
+        with pytest.raises(gilmsg.Timeout) as raised:
+            publish(quiet_bus)
+    assert list(raised.value.acks) == ["bob"]
+    assert list(raised.value.missing) == ["alice"]
+    if reason is not None:
+        assert reason in raised.value.missing["alice"]
+
+
+def test_a_replayed_ack_never_counts(quiet_bus):
+    """The ACK of an earlier message does not confirm a later one."""
+    kept = []
+
+    def answer(message):
+        kept.append(frames(right(quiet_bus, message)))
+        return [kept[0], frames(right(quiet_bus, message, "bob"))]
+
+    with Forger(quiet_bus.config, "alice", answer):
+        publish(quiet_bus)
+        with pytest.raises(gilmsg.Timeout) as raised:
+            publish(quiet_bus)
+    assert list(raised.value.missing) == ["alice"]
+
+
+def test_a_member_that_is_not_the_one_named_does_not_serve(quiet_bus):
+    """One recipient's two ACKs do not stand for two recipients."""
+    answer = lambda m: [frames(right(quiet_bus, m, "bob"))] * 2  # noqa: E731
+    with Forger(quiet_bus.config, "alice", answer):
+        with pytest.raises(gilmsg.Timeout) as raised:
+            publish(quiet_bus)
+    assert list(raised.value.missing) == ["alice"]
