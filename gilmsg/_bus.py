@@ -156,7 +156,7 @@ def certname(config: Mapping[str, Any]) -> str:
     if "cert_prefix" in config:
         index = "%s.%s" % (config["cert_prefix"], hostname())
     else:
-        index = config.get("name")
+        index = str(config.get("name"))
         if index == _sockets.RELAY_INBOUND:
             index = "shell.%s" % hostname()
     try:

@@ -59,7 +59,7 @@ class _Anchor:
         self._crl = (
             _parse(x509.load_pem_x509_crl, self.content[1], crl_file, "CRL") if crl_file else None
         )
-        if self._crl and not self._crl.is_signature_valid(self._ca.public_key()):  # type: ignore[arg-type]
+        if self._crl and not self._crl.is_signature_valid(self._ca.public_key()):
             raise ConfigurationError(
                 "the CRL %s (crl_location) is not signed by the CA %s (ca_cert_location)"
                 % (crl_file, ca_file)
@@ -100,7 +100,7 @@ class _Anchor:
             context.verify_certificate()
         except openssl.X509StoreContextError as error:
             code = error.errors[0] if error.errors else None
-            raise Refused(_SENTENCES.get(code, _FOREIGN), claimed) from error
+            raise Refused(_SENTENCES.get(code or 0, _FOREIGN), claimed) from error
 
     def _openssl_store(self) -> openssl.X509Store:
         store = openssl.X509Store()

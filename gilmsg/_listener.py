@@ -198,7 +198,7 @@ class Listener:
                 subscriber.connect(target.where)
             except zmq.ZMQError as error:
                 log.warning("endpoints: cannot connect to %r: %s", target.endpoint, error)
-        return subscriber, monitor  # type: ignore[return-value]
+        return subscriber, monitor
 
     def _milliseconds_to_sleep(self) -> Optional[int]:
         """How long to sleep, None for until something happens; round up, never spin."""

@@ -111,7 +111,7 @@ def _entry(entry: Any, where: str) -> str:
 def _name(name: Any) -> str:
     if not isinstance(name, six.text_type) or not name.strip():
         raise ConfigurationError("any_of() takes non-empty strings; it was given %r" % (name,))
-    return name
+    return str(name)
 
 
 def _table(value: Any) -> Dict[str, Tuple[str, ...]]:
@@ -131,7 +131,7 @@ def _topic(topic: Any) -> str:
             "%s has the key %r; it must be a full topic, or the part of one before some dot"
             % (RECIPIENTS, topic)
         )
-    return topic.rstrip(".")
+    return str(topic).rstrip(".")
 
 
 def _row(topic: Any, names: Any) -> Tuple[str, ...]:

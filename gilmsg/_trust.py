@@ -60,11 +60,11 @@ def turn_on_fedmsg_crypto() -> None:
     def load_crl(_type: int, text: Any) -> Any:
         return pem.load_pem_x509_crl(text.encode("ascii") if isinstance(text, str) else text)
 
-    openssl.load_crl = load_crl  # type: ignore[attr-defined]
+    setattr(openssl, "load_crl", load_crl)
     try:
         _import_fedmsg_crypto()
     finally:
-        del openssl.load_crl  # type: ignore[attr-defined]
+        delattr(openssl, "load_crl")
 
 
 def _import_fedmsg_crypto() -> None:

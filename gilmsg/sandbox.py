@@ -12,6 +12,7 @@ Everything is real: sockets, processes, certificates with a CRL, fedmsg's own se
 ``validate_signatures=True`` on every side.
 """
 
+import functools
 import os
 import pprint
 import shutil
@@ -194,7 +195,7 @@ class Sandbox:
         )
         for endpoint in [self.config["relay_inbound"]] + self.config["endpoints"]["relay_outbound"]:
             _process.wait_for(
-                lambda endpoint=endpoint: _process.can_connect(endpoint),
+                functools.partial(_process.can_connect, endpoint),
                 "the relay listens at %s" % endpoint,
             )
 
