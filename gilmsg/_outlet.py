@@ -111,7 +111,7 @@ class Outlet:
         if self._socket.closed:
             return
         # Reading EVENTS makes libzmq look at its mailbox now; recv alone does so only now and then.
-        while self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+        while int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
             for frame in self._socket.recv_multipart(zmq.NOBLOCK):
                 self.peers.note(frame)
 

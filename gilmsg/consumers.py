@@ -76,7 +76,7 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]
 
     def _prepare(self, hub: Any) -> None:
         """Open the socket for our ACKs and put the ACK before ``consume()``."""
-        self._consume_after_ack: Callable[[Any], Any] = type(self).consume.__get__(self)
+        self._consume_after_ack: Callable[[Any], Any] = getattr(self, "consume")
         self.consume = self._acknowledge_and_consume
         if can_acknowledge(hub.config, type(self).__name__):
             config = _bus.named_after(hub.config, type(self).__module__.partition(".")[0])

@@ -4,11 +4,11 @@ import os
 import subprocess
 import sys
 import threading
-import time
+
 
 import zmq
 
-from gilmsg import _acks, _message, _presence, _process, _trust
+from gilmsg import _acks, _message, _presence, _process
 
 
 class Forger:
@@ -162,7 +162,7 @@ class Hub:
         import json
 
         path = self.folder / "consumed"
-        return [json.loads(l) for l in path.read_text().splitlines()] if path.exists() else []
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def python(code, cwd, *arguments, **options):

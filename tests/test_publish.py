@@ -313,7 +313,7 @@ def test_destroy_tells_waiters_at_once(bus, config):
     thread = threading.Thread(target=work)
     thread.start()
     assert waiting.wait(10)
-    wait_for(lambda: any(len(l._ledger) for l in _listener._listeners.values()), "it waits")
+    wait_for(lambda: any(len(one._ledger) for one in _listener._listeners.values()), "it waits")
     began = time.monotonic()
     gilmsg.destroy()
     thread.join(10)
@@ -432,7 +432,7 @@ def test_an_interrupted_wait_leaves_nothing(bus, config, monkeypatch):
     main = threading.main_thread().ident
 
     def interrupt():
-        wait_for(lambda: any(len(l._ledger) for l in _listener._listeners.values()), "it waits")
+        wait_for(lambda: any(len(one._ledger) for one in _listener._listeners.values()), "it waits")
         signal.pthread_kill(main, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
