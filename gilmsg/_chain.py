@@ -59,7 +59,7 @@ class _Anchor:
         self._crl = (
             _parse(x509.load_pem_x509_crl, self.content[1], crl_file, "CRL") if crl_file else None
         )
-        if self._crl and not self._crl.is_signature_valid(self._ca.public_key()):
+        if self._crl is not None and not self._crl.is_signature_valid(self._ca.public_key()):
             raise ConfigurationError(
                 "the CRL %s (crl_location) is not signed by the CA %s (ca_cert_location)"
                 % (crl_file, ca_file)
@@ -74,7 +74,7 @@ class _Anchor:
             self._ca.not_valid_before_utc.timestamp(),
             self._ca.not_valid_after_utc.timestamp(),
         )
-        if self._crl:
+        if self._crl is not None:  # an empty one is false
             end = self._crl.next_update_utc
             yield (
                 "the CRL %s (crl_location)" % crl_file,
@@ -105,7 +105,7 @@ class _Anchor:
     def _openssl_store(self) -> openssl.X509Store:
         store = openssl.X509Store()
         store.add_cert(openssl.X509.from_cryptography(self._ca))
-        if self._crl:
+        if self._crl is not None:  # an empty one is false
             store.add_crl(self._crl)
             flags = openssl.X509StoreFlags
             store.set_flags(flags.CRL_CHECK | flags.CRL_CHECK_ALL)
