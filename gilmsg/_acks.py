@@ -17,7 +17,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Seq
 import fedmsg.encoding  # type: ignore[import-untyped]
 
 from ._version import __version__
-from .errors import ConfigurationError
+from .errors import PayloadError
 
 Message = Dict[str, Any]
 
@@ -31,7 +31,7 @@ LEGACY_MARKER = "gilmsg_version"
 LARGEST_ACK = 256 * 1024
 
 _CREDENTIALS = frozenset(["signature", "certificate"])
-_ACK_MSG_ID = re.compile(rb'"ack_msg_id"\s*:\s*("(?:[^"\\]|\\.)*")')
+_ACK_MSG_ID = re.compile(rb'"ack_msg_id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 
 
 class BadFrame(ValueError):
@@ -75,9 +75,28 @@ def canonical(message: Mapping[str, Any]) -> bytes:
     return encoded.encode("utf-8")
 
 
+class Canonical:
+    """The canonical form of a message that nobody changes meanwhile: made when first asked for, once."""
+
+    def __init__(self, message: Mapping[str, Any]) -> None:
+        self._message = message
+        self._form: Optional[bytes] = None
+
+    def __call__(self) -> bytes:
+        """Return it; raise as :func:`canonical`."""
+        if self._form is None:
+            self._form = canonical(self._message)
+        return self._form
+
+
 def digest(message: Mapping[str, Any]) -> str:
     """Return the SHA-256, in hex, of the canonical form of *message*."""
-    return hashlib.sha256(canonical(message)).hexdigest()
+    return digest_of(canonical(message))
+
+
+def digest_of(form: bytes) -> str:
+    """Return the same of what :func:`canonical` returned."""
+    return hashlib.sha256(form).hexdigest()
 
 
 def ack_topic(config: Mapping[str, Any]) -> str:
@@ -93,27 +112,31 @@ def marked(payload: Any, recipients: Sequence[str]) -> Dict[str, Any]:
     keys sort as numbers before the trip and as strings after it), signature and digest.
 
     Raises:
-        ConfigurationError: it cannot be encoded, is not a dict, or uses our key.
+        PayloadError: it cannot be encoded, is not a dict, or uses our key.
     """
     try:
         decoded = fedmsg.encoding.loads(fedmsg.encoding.dumps(payload))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError("msg cannot be encoded as JSON: %s" % error) from error
+        raise PayloadError("msg cannot be encoded as JSON: %s" % error) from error
     if not isinstance(decoded, dict):
-        raise ConfigurationError(
+        raise PayloadError(
             "msg must be a dict when recipients are given, to carry their names; it is %.80r"
             % (payload,)
         )
     if MARKER in decoded:
-        raise ConfigurationError(
+        raise PayloadError(
             "msg uses the key %r, which gilmsg reserves for itself; rename that key" % MARKER
         )
     decoded[MARKER] = {"version": __version__, "recipients": list(recipients)}
     return decoded
 
 
-def ack_due(message: Any, common_name: str, validated: bool) -> Optional[Dict[str, Any]]:
+def ack_due(
+    message: Any, common_name: str, validated: bool, received: Optional[Canonical] = None
+) -> Optional[Dict[str, Any]]:
     """Return the body of the ACK that *common_name* owes for *message*, or None.
+
+    *received* is the canonical form of *message*, where somebody else needs it too.
 
     Owed for gilmsg messages that name us, alone or in a group. Never for an ACK,
     so that two consumers cannot acknowledge each other for ever. A message of gilmsg
@@ -122,11 +145,24 @@ def ack_due(message: Any, common_name: str, validated: bool) -> Optional[Dict[st
     """
     if not isinstance(message, dict) or not isinstance(message.get("msg_id"), str):
         return None
-    if str(message.get("topic", "")).endswith("." + ACK_SUFFIX):
+    if on_ack_topic(message.get("topic")):
         return None
     if not (_names(message, common_name) or (not validated and LEGACY_MARKER in message)):
         return None
-    return {"ack_msg_id": message["msg_id"], "ack_digest": digest(message)}
+    return {
+        "ack_msg_id": message["msg_id"],
+        "ack_digest": digest_of((received or Canonical(message))()),
+    }
+
+
+def on_ack_topic(topic: Any) -> bool:
+    """Whether *topic* is the ACK topic of some prefix and environment."""
+    return str(topic).endswith("." + ACK_SUFFIX)
+
+
+def unmarked(body: Any) -> Any:
+    """Return *body* as the publisher gave it: without our marker, if it has one."""
+    return {key: value for key, value in body.items() if key != MARKER} if isinstance(body, dict) else body
 
 
 def _names(message: Message, common_name: str) -> bool:
@@ -179,6 +215,18 @@ def decode(parts: Sequence[bytes]) -> Tuple[str, Message]:
         raise BadFrame("it cannot be decoded: %s" % str(error)[:200]) from error
     if not isinstance(message, dict):
         raise BadFrame("it is a JSON %s, not an object" % type(message).__name__)
+    return topic, message
+
+
+def opened(message: Any) -> Tuple[str, Message]:
+    """Return (topic, message) of a decoded message that came without an envelope.
+
+    Raises:
+        BadFrame: it is no JSON object, or has no topic.
+    """
+    topic = message.get("topic") if isinstance(message, dict) else None
+    if not isinstance(topic, str):
+        raise BadFrame("it is no JSON object with a topic")
     return topic, message
 
 

@@ -9,19 +9,19 @@ A context is fedmsg's: thread-local, in ``fedmsg.__local.__context``, so that ``
 - the rules by which a name and a certificate are chosen, repeated in `_named` and `certname`.
 """
 
-import copy
 import socket
 import warnings
 from typing import Any, Dict, Mapping, Optional
 
 import fedmsg  # type: ignore[import-untyped]
-import fedmsg.config  # type: ignore[import-untyped]
 import fedmsg.core  # type: ignore[import-untyped]
 
-from . import _listener, _outlet, _sockets
+from . import _config_files, _config_types, _sockets
 from ._caller import calling_module
-from ._outlet import Address, SharedPublisher
-from .errors import ConfigurationError
+from ._directory import Directory
+from ._outlet import Address
+from ._outlets import SharedPublisher
+from .errors import ConfigurationError, ListenerError
 
 #: Mangled only inside a class: fedmsg's thread-local, which is gilmsg's too.
 _local = getattr(fedmsg, "__local")
@@ -42,30 +42,14 @@ def init(**config: Any) -> Any:
 
     Raises:
         ValueError: the thread has a context already.
-        ConfigurationError: no declared port is free (then it is an IOError too), or
-            ``active`` is set and no relay is configured.
+        ConfigurationError: no declared port is free (then it is an IOError too),
+            ``active`` is set and no relay is configured, or a value has the wrong type.
     """
     if current() is not None:
         raise ValueError("fedmsg already initialized")
     context = _new_context(_named(loaded(config), calling_module()))
     setattr(_local, "__context", context)
     return context
-
-
-def destroy(**_: Any) -> None:
-    """Close the calling thread's context, and the process's gilmsg publishers and listeners.
-
-    Threads that wait for ACKs get a :class:`~gilmsg.ListenerError` at once. The next
-    publish, from any thread, starts anew.
-    """
-    context = current()
-    if context is not None:
-        context.destroy()
-    if hasattr(_local, "__context"):
-        # fedmsg leaves None there, and its next publish() dies of it.
-        delattr(_local, "__context")
-    _listener.stop_all()
-    _outlet.close_all()
 
 
 def current() -> Any:
@@ -87,10 +71,9 @@ def adopt(context: Any) -> None:
     plain = getattr(context, "publisher", None)
     if plain is None or isinstance(plain, SharedPublisher):
         return
-    address = _address(context.c)
-    if address is None:
-        return
-    bound = plain.LAST_ENDPOINT.decode("ascii") if not address.active else ""
+    address = require_publisher(context.c)  # there was one when it was made: the user may have changed it
+    closed = bool(getattr(plain, "closed", False))  # by us: it was interrupted before the next line
+    bound = plain.LAST_ENDPOINT.decode("ascii") if not address.active and not closed else ""
     plain.close()
     context.publisher = SharedPublisher(address, context.c, preferred=bound)
 
@@ -98,15 +81,13 @@ def adopt(context: Any) -> None:
 def loaded(overrides: Mapping[str, Any]) -> Dict[str, Any]:
     """Return fedmsg's configuration with *overrides*, which fedmsg.init keeps for the process too.
 
-    fedmsg refuses to load when no file names any endpoint; where the overrides do, they are
-    enough.
+    Where no file names any endpoint and the overrides do, they are enough.
+
+    Raises:
+        ConfigurationError: there is none, a file of it cannot be used, or a value has the wrong type.
     """
-    try:
-        config: Dict[str, Any] = fedmsg.config.load_config([], None)
-    except ValueError:
-        if "endpoints" not in overrides:
-            raise
-        config = copy.deepcopy(fedmsg.config.defaults)
+    config = _config_files.current(overrides)
+    _config_types.require({**config, **overrides})  # before fedmsg keeps it
     config.update(overrides)
     return config
 
@@ -116,15 +97,26 @@ def publisher(context: Any) -> SharedPublisher:
 
     Raises:
         ConfigurationError: it has none, with the setting that is to blame.
+        ListenerError: a signal handler called ``destroy()`` since :func:`context` returned it.
     """
     found = getattr(context, "publisher", None)
     if found is None:
+        if context is not current():
+            raise ListenerError("the publisher was closed by destroy(); nothing was sent")
         require_publisher(context.c)
         raise ConfigurationError(
             "this context was destroyed, or was initialized without a publisher; "
             "call gilmsg.destroy() and initialize it again"
         )
     return found  # type: ignore[no-any-return]
+
+
+def directory(context: Any) -> Directory:
+    """Return who publishes where, by the configuration of *context* as it is now."""
+    handle = publisher(context)
+    if handle.directory is None or not handle.directory.holds_for(context.c):
+        handle.directory = Directory(context.c)
+    return handle.directory
 
 
 def require_publisher(config: Mapping[str, Any]) -> Address:

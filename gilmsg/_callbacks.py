@@ -1,59 +1,167 @@
-"""A Future whose callbacks run on a thread of their own, never on the listener's."""
+"""A Future that the listener can settle without waiting for anybody, and the threads for that.
 
+Whoever waits for a Future, or adds a callback, holds its locks for a moment. A signal handler that
+interrupts just then and publishes waits for the listener: should that need such a lock, both would
+wait for each other. So the listener settles a Future only if nobody has its lock; a thread of its
+own settles the others. Another runs the callbacks, which may take as long as they like.
+"""
+
+import functools
 import logging
 import os
 import queue
 import threading
+import weakref
 from concurrent.futures import Future
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Callable, Optional
 
-T = TypeVar("T")
+from ._fork import Owner
+from ._uninterrupted import unbroken
+from .errors import ListenerError
+
+Job = Callable[[], Any]
 
 log = logging.getLogger(__name__)
 
-_lock = threading.Lock()
-_thread: Optional[threading.Thread] = None
-_jobs: "queue.SimpleQueue[Callable[[], Any]]" = queue.SimpleQueue()
+
+class Worker:
+    """A thread that does one job after the other. It starts with the first, and stays, asleep."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: a thread does not survive a fork, nor do the parent's jobs concern the child."""
+        self._starting = threading.Lock()
+        self._thread: Optional[threading.Thread] = None
+        self.jobs: "queue.SimpleQueue[Job]" = queue.SimpleQueue()
+
+    def start(self) -> bool:
+        """Start the thread if there is none; whether there is one now, or will be at once."""
+        if self._thread is not None and self._thread.is_alive():
+            return True
+        try:
+            return unbroken(self._start)
+        except (RuntimeError, ListenerError) as error:  # whoever calls, the listener above all, must go on
+            # Later: whoever was interrupted in logging may wait for us.
+            line = "there was no thread %s, its work had to wait: %s"
+            callbacks.jobs.put(functools.partial(log.error, line, self._name, error))
+            return False
+
+    def _start(self) -> bool:
+        """Start it, unless somebody else is about to: never wait, it may be a frame below our caller's."""
+        if not self._starting.acquire(blocking=False):
+            return True
+        try:
+            # Not alive: its start was interrupted (a signal), or failed.
+            if self._thread is None or not self._thread.is_alive():
+                thread = self._thread = threading.Thread(
+                    target=self._work, args=(self.jobs,), name=self._name, daemon=True
+                )
+                thread.start()
+        finally:
+            self._starting.release()
+        return True
+
+    def run(self, job: Job) -> None:
+        """Have *job* done soon; an exception from it is logged."""
+        self.jobs.put(job)
+        self.start()
+
+    def _work(self, jobs: "queue.SimpleQueue[Job]") -> None:
+        while jobs is self.jobs:  # a job may fork: then this is the child's only thread, and it ends
+            job = jobs.get()
+            try:
+                job()
+            except BaseException:  # noqa: B902  even SystemExit: the other callbacks need the thread
+                log.exception("a callback of publish_async failed")
+            del job  # or the last job, and what it holds, would live until the next one comes
 
 
-class CallbackFuture(Future):  # type: ignore[type-arg]  # generic only from Python 3.9 on, at runtime
+#: Runs what users pass, and what may block (logging).
+callbacks = Worker("gilmsg-callbacks")
+
+#: Settles the futures that somebody looks at just then, and nothing else.
+futures = Worker("gilmsg-futures")
+
+
+#: The futures that a forked child would inherit.
+_inherited: "weakref.WeakSet[CallbackFuture]" = weakref.WeakSet()
+
+
+class CallbackFuture(Future[Any]):
     """A real Future. Its callbacks are queued: whoever sets the result cannot be blocked by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owner = Owner()
+        _inherited.add(self)
 
     def add_done_callback(self, fn: Callable[["Future[Any]"], object]) -> None:
         """As for any Future, but *fn* runs on the callback thread, in the order of completion."""
-        super().add_done_callback(lambda future: run(lambda: fn(future)))
+        super().add_done_callback(lambda future: callbacks.run(lambda: fn(future)))
 
+    def settle(self, result: Any, error: Optional[BaseException]) -> None:
+        """Set the result, or the exception if there is one; at once, or very soon. Never blocks."""
 
-def run(job: Callable[[], Any]) -> None:
-    """Run *job* soon, on the callback thread; an exception from it is logged."""
-    _jobs.put(job)
-    _start()
+        def decide() -> None:
+            with self._condition:
+                if self.done():  # its owner has set it, who may do as he likes
+                    return
+                if error is None:
+                    self.set_result(result)
+                else:
+                    self.set_exception(error)
 
+        if self._decided_here(decide):
+            return
+        if futures.start():
+            futures.jobs.put(decide)
+        else:  # no more threads: better here than never
+            decide()
 
-def _start() -> None:
-    """Start the thread if there is none. It stays, asleep, for the life of the process."""
-    global _thread
-    with _lock:
-        if _thread is None:
-            _thread = threading.Thread(target=_work, name="gilmsg-callbacks", daemon=True)
-            _thread.start()
+    def _decided_here(self, decide: Job) -> bool:
+        """Decide on the calling thread if that waits for nobody; whether it did.
 
-
-def _work() -> None:
-    while True:
-        job = _jobs.get()
+        Relied on of ``Future``: its lock is re-entrant; who waits by ``wait`` or ``as_completed``
+        is in ``_waiters``, each with locks of its own; who waits by ``result`` is notified
+        without any; and the callbacks are ours, which only queue.
+        """
+        if not self._condition.acquire(blocking=False):
+            return False
         try:
-            job()
-        except Exception:
-            log.exception("a callback of publish_async failed")
-        del job  # or the last job, and what it holds, would live until the next one comes
+            if self._waiters:
+                return False
+            decide()
+            return True
+        finally:
+            self._condition.release()
+
+    def result(self, timeout: Optional[float] = None) -> Any:
+        """As for any Future; see :meth:`exception`."""
+        self._refuse_in_a_child()
+        return super().result(timeout)
+
+    def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
+        """As for any Future; in a forked child, what was open at the fork is a ListenerError."""
+        self._refuse_in_a_child()
+        return super().exception(timeout)
+
+    def _refuse_in_a_child(self) -> None:
+        if not self._owner.is_here and not self.done():
+            raise ListenerError(
+                "the message was published by process %d before it forked; only there its "
+                "outcome becomes known" % self._owner.pid
+            )
 
 
 def _after_fork() -> None:
-    """A thread does not survive a fork; nor do jobs of the parent concern the child."""
-    global _lock, _thread, _jobs
-    _lock, _thread, _jobs = threading.Lock(), None, queue.SimpleQueue()
+    for worker in (callbacks, futures):
+        worker.forget()
+    for future in list(_inherited):
+        # A thread that the child does not have may have held the old one, for ever.
+        future._condition = threading.Condition()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=_after_fork)

@@ -3,7 +3,7 @@
 import os
 from typing import Optional, Tuple
 
-Stamp = Optional[Tuple[int, int, int]]
+Stamp = Optional[Tuple[int, int, int, int]]
 
 
 def stamp(path: str) -> Stamp:
@@ -12,7 +12,8 @@ def stamp(path: str) -> Stamp:
         info = os.stat(path)
     except OSError:
         return None
-    return (info.st_mtime_ns, info.st_size, info.st_ino)
+    # The time of change too: a copy may keep the time of modification, size and inode number.
+    return (info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_ino)
 
 
 def read(path: str) -> bytes:

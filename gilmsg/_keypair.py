@@ -3,14 +3,13 @@
 import base64
 import logging
 import threading
-import time
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from . import _acks, _files
+from . import _acks, _dates, _files, _message
 from .errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -22,8 +21,17 @@ class _Loaded(NamedTuple):
     key: rsa.RSAPrivateKey
     certificate: str
     common_name: str
-    not_before: float
-    not_after: float
+    span: _dates.Span
+
+
+class Sealed(NamedTuple):
+    """A signed message."""
+
+    message: Dict[str, Any]
+    #: What its signature covers.
+    canonical: bytes
+    #: Its bytes as they go over the wire.
+    wire: bytes
 
 
 class KeyPair:
@@ -37,7 +45,7 @@ class KeyPair:
     def __init__(self, ssldir: str, certname: str) -> None:
         self.key_file = "%s/%s.key" % (ssldir, certname)
         self.certificate_file = "%s/%s.crt" % (ssldir, certname)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may sign while we do
         self._loaded: Optional[_Loaded] = None
         self._stamps: Optional[_Stamps] = None
 
@@ -48,26 +56,33 @@ class KeyPair:
 
     def check(self) -> None:
         """Raise ConfigurationError unless the pair can sign now."""
-        loaded, now = self._current(), time.time()
-        if not loaded.not_before <= now <= loaded.not_after:
-            when = loaded.not_after if now > loaded.not_after else loaded.not_before
-            raise ConfigurationError(
-                "the certificate %s (ssldir, certnames) %s on %s; renew it"
-                % (
-                    self.certificate_file,
-                    "expired" if now > loaded.not_after else "becomes valid only",
-                    time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when)),
-                )
-            )
+        self._usable()
 
     def sign(self, message: Dict[str, Any]) -> Dict[str, Any]:
-        """Return *message* with ``crypto``, ``signature`` and ``certificate`` added."""
-        loaded = self._current()
+        """Return *message* with ``crypto``, ``signature`` and ``certificate`` added, as :meth:`seal`."""
+        return self.seal(message).message
+
+    def seal(self, message: Dict[str, Any]) -> Sealed:
+        """Sign *message*.
+
+        Raises:
+            ConfigurationError: the pair cannot be loaded, does not match, or is out of date.
+        """
+        loaded = self._usable()
         message = dict(message, crypto="x509")
-        signature = loaded.key.sign(_acks.canonical(message), padding.PKCS1v15(), hashes.SHA1())
-        message["signature"] = _base64(signature)
-        message["certificate"] = loaded.certificate
-        return message
+        canonical = _acks.canonical(message)
+        credentials = {
+            "certificate": loaded.certificate,
+            "signature": _base64(loaded.key.sign(canonical, padding.PKCS1v15(), hashes.SHA1())),
+        }
+        # Both are JSON objects, and neither is empty: so the message is not encoded once more.
+        wire = _message.encode(credentials)[:-1] + b"," + canonical[1:]
+        return Sealed(dict(message, **credentials), canonical, wire)
+
+    def _usable(self) -> _Loaded:
+        loaded = self._current()
+        loaded.span.require_current()
+        return loaded
 
     def _current(self) -> _Loaded:
         with self._lock:
@@ -89,30 +104,15 @@ class KeyPair:
 
 def _load(key_file: str, certificate_file: str) -> _Loaded:
     """Read both files and see that they belong together."""
-    key = _key(key_file)
-    certificate = _certificate(certificate_file)
-    if certificate.public_key() != key.public_key():
-        raise ConfigurationError(
-            "the key %s does not belong to the certificate %s (ssldir, certnames)"
-            % (key_file, certificate_file)
-        )
-    names = common_names(certificate)
-    if len(names) != 1:
-        raise ConfigurationError(
-            "the certificate %s (ssldir, certnames) must have exactly one common name; it has %r"
-            % (certificate_file, names)
-        )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    return _Loaded(
-        key,
-        _base64(pem),
-        names[0],
-        certificate.not_valid_before_utc.timestamp(),
-        certificate.not_valid_after_utc.timestamp(),
-    )
+    key = load_key(key_file)
+    certificate = load_certificate(certificate_file)
+    require_match(key, key_file, certificate, certificate_file)
+    pem = _base64(certificate.public_bytes(serialization.Encoding.PEM))
+    return _Loaded(key, pem, owner(certificate, certificate_file), span(certificate, certificate_file))
 
 
-def _key(path: str) -> rsa.RSAPrivateKey:
+def load_key(path: str) -> rsa.RSAPrivateKey:
+    """Return the private key in *path*, or raise ConfigurationError."""
     try:
         key = serialization.load_pem_private_key(_files.read(path), password=None)
     except (OSError, ValueError, TypeError) as error:
@@ -124,13 +124,40 @@ def _key(path: str) -> rsa.RSAPrivateKey:
     return key
 
 
-def _certificate(path: str) -> x509.Certificate:
+def load_certificate(path: str) -> x509.Certificate:
+    """Return the certificate in *path*, or raise ConfigurationError."""
     try:
         return x509.load_pem_x509_certificate(_files.read(path))
     except (OSError, ValueError) as error:
+        raise ConfigurationError("%s cannot be loaded: %s" % (_what(path), error)) from error
+
+
+def require_match(
+    key: rsa.RSAPrivateKey, key_file: str, certificate: x509.Certificate, certificate_file: str
+) -> None:
+    """Raise ConfigurationError unless *certificate* is that of *key*."""
+    if certificate.public_key() != key.public_key():
         raise ConfigurationError(
-            "the certificate %s (ssldir, certnames) cannot be loaded: %s" % (path, error)
-        ) from error
+            "the key %s does not belong to the certificate %s (ssldir, certnames)"
+            % (key_file, certificate_file)
+        )
+
+
+def owner(certificate: x509.Certificate, path: str) -> str:
+    """Return the one common name on our *certificate*, or raise ConfigurationError."""
+    names = common_names(certificate)
+    if len(names) != 1:
+        raise ConfigurationError("%s must have exactly one common name; it has %r" % (_what(path), names))
+    return names[0]
+
+
+def span(certificate: x509.Certificate, path: str) -> _dates.Span:
+    """Return when our *certificate* counts."""
+    return _dates.of_certificate(_what(path), certificate, "renew it")
+
+
+def _what(path: str) -> str:
+    return "the certificate %s (ssldir, certnames)" % path
 
 
 def common_names(certificate: x509.Certificate) -> Tuple[str, ...]:

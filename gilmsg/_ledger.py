@@ -6,14 +6,26 @@ name, or a group of which one member is enough) has answered.
 """
 
 import heapq
-from typing import Dict, Generic, Iterable, List, Optional, Set, Tuple, TypeVar
+from typing import Dict, Generic, Iterable, List, NamedTuple, Optional, Set, Tuple, TypeVar
 
 from . import _acks
+from .errors import ConfigurationError
 
-Waiter = TypeVar("Waiter")
+E = TypeVar("E", bound="Entry")
 
 
-class Entry(Generic[Waiter]):
+class Sent(NamedTuple):
+    """What is known of a message when it leaves."""
+
+    msg_id: str
+    topic: str
+    #: SHA-256, in hex, see :mod:`gilmsg._acks`.
+    digest: str
+    #: Seconds, on the clock of the deadlines.
+    at: float
+
+
+class Entry:
     """One message that waits for its ACKs.
 
     Attributes:
@@ -23,23 +35,10 @@ class Entry(Generic[Waiter]):
         altered (int): how many ACKs for this id bore another digest.
     """
 
-    def __init__(
-        self,
-        msg_id: str,
-        topic: str,
-        digest: str,
-        recipients: Iterable[str],
-        sent_at: float,
-        ack_timeout: float,
-        waiter: Waiter,
-    ) -> None:
-        self.msg_id = msg_id
-        self.topic = topic
-        self.digest = digest
+    def __init__(self, sent: Sent, recipients: Iterable[str], ack_timeout: float) -> None:
+        self.msg_id, self.topic, self.digest, self.sent_at = sent
         self.recipients = tuple(recipients)
-        self.sent_at = sent_at
         self.ack_timeout = ack_timeout
-        self.waiter = waiter
         self.acks: Dict[str, float] = {}
         self.refused: Dict[str, str] = {}
         self.strangers: Set[str] = set()
@@ -77,52 +76,55 @@ class Entry(Generic[Waiter]):
         return not self._open
 
 
-class Ledger(Generic[Waiter]):
+class Ledger(Generic[E]):
     """The entries that are on their way, found by message id and by deadline.
 
     Not thread-safe: its owner holds a lock around each call.
     """
 
     def __init__(self) -> None:
-        self._entries: Dict[bytes, Entry[Waiter]] = {}
+        self._entries: Dict[bytes, E] = {}
         self._deadlines: List[Tuple[float, bytes]] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, entry: Entry[Waiter]) -> None:
+    def add(self, entry: E) -> None:
         """Start to expect the ACKs of *entry*.
 
         Raises:
-            KeyError: a message of the same id is still on its way.
+            ConfigurationError: a message of the same id is still on its way.
         """
         key = _acks.escaped(entry.msg_id)
         if key in self._entries:
-            raise KeyError(entry.msg_id)
-        self._entries[key] = entry
+            raise ConfigurationError("a message with the id %r still waits for its ACKs" % entry.msg_id)
+        # The deadline first: without an entry it is nothing, an entry without it would never end.
         heapq.heappush(self._deadlines, (entry.deadline, key))
+        self._entries[key] = entry
 
-    def find(self, escaped_id: Optional[bytes]) -> Optional[Entry[Waiter]]:
+    def find(self, escaped_id: bytes) -> Optional[E]:
         """Return the entry of an id in its escaped form, see ``_acks.claimed_id``."""
-        return self._entries.get(escaped_id) if escaped_id is not None else None
+        return self._entries.get(escaped_id)
 
-    def remove(self, entry: Entry[Waiter]) -> bool:
+    def remove(self, entry: E) -> bool:
         """Stop to expect *entry*; False if that has happened already."""
         key = _acks.escaped(entry.msg_id)
         if self._entries.get(key) is not entry:
             return False
         del self._entries[key]
-        self._forget_settled()
         return True
 
     def next_deadline(self) -> Optional[float]:
-        """Return the earliest deadline of what is still expected, None if nothing is."""
+        """Return the earliest deadline of what is still expected, None if nothing is.
+
+        Also drops what has piled up of settled entries: call it now and then, from one thread.
+        """
         self._forget_settled()
         return self._deadlines[0][0] if self._deadlines else None
 
-    def expired(self, now: float) -> List[Entry[Waiter]]:
+    def expired(self, now: float) -> List[E]:
         """Remove and return the entries whose deadline has passed."""
-        late: List[Entry[Waiter]] = []
+        late: List[E] = []
         while self._deadlines and self._deadlines[0][0] <= now:
             deadline, key = heapq.heappop(self._deadlines)
             entry = self._entries.get(key)
@@ -131,7 +133,7 @@ class Ledger(Generic[Waiter]):
                 late.append(entry)
         return late
 
-    def clear(self) -> List[Entry[Waiter]]:
+    def clear(self) -> List[E]:
         """Remove and return everything."""
         entries = list(self._entries.values())
         self._entries.clear()

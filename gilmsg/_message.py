@@ -1,32 +1,75 @@
-"""How a fedmsg message is put together: topic, envelope fields, bytes. Pure, but for clock and user."""
+"""How a fedmsg message is put together: topic, envelope fields, bytes. Pure, but for clock and user.
+
+A message that waits for ACKs tells in its id which listener awaits them: the last 12 digits
+of the UUID are that listener's *origin*. To everybody else it is a UUID like any other (74
+of its bits are random, and 32 of the origin's). So a consumer knows for whose subscription
+to wait before its ACK leaves, and no field is added to the message.
+"""
 
 import datetime
+import functools
 import getpass
+import os
 import time
 import uuid
-from typing import Any, Dict, Mapping
+import zlib
+from typing import Any, Dict, Mapping, Optional
 
 import fedmsg.encoding  # type: ignore[import-untyped]
 import six
 
+from .errors import ConfigurationError
+
 
 def full_topic(topic: Any, modname: str, config: Mapping[str, Any]) -> str:
-    """Return the full topic as fedmsg forms it; one that begins with the prefix is left as it is."""
+    """Return the full topic as fedmsg forms it; one that begins with the prefix is left as it is.
+
+    Raises:
+        ConfigurationError: it cannot be sent: bytes of a command line that are not text.
+    """
     name = "%s.%s" % (modname, six.ensure_text(topic or "unspecified"))
-    if name.startswith(config["topic_prefix"]):
-        return name
-    return "%s.%s.%s" % (config["topic_prefix"], config["environment"], name)
+    if not name.startswith(config["topic_prefix"]):
+        name = "%s.%s.%s" % (config["topic_prefix"], config["environment"], name)
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigurationError("the topic %r is not valid text" % name) from None
+    return name
 
 
-def compose(topic: str, body: Any, number: int) -> Dict[str, Any]:
+def new_origin() -> str:
+    """Return a new origin: 8 random hexadecimal digits, and 4 that check them."""
+    return _checked(os.urandom(4).hex())
+
+
+def origin_of(msg_id: str) -> Optional[str]:
+    """Return the origin in *msg_id*; None if there is none, as in an id that is not of ours."""
+    last = msg_id.rpartition("-")[2]
+    return last if len(last) == 12 and last == _checked(last[:8]) else None
+
+
+def _checked(digits: str) -> str:
+    return "%s%04x" % (digits, zlib.crc32(digits.encode("utf-8", "replace")) & 0xFFFF)
+
+
+@functools.lru_cache(maxsize=None)
+def _login(uid: int) -> str:
+    """Return the user's name; it may take a look into the password database."""
+    return getpass.getuser()
+
+
+def compose(topic: str, body: Any, number: int, origin: Optional[str] = None) -> Dict[str, Any]:
     """Return an unsigned message; *number* is the sender's count, fedmsg's ``i``."""
+    unique = str(uuid.uuid4())
+    if origin is not None:
+        unique = unique[: -len(origin)] + origin
     return {
         "topic": topic,
         "msg": body,
         "timestamp": int(time.time()),
-        "msg_id": "%d-%s" % (datetime.datetime.now().year, uuid.uuid4()),
+        "msg_id": "%d-%s" % (datetime.datetime.now().year, unique),
         "i": number,
-        "username": getpass.getuser(),
+        "username": _login(os.getuid()),
     }
 
 

@@ -1,34 +1,26 @@
-"""The process's publishing sockets: one per name, shared by all threads, aware of its peers.
+"""A publishing socket that all threads may use: XPUB, a PUB socket that also sees its subscribers."""
 
-An :class:`Outlet` is one XPUB socket; it is a PUB socket that also sees its subscribers.
-fedmsg makes one publisher per thread and binds a port for each; here every thread's
-context holds a :class:`SharedPublisher`, a handle that leads to the one outlet of that
-name, opens it anew after ``destroy()`` or a fork, and can be used like the bare socket
-that fedmsg would have put there.
-"""
-
-import atexit
-import logging
-import os
 import threading
 import time
-import weakref
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import zmq
 
-from . import _inherited, _sockets
+from . import _inherited_sockets, _reentry, _sockets
+from ._fork import Owner
 from ._presence import LOOK_AGAIN, Peers
-from .errors import ConfigurationError, EndpointError
-
-log = logging.getLogger(__name__)
-
-#: Seconds to wait for a port that a socket of this very process is giving up.
-PATIENCE = 2.0
+from ._subscriptions import CATCH_UP, Intake
+from .errors import ConfigurationError, ListenerError
 
 #: Milliseconds, at most, for what is still to be sent when a socket closes.
 LONGEST_LINGER = 500
+
+
+#: What peers may send us, subscriptions that is: how many are kept per connection until we look,
+#: and how large one may be (a topic and a common name).
+_QUEUE = 10_000
+_LARGEST_SUBSCRIPTION = 4096
 
 
 class Address(NamedTuple):
@@ -41,56 +33,136 @@ class Address(NamedTuple):
 
 
 class Outlet:
-    """One XPUB socket. Thread-safe; each method holds the lock for as long as it takes to send."""
+    """One XPUB socket. Thread-safe; each method holds the lock for as long as it takes to send.
 
-    def __init__(self, address: Address, config: Mapping[str, Any], preferred: str = "") -> None:
+    The lock is re-entrant: a signal handler or a ``__del__`` may publish or destroy on the very
+    thread that holds it. ``_busy`` tells them. If one raises (KeyboardInterrupt) while we
+    touch the socket, half a message may have been sent, or a subscription taken and not
+    counted: nobody can say, so the outlet is closed, and the next use opens another.
+    """
+
+    def __init__(self, address: Address, config: Mapping[str, Any]) -> None:
+        """Make the socket.
+
+        Raises:
+            ConfigurationError: there can be none, the process has too many open files.
+        """
         self.address = address
-        self.peers = Peers()
-        self._lock = threading.Lock()
-        self._context: "zmq.Context[zmq.Socket[bytes]]" = zmq.Context(int(config.get("io_threads") or 1))
-        self._socket = self._context.socket(zmq.XPUB)
+        self.born = time.monotonic()
+        self.endpoint = ""
+        self._lock = threading.RLock()
+        self._owner = Owner()
+        self._tried = self._busy = False
         self._linger = min(int(config.get("zmq_linger", 1000)), LONGEST_LINGER)
         try:
-            self._open(config, preferred)
-        except BaseException:
-            self.close()
+            self._context = _sockets.new_context(int(config.get("io_threads") or 1))
+            self._socket, self._intake = self._made()
+        except zmq.ZMQError as error:
+            raise ConfigurationError(
+                "no socket can be opened for the name %r: %s (too many open files? ulimit -n)" % (address.name, error)
+            ) from error
+
+    def _made(self) -> "Tuple[zmq.Socket[bytes], Intake]":
+        try:
+            socket = self._context.socket(zmq.XPUB)
+            return socket, Intake(socket, connects=self.address.active)
+        except zmq.ZMQError:
+            _sockets.terminate(self._context)
             raise
-        self.born = time.monotonic()
+
+    def open(self, config: Mapping[str, Any], preferred: str) -> None:
+        """Bind or connect; until that is done the outlet counts as closed. Only the first call does it.
+
+        Raises:
+            EndpointError: no declared port is free.
+            ConfigurationError: the relay's endpoint cannot be used.
+            ListenerError: ``destroy()`` was called meanwhile.
+        """
+        with self._lock:
+            if self._tried:
+                return
+            try:
+                self._tried = self._busy = True
+                self._open(config, preferred)
+                self.born = time.monotonic()
+            except zmq.ZMQError as error:
+                if error.errno == zmq.ENOTSOCK:
+                    raise _closed(error) from error
+                raise ConfigurationError(
+                    "the socket for the name %r cannot be set up: %s" % (self.address.name, error)
+                ) from error
+            finally:
+                self._busy = False
+                if not self.endpoint:
+                    self.close()
 
     def _open(self, config: Mapping[str, Any], preferred: str) -> None:
         _sockets.tune(self._socket, config)
+        _sockets.bound(self._socket, _QUEUE, _LARGEST_SUBSCRIPTION)
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         if self.address.active:
-            self.endpoint = _connect(self._socket, self.address.endpoints[0])
+            relay = self.address.endpoints[0]
+            targets = _sockets.connectable({self.address.name: [relay]})
+            _inherited_sockets.claim(self, connected_to=[one for target in targets for one in target.resolved])
+            self.endpoint = _sockets.connect_to_relay(self._socket, relay)
         else:
-            self.endpoint = _bind(self._socket, self.address, preferred)
+            declared = self.address.endpoints
+            _inherited_sockets.claim(self, bound=[_sockets.port(one) for one in declared])
+            self.endpoint = _sockets.bind(self._socket, self.address.name, declared, preferred)
+            _inherited_sockets.claim(self, bound=[_sockets.port(self.endpoint)])
 
     @property
     def closed(self) -> bool:
-        """Whether :meth:`close` has been called."""
-        return bool(self._socket.closed)
+        """Whether it cannot be used: not opened, :meth:`close` has been called, or it is the parent's."""
+        return not self.endpoint or bool(self._socket.closed) or not self._owner.is_here
+
+    def refuse_reentry(self) -> None:
+        """Raise ConfigurationError if the caller has interrupted its own thread in here."""
+        _reentry.refuse(self._lock)
+
+    @property
+    def mark(self) -> int:
+        """``Peers.mark`` as of the last look."""
+        return self._intake.peers.mark
 
     @property
     def age(self) -> float:
-        """Seconds since the socket was made."""
+        """Seconds since the socket was opened."""
         return time.monotonic() - self.born
 
-    def send(self, parts: Sequence[bytes]) -> None:
-        """Hand one message to the socket; never blocks, as with PUB.
+    def send(self, parts: Sequence[bytes]) -> int:
+        """Hand one message to the socket and return ``Peers.mark``; never blocks, as with PUB.
 
         Raises:
-            zmq.ZMQError: the outlet is closed.
+            ListenerError: the outlet is closed, or it is the parent's of a process that forked meanwhile.
+            ConfigurationError: the caller has interrupted a send of its own thread.
         """
+        mark = self.send_if(lambda peers: True, parts)
+        assert mark is not None
+        return mark
+
+    def send_if(self, ready: Callable[[Peers], bool], parts: Sequence[bytes]) -> Optional[int]:
+        """As :meth:`send` if *ready* is true of the peers now; else send nothing and return None."""
+        # First: libzmq would try for ever, and another thread may have held the lock at the fork.
+        self._owner.require()
+        _reentry.refuse(self._lock)
         with self._lock:
             self._drain()
-            self._socket.send_multipart(parts, zmq.NOBLOCK)
+            if not ready(self._intake.peers):
+                return None
+            try:
+                self._touch(lambda: _sockets.send(self._socket, parts))
+            except zmq.ZMQError as error:
+                raise _closed(error) from error
+            return self._intake.peers.mark
 
     @contextmanager
     def look(self) -> Iterator[Peers]:
         """Give the peers as they are now, under the lock: be brief, and keep no reference."""
+        self._owner.require()
         with self._lock:
             self._drain()
-            yield self.peers
+            yield self._intake.peers
 
     def wait_until(self, ready: Callable[[Peers], bool], age: float) -> None:
         """Return once *ready* is true of the peers, at the latest when the socket is *age* s old.
@@ -102,155 +174,54 @@ class Outlet:
             with self.look() as peers:
                 if self.closed or ready(peers):
                     return
-                descriptor = self._socket.getsockopt(zmq.FD)
+                descriptor = self._descriptor()
             left = min(LOOK_AGAIN, max(0.0, age - self.age))
-            zmq.zmq_poll([(descriptor, zmq.POLLIN)], int(left * 1000) + 1)  # type: ignore[list-item]
+            zmq.zmq_poll([(descriptor, zmq.POLLIN)], int(left * 1000) + 1)
+
+    def _descriptor(self) -> int:
+        """Return the socket's descriptor; -1, for which no poll has an event, if it was closed."""
+        try:
+            return int(self._socket.getsockopt(zmq.FD))
+        except zmq.ZMQError:
+            return -1
+
+    def catch_up(self) -> None:
+        """See to it that the next look finds out who has gone by now; takes some milliseconds."""
+        with self.look():
+            descriptor = None if self.closed else self._intake.behind()
+        if descriptor is not None:
+            zmq.zmq_poll([(descriptor, zmq.POLLIN)], CATCH_UP)
 
     def _drain(self) -> None:
-        """Take in the subscriptions that have arrived; unread they would pile up."""
-        if self._socket.closed:
+        if self.closed or self._busy:
             return
-        # Reading EVENTS makes libzmq look at its mailbox now; recv alone does so only now and then.
-        while int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
-            for frame in self._socket.recv_multipart(zmq.NOBLOCK):
-                self.peers.note(frame)
+        try:
+            self._touch(self._intake.take)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.ENOTSOCK:  # that is destroy(), called by a signal handler in here
+                raise _closed(error) from error
+
+    def _touch(self, job: Callable[[], Any]) -> None:
+        """Do *job* to the socket; if it does not come to its end, give the outlet up."""
+        complete = False
+        try:
+            self._busy = True
+            job()
+            complete = True
+        finally:
+            self._busy = False
+            if not complete:
+                self.close()
 
     def close(self) -> None:
         """Close the socket and give the port back before returning; idempotent."""
         with self._lock:
             if not self._socket.closed:
+                self._intake.close()
                 self._socket.close(linger=self._linger)
-                self._context.term()
+            _sockets.terminate(self._context)
 
 
-def _connect(socket: "zmq.Socket[bytes]", endpoint: str) -> str:
-    try:
-        socket.connect(endpoint)
-    except zmq.ZMQError as error:
-        raise ConfigurationError(
-            "relay_inbound: cannot connect to %r: %s" % (endpoint, error)
-        ) from error
-    return endpoint
-
-
-def _bind(socket: "zmq.Socket[bytes]", address: Address, preferred: str) -> str:
-    """Bind the first endpoint that is free, *preferred* before all others; return it."""
-    failures = []
-    for endpoint in sorted(address.endpoints, key=lambda one: _port(one) != _port(preferred)):
-        patience = PATIENCE if preferred and _port(endpoint) == _port(preferred) else 0.0
-        failure = _try_bind(socket, "tcp://*:%s" % _port(endpoint), patience)
-        if failure is None:
-            return endpoint
-        failures.append("%s (%s)" % (endpoint, failure))
-    raise EndpointError(
-        "none of the endpoints declared for the name %r can be bound: %s; a port that is in use "
-        "is held by another process: declare one in endpoints[%r] for each process that publishes"
-        % (address.name, ", ".join(failures), address.name)
-    )
-
-
-def _try_bind(
-    socket: "zmq.Socket[bytes]", where: str, patience: float
-) -> Optional[zmq.ZMQError]:
-    """Bind *where*, trying for *patience* seconds: libzmq gives ports of this process back late."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            socket.bind(where)
-            return None
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EADDRINUSE or time.monotonic() >= deadline:
-                return error
-        time.sleep(LOOK_AGAIN)
-
-
-def _port(endpoint: str) -> str:
-    return endpoint.rpartition(":")[2]
-
-
-class SharedPublisher:
-    """The handle in ``context.publisher``: safe in any thread, one socket per name and process.
-
-    Offers what fedmsg does with a publisher: ``send_multipart`` and ``close``.
-    """
-
-    def __init__(self, address: Address, config: Mapping[str, Any], preferred: str = "") -> None:
-        self.address = address
-        self._config = config
-        self._closed = False
-        with _registry_lock:
-            _open_outlet(address, config, preferred)
-            _handles.setdefault(address, weakref.WeakSet()).add(self)
-
-    def outlet(self) -> Outlet:
-        """Return the outlet, opened anew where it was closed (destroy, fork).
-
-        Raises:
-            EndpointError: no declared port is free.
-        """
-        if self._closed:
-            raise ConfigurationError("this publisher of %r is closed" % self.address.name)
-        with _registry_lock:
-            return _open_outlet(self.address, self._config, "")
-
-    def send_multipart(self, parts: Sequence[bytes], flags: int = 0, **_: Any) -> None:
-        """Send one plain message, no earlier than ``post_init_sleep`` after the socket's birth."""
-        outlet = self.outlet()
-        wait_for_age(outlet, self._config)
-        outlet.send(parts)
-
-    def close(self, linger: Optional[int] = None) -> None:
-        """Give up this handle; the last one closes the socket."""
-        if self._closed:
-            return
-        self._closed = True
-        with _registry_lock:
-            users = _handles[self.address]
-            users.discard(self)
-            outlet = None if users else _outlets.pop(self.address, None)
-        if outlet is not None:
-            outlet.close()
-
-
-def wait_for_age(outlet: Outlet, config: Mapping[str, Any]) -> None:
-    """Sleep until *outlet* is ``post_init_sleep`` old: a message without recipients has no
-    evidence to wait for, so this is fedmsg's own head start."""
-    time.sleep(max(0.0, float(config.get("post_init_sleep") or 0.0) - outlet.age))
-
-
-_registry_lock = threading.RLock()
-_outlets: Dict[Address, Outlet] = {}
-#: The handles in use. Weak, so that those of threads that have ended do not count.
-_handles: "Dict[Address, weakref.WeakSet[SharedPublisher]]" = {}
-
-
-def _open_outlet(address: Address, config: Mapping[str, Any], preferred: str) -> Outlet:
-    """Return the outlet of *address*, a new one if there is none. The registry's lock is held."""
-    outlet = _outlets.get(address)
-    if outlet is None or outlet.closed:
-        # What was just sent is flushed at exit. Unregistered first, so that it stands there once.
-        atexit.unregister(close_all)
-        atexit.register(close_all)
-        outlet = _outlets[address] = Outlet(address, config, preferred)
-    return outlet
-
-
-def close_all() -> None:
-    """Close every outlet of the process; the next use of a handle opens it anew."""
-    with _registry_lock:
-        outlets: List[Outlet] = list(_outlets.values())
-        _outlets.clear()
-    for outlet in outlets:
-        outlet.close()
-
-
-def _after_fork() -> None:
-    """A child has the parent's memory but not its zmq threads: it starts with nothing open."""
-    global _registry_lock, _outlets
-    ports = [int(_port(o.endpoint)) for o in _outlets.values() if not o.address.active]
-    _inherited.abandon(list(_outlets.values()), ports)
-    _registry_lock, _outlets = threading.RLock(), {}
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+def _closed(error: zmq.ZMQError) -> ListenerError:
+    why = "was closed by destroy()" if error.errno == zmq.ENOTSOCK else "failed (%s)" % error
+    return ListenerError("the publisher %s; nothing was sent" % why)

@@ -1,94 +1,129 @@
 """A message on its way: how what the listener hears of it becomes a Receipt or an exception."""
 
-import concurrent.futures
 import logging
-from concurrent.futures import Future
-from typing import Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Union
 
-from . import _callbacks
-from ._ledger import Entry
-from ._listener import Listener, Waiter
+from . import _callbacks, _trust
+from ._callbacks import CallbackFuture
+from ._judge import Expected
+from ._ledger import Sent
+from ._outcome import Outcome
 from ._receipt import Receipt
-from ._sight import Sight
+from ._visibility import Sight
 from .errors import GilmsgError, ListenerError, Timeout
+
+if TYPE_CHECKING:
+    from ._chain import TrustStore
 
 log = logging.getLogger(__name__)
 
 Result = Optional[Receipt]
+Fields = Mapping[str, Any]
 
-#: Seconds past the deadline after which a waiting caller no longer believes in its listener.
-_GRACE = 5.0
+#: Seconds past the deadline after which a waiting caller no longer believes in its listener: many
+#: short waits. When the process stood still (SIGSTOP, a debugger, a frozen container), both
+#: are late, and the caller may wake first; that uses up one of the waits, not the listener's time.
+_GRACE = (0.5,) * 10
 
 
-class Pending:
-    """Settles a future. ``settled``, ``timed_out`` and ``failed`` run on the listener's thread.
+class Pending(Expected):
+    """Expects the ACKs of one message, and tells *outcome* its end.
 
     Logging may block, so it is done by the thread that waits or, where none does, on the
     callback thread.
     """
 
-    def __init__(self, future: "Future[Result]", listener: Listener, sight: Sight) -> None:
-        self._future = future
-        self._listener = listener
+    def __init__(
+        self,
+        sent: Sent,
+        recipients: Sequence[str],
+        ack_timeout: float,
+        outcome: "Union[Outcome[Receipt], CallbackFuture]",
+        sight: Sight,
+        store: "TrustStore",
+    ) -> None:
+        super().__init__(sent, recipients, ack_timeout)
+        self._outcome = outcome
         self._sight = sight
-        self._awaited = not isinstance(future, _callbacks.CallbackFuture)
-        self.entry: "Optional[Entry[Waiter]]" = None
+        self._store = store
+        self._told = False
 
-    def settled(self, entry: "Entry[Waiter]") -> None:
-        """All have acknowledged."""
-        self._future.set_result(Receipt(entry.msg_id, entry.topic, dict(entry.acks)))
-        if log.isEnabledFor(logging.DEBUG):
-            self._report(lambda: log_success(entry))
+    def signer_of(self, message: Mapping[str, Any]) -> str:
+        """Return whose valid signature *message* bears; raises Refused."""
+        return self._store.signer_of(message)
 
-    def timed_out(self, entry: "Entry[Waiter]") -> None:
-        """The deadline has passed."""
-        missing = self._sight.missing(entry)
+    def claimed_name(self, message: Mapping[str, Any]) -> Optional[str]:
+        """Return the common name in its certificate, proven or not."""
+        return _trust.claimed_name(message)
+
+    def ended(self) -> None:
+        """Tell the outcome: of an end in time who acknowledged, else why the missing are missing."""
+        if self.missing():
+            self._time_out()
+        else:
+            self._succeed()
+
+    def _succeed(self) -> None:
+        self._tell(Receipt(self.msg_id, self.topic, dict(self.acks)), None)
+        if isinstance(self._outcome, CallbackFuture) and log.isEnabledFor(logging.DEBUG):
+            _callbacks.callbacks.run(self._log_success)
+
+    def _time_out(self) -> None:
         timeout = Timeout(
-            entry.msg_id, entry.topic, entry.ack_timeout, entry.acks, missing, len(entry.recipients)
+            self.msg_id,
+            self.topic,
+            self.ack_timeout,
+            self.acks,
+            self._sight.missing(self),
+            len(self.recipients),
         )
-        self._future.set_exception(timeout)
-        self._report(lambda: log_timeout(timeout))
+        self._tell(None, timeout)
+        if isinstance(self._outcome, CallbackFuture):
+            _callbacks.callbacks.run(lambda: _log_timeout(timeout))
 
     def failed(self, error: GilmsgError) -> None:
-        """The listener has ended."""
-        self._future.set_exception(error)
+        """The listener ended first."""
+        if not self._told:
+            self._tell(None, error)
+
+    def _tell(self, receipt: Result, error: Optional[GilmsgError]) -> None:
+        self._told = True
+        self._outcome.settle(receipt, error)
 
     def wait(self) -> Result:
-        """Return or raise what becomes of the message; interrupted, leave nothing registered."""
-        assert self.entry is not None
+        """Return or raise what becomes of the message; the caller forgets it if this raises."""
+        assert isinstance(self._outcome, Outcome)
+        if not any(map(self._outcome.wait, (self.ack_timeout,) + _GRACE)):
+            self._sight.listener.give_up()
+            raise ListenerError(
+                "the ACK listener does not keep its deadlines; whether the message was received is unknown"
+            )
         try:
-            receipt = self._future.result(self.entry.ack_timeout + _GRACE)
+            receipt = self._outcome.take()
         except Timeout as timeout:
-            log_timeout(timeout)
+            _log_timeout(timeout)
             raise
-        except concurrent.futures.TimeoutError:
-            self._listener.forget(self.entry)
-            raise ListenerError("the ACK listener does not keep its deadlines") from None
-        except BaseException:
-            self._listener.forget(self.entry)
-            raise
-        log_success(self.entry)
+        self._log_success()
         return receipt
 
-    def _report(self, line: Callable[[], None]) -> None:
-        if not self._awaited:
-            _callbacks.run(line)
+    def forget(self) -> None:
+        """Stop to expect anything; nothing happens where all is decided already."""
+        self._sight.listener.forget(self)
+
+    def _log_success(self) -> None:
+        """Write one DEBUG line for a message that all its recipients acknowledged."""
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug(
+                "%s %s acknowledged by %s",
+                self.topic,
+                self.msg_id,
+                ", ".join(sorted(self.acks)),
+                extra=_fields(self.topic, self.msg_id, self.acks, {}),
+            )
 
 
-def log_success(entry: "Entry[Waiter]") -> None:
-    """One DEBUG line for a message that all its recipients acknowledged."""
-    if log.isEnabledFor(logging.DEBUG):
-        log.debug(
-            "%s %s acknowledged by %s",
-            entry.topic,
-            entry.msg_id,
-            ", ".join(sorted(entry.acks)),
-            extra=_fields(entry.topic, entry.msg_id, entry.acks, {}),
-        )
-
-
-def log_timeout(timeout: Timeout) -> None:
-    """One WARNING line for a message that was not proven to arrive."""
+def _log_timeout(timeout: Timeout) -> None:
+    """Write one WARNING line for a message that was not proven to arrive."""
     log.warning(
         "%s",
         timeout,
@@ -96,5 +131,5 @@ def log_timeout(timeout: Timeout) -> None:
     )
 
 
-def _fields(topic: str, msg_id: str, acks: Dict[str, Any], missing: Dict[str, Any]) -> Dict[str, Any]:
+def _fields(topic: str, msg_id: str, acks: Fields, missing: Fields) -> Dict[str, Any]:
     return {"topic": topic, "msg_id": msg_id, "acked": sorted(acks), "missing": sorted(missing)}

@@ -1,9 +1,10 @@
 """Free TCP ports on loopback that stay ours."""
 
+import os
 import random
 import socket
 import sys
-from typing import List
+from typing import List, Set
 
 #: Below the range from which Linux takes the source ports of outgoing connections (32768 on).
 #: Above it, a client that tries again and again to reach a dead port would in the end connect
@@ -21,7 +22,7 @@ class Ports:
         """Return a port that nobody has bound and nobody else was given."""
         while True:
             port = random.SystemRandom().randint(_LOWEST, _HIGHEST)
-            if _is_free(port) and self._claim(port):
+            if not refusal(port) and self._claim(port):
                 return port
 
     def endpoint(self) -> str:
@@ -50,12 +51,31 @@ class Ports:
         return True
 
 
-def _is_free(port: int) -> bool:
+def held_here() -> Set[int]:
+    """Return the TCP ports on which this very process listens."""
+    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    return {_listening_port(int(entry)) for entry in os.listdir(folder)} - {0}
+
+
+def _listening_port(descriptor: int) -> int:
+    """Return the TCP port on which *descriptor* listens; 0 if it does not."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+            if duplicate.family not in (socket.AF_INET, socket.AF_INET6):
+                return 0
+            listens = duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            return int(duplicate.getsockname()[1]) if listens else 0
+    except OSError:  # no socket at all, or the descriptor of the listing itself
+        return 0
+
+
+def refusal(port: int) -> int:
+    """Return the errno with which *port* cannot be bound on every interface; 0 if it can."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As libzmq does; without it, a port with a connection in TIME_WAIT looks taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            return error.errno or -1
+        return 0

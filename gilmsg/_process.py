@@ -1,19 +1,26 @@
 """A child process that talks in JSON lines: started, listened to and stopped with deadlines."""
 
 import json
+import logging
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
+log = logging.getLogger(__name__)
+
 Event = Dict[str, Any]
 
-START_LIMIT = 20.0
+START_LIMIT = 60.0
 STOP_LIMIT = 3.0
+
+#: Seconds after which the thread that reads looks whether it is still to do so.
+_LOOK_AGAIN = 1.0
 
 
 def environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
@@ -50,7 +57,9 @@ class Talker:
         module: run as ``python -m``.
         first: sent as the first line, in JSON.
         cwd: its working directory.
-        on_event: called with each event, on the reading thread or in ``events``.
+        on_event: called with each event, on the reading thread or in ``events``; what it raises is logged.
+        prefix: put before the command, to run it elsewhere (``ip netns exec <name>``, say); it
+            must become the command, as ``exec`` does, or ``pid`` and ``kill`` mean the wrong process.
     """
 
     def __init__(
@@ -59,22 +68,17 @@ class Talker:
         first: Any,
         cwd: Optional[str] = None,
         on_event: Optional[Callable[[Event], None]] = None,
+        prefix: Sequence[str] = (),
     ) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=cwd,
-            env=environment(),
-            start_new_session=True,
-        )
+        command = [sys.executable, "-m", module]
+        self._process = start(command, cwd, prefix, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None)
         assert self._process.stdout is not None
         self._descriptor = self._process.stdout.fileno()
         os.set_blocking(self._descriptor, False)
         self._lock = threading.RLock()
         self._on_event = on_event
         self._rest = b""
-        self._ended = False
+        self._ended = self._forgotten = False
         self._events: List[Event] = []
         self._thread = threading.Thread(target=self._listen, name="gilmsg-talker", daemon=True)
         self._thread.start()
@@ -111,17 +115,29 @@ class Talker:
         Raises:
             TimeoutError: it did not come within *limit* seconds, or the child ended.
         """
+        found: Event = wait_for(lambda: self.said(kind), "the event %r" % kind, limit)
+        return found
 
-        def found() -> Optional[Event]:
-            over = not self.alive
-            for event in self.events():
-                if event.get("event") == kind:
-                    return event
-            if over:
-                raise TimeoutError("the process ended before it said %r" % kind)
-            return None
+    def said(self, kind: str, after: int = 0, **fields: Any) -> Optional[Event]:
+        """Return its first event of *kind* with these *fields*, or None; the first *after* events are left out.
 
-        return wait_for(found, "the event %r" % kind, limit)  # type: ignore[no-any-return]
+        Raises:
+            TimeoutError: there is none, and the child has ended.
+        """
+        over = not self.alive
+        wanted = dict(fields, event=kind).items()
+        for event in self.events()[after:]:
+            if wanted <= event.items():
+                return event
+        if over:
+            raise TimeoutError("the process ended before it said %r" % kind)
+        return None
+
+    def clear(self) -> None:
+        """Forget all it has said so far."""
+        with self._lock:
+            self._take()
+            self._events.clear()
 
     def signal(self, number: int) -> None:
         """Send it a signal, if it still runs."""
@@ -133,15 +149,19 @@ class Talker:
         self.signal(signal.SIGKILL)
         self._forget()
 
-    def stop(self) -> None:
-        """Close its stdin, which ends it; after STOP_LIMIT seconds, kill it. Idempotent."""
+    def hang_up(self) -> None:
+        """Close its stdin, which ends it, and do not wait for it. Idempotent."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
         except BrokenPipeError:
             pass
+
+    def stop(self, limit: float = STOP_LIMIT) -> None:
+        """Close its stdin, which ends it; after *limit* seconds, kill it. Idempotent."""
+        self.hang_up()
         try:
-            self._process.wait(STOP_LIMIT)
+            self._process.wait(limit)
         except subprocess.TimeoutExpired:
             self.signal(signal.SIGKILL)
         self._forget()
@@ -149,6 +169,9 @@ class Talker:
     def _forget(self) -> None:
         self._process.wait()
         self._thread.join(STOP_LIMIT)
+        if self._thread.is_alive():  # some child of its own holds the pipe open
+            self._forgotten = True
+            self._thread.join(STOP_LIMIT)  # soon: it looks again and again
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None and not stream.closed:
                 try:
@@ -157,20 +180,20 @@ class Talker:
                     pass
 
     def _listen(self) -> None:
-        while not self._ended:
-            select.select([self._descriptor], [], [], 1.0)
+        poller = select.poll()  # select() knows no descriptor beyond 1023
+        poller.register(self._descriptor, select.POLLIN)
+        while not (self._ended or self._forgotten):
+            poller.poll(_LOOK_AGAIN * 1000)
             with self._lock:
                 self._take()
 
     def _take(self) -> None:
         """Read what is in the pipe. The lock is held."""
-        while not self._ended:
+        while not (self._ended or self._forgotten):
             try:
                 data = os.read(self._descriptor, 65536)
             except BlockingIOError:
                 return
-            except OSError:
-                data = b""
             self._ended = not data
             lines = (self._rest + data).split(b"\n")
             self._rest = lines.pop()
@@ -183,16 +206,30 @@ class Talker:
         except ValueError:
             event = {"event": "text", "text": line.decode("utf-8", "replace")}
         self._events.append(event)
-        if self._on_event is not None:
-            self._on_event(event)
+        try:
+            if self._on_event is not None:
+                self._on_event(event)
+        except Exception:  # somebody else's code; what the child says next is still to be heard
+            log.exception("on_event failed at %.200r", event)
 
 
-def stop(process: "subprocess.Popen[Any]") -> None:
-    """End *process*: SIGINT, and after STOP_LIMIT seconds SIGKILL. Idempotent."""
+def start(
+    command: Sequence[str], cwd: Optional[str], prefix: Sequence[str] = (), **streams: Any
+) -> "subprocess.Popen[bytes]":
+    """Start *command* in *cwd*, in a session of its own, with the gilmsg that runs here.
+
+    *prefix* is put before it; of *streams* (stdin, stdout, stderr) those that are not given are /dev/null.
+    """
+    files = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **streams}
+    return subprocess.Popen([*prefix, *command], cwd=cwd, env=environment(), start_new_session=True, **files)
+
+
+def stop(process: "subprocess.Popen[Any]", limit: float = STOP_LIMIT, number: int = signal.SIGINT) -> None:
+    """End *process*: the signal *number*, and after *limit* seconds SIGKILL. Idempotent."""
     if process.poll() is None:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
     try:
-        process.wait(STOP_LIMIT)
+        process.wait(limit)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -200,8 +237,6 @@ def stop(process: "subprocess.Popen[Any]") -> None:
 
 def can_connect(endpoint: str) -> bool:
     """Whether something accepts connections at *endpoint*."""
-    import socket
-
     host, _, port = endpoint.rpartition("/")[2].rpartition(":")
     try:
         socket.create_connection((host, int(port)), 1.0).close()
@@ -210,7 +245,14 @@ def can_connect(endpoint: str) -> bool:
     return True
 
 
-def script(function: str) -> Sequence[str]:
-    """Return a command that runs a console script's function (``module:name``) in this Python."""
+def script(function: str, tied: bool = False) -> Sequence[str]:
+    """Return a command that runs a console script's function (``module:name``) in this Python.
+
+    If *tied*, it ends when its stdin does: with a pipe there, when we end, in whatever way.
+    """
     module, _, name = function.partition(":")
-    return [sys.executable, "-c", "import sys; from %s import %s as f; sys.exit(f())" % (module, name)]
+    run = "import sys; from %s import %s as f; sys.exit(f())" % (module, name)
+    if tied:
+        watch = "lambda: (os.read(0, 1), os._exit(0))"
+        run = "import os, threading; threading.Thread(target=%s, daemon=True).start(); %s" % (watch, run)
+    return [sys.executable, "-c", run]

@@ -3,27 +3,36 @@
 import logging
 import time
 from concurrent.futures import Future
-from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Set, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Mapping, Optional, Set, Tuple, Union
 
-import zmq
-
-from . import _acks, _bus, _listener, _message, _settings, _trust
+from . import _acks, _bus, _listeners, _message, _settings, _trust
 from ._callbacks import CallbackFuture
 from ._caller import calling_module
-from ._ledger import Entry
-from ._listener import Waiter
-from ._outlet import wait_for_age
+from ._ledger import Sent
+from ._outcome import Outcome
+from ._outlets import wait_for_age
 from ._pending import Pending, Result
-from ._sight import Sight
-from .errors import ConfigurationError, ListenerError
+from ._receipt import Receipt
+from ._visibility import Sight
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ._keypair import Sealed
 
 log = logging.getLogger(__name__)
 
 Recipients = Union[None, str, Iterable[str]]
 Hook = Optional[Callable[[Dict[str, Any]], Any]]
 
+#: The one switch for tests (see gilmsg.testing): while it is set, every call of publish and
+#: publish_async raises what it makes of the call's topic, before anything else.
+forbidden: Optional[Callable[[Optional[str]], BaseException]] = None
+
 #: Topics for which the lack of recipients has been logged.
 _warned: Set[str] = set()
+
+#: Topics may hold an id and never end: past so many they are forgotten, and warned of again.
+_MOST_WARNED = 1000
 
 
 def publish(
@@ -58,13 +67,16 @@ def publish(
     Raises:
         Timeout: not every recipient has acknowledged in time; it says what is known of each.
         ConfigurationError: an argument, setting or file is not usable; nothing was sent.
-        ListenerError: the listener ended while we waited; delivery is unknown.
+        ListenerError: the listener ended while we waited, delivery is unknown; or it could not
+            start, or ``destroy()`` closed the publisher: then nothing was sent, as it says.
     """
-    sending = _Sending(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, config)
+    if forbidden is not None:
+        raise forbidden(topic)
+    sending = Sending(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, config)
     if not sending.recipients:
         sending.send_plain()
         return None
-    return sending.send(Future()).wait()
+    return sending.confirmed()
 
 
 def publish_async(
@@ -92,18 +104,24 @@ def publish_async(
         ConfigurationError: from the call itself; nothing was sent.
         ListenerError: from the call itself; nothing was sent.
     """
-    sending = _Sending(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, config)
-    future: "Future[Result]" = CallbackFuture()
+    if forbidden is not None:
+        raise forbidden(topic)
+    sending = Sending(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, config)
+    future = CallbackFuture()
     future.set_running_or_notify_cancel()
     if sending.recipients:
-        sending.send(future)
+        try:
+            sending.send(future)
+        except BaseException:
+            sending.forget()
+            raise
     else:
         sending.send_plain()
         future.set_result(None)
     return future
 
 
-class _Sending:
+class Sending:
     """One call of publish: what was asked for, checked, and each step to the wire."""
 
     def __init__(
@@ -119,9 +137,9 @@ class _Sending:
         named = None if recipients is None else _settings.recipients(recipients)
         self._context = _bus.context(config)
         self._config: Dict[str, Any] = self._context.c
-        own = {key: config[key] for key in _settings.KEYS if key in config}
-        self._settings = _settings.settings({**self._config, **own}, ack_timeout)
+        self._settings = _settings.settings(self._config, ack_timeout, config)
         self._suffix, self._msg, self._hook = topic, msg, pre_fire_hook
+        self._pending: Optional[Pending] = None
         self._modname = modname or calling_module()
         self._topic = _message.full_topic(topic, self._modname, self._config)
         self.recipients = self._settings.recipients_for(self._topic) if named is None else named
@@ -129,6 +147,8 @@ class _Sending:
     def send_plain(self) -> None:
         """Publish as fedmsg does, by fedmsg's own code."""
         if self._topic not in _warned:
+            if len(_warned) >= _MOST_WARNED:
+                _warned.clear()
             _warned.add(self._topic)
             log.warning(
                 "%s is published without recipients: nobody confirms it, as with fedmsg", self._topic
@@ -139,68 +159,80 @@ class _Sending:
             self._suffix, self._msg, modname=self._modname, pre_fire_hook=self._hook
         )
 
-    def send(self, future: "Future[Result]") -> Pending:
+    def confirmed(self) -> Result:
+        """Send it and wait: return or raise what :func:`publish` does."""
+        try:
+            return self.send(Outcome()).wait()
+        except BaseException:
+            self.forget()
+            raise
+
+    def send(self, outcome: "Union[Outcome[Receipt], CallbackFuture]") -> Pending:
         """Sign, wait for the recipients, expect their ACKs, hand the message to the socket."""
         outlet = _bus.publisher(self._context).outlet()
+        directory = _bus.directory(self._context)
         _trust.require_x509(self._config)
         store = _trust.trust_store(self._config)
-        message = self._signed()
-        listener = _listener.listener_for(self._config)
-        sight = Sight(self._topic, outlet, listener, self._config)
+        listener = _listeners.listener_for(directory.bus, self._config)
+        message, sealed = self._signed(listener.origin)
+        sight = Sight(self._topic, outlet, listener, directory)
         sight.wait_for(self.recipients, self._settings.head_start)
         if self._hook is not None:
             self._hook(message)
-        wire = _encoded(message)
-        pending = Pending(future, listener, sight)
-        waiter = Waiter(
-            store.signer_of, _trust.claimed_name, pending.settled, pending.timed_out, pending.failed
-        )
-        entry = pending.entry = self._entry(wire, waiter)
-        listener.expect(entry)
-        try:
-            outlet.send([self._topic.encode("utf-8"), wire])
-        except BaseException as error:
-            listener.forget(entry)
-            if isinstance(error, zmq.ZMQError):
-                raise ListenerError("the publisher was closed by destroy()") from error
-            raise
+            sealed = None  # it may have changed the message
+        wire = sealed.wire if sealed else _encoded(message)
+        sent = _sent(self._topic, message, wire, sealed.canonical if sealed else None)
+        pending = Pending(sent, self.recipients, self._settings.ack_timeout, outcome, sight, store)
+        self._pending = pending
+        sight.left = outlet.mark  # if it times out before it has left
+        listener.expect(pending)
+        sight.left = outlet.send([self._topic.encode("utf-8"), wire])
         return pending
 
-    def _signed(self) -> Dict[str, Any]:
-        """Return the finished message, its recipients marked in it before it is signed."""
+    def forget(self) -> None:
+        """Leave nothing registered; for whatever ends the call before its result is there."""
+        if self._pending is not None:
+            self._pending.forget()
+
+    def _signed(self, origin: str) -> "Tuple[Dict[str, Any], Optional[Sealed]]":
+        """Return the finished message, its recipients marked in it before it is signed.
+
+        Also its sealed form, None where that may not be what leaves.
+        """
         body = _acks.marked({} if self._msg is None else self._msg, self.recipients)
         self._context._i += 1
-        message = _message.compose(self._topic, body, self._context._i)
+        message = _message.compose(self._topic, body, self._context._i, origin)
+        sealed = None
         if self._config.get("sign_messages", False):
-            pair = _trust.signing_key(self._config, _bus.certname(self._config))
-            message = pair.sign(message)
+            sealed = _trust.key_pair(self._config, _bus.certname(self._config)).seal(message)
+            message = sealed.message
         store = self._config.get("persistent_store")
-        return store.add(message) if store else message
-
-    def _entry(self, wire: bytes, waiter: Waiter) -> "Entry[Waiter]":
-        """Return what to expect, by the bytes that leave: the hook may have changed the message."""
-        _, sent = _acks.decode([self._topic.encode("utf-8"), wire])
-        return Entry(
-            sent["msg_id"],
-            self._topic,
-            _acks.digest(sent),
-            self.recipients,
-            time.monotonic(),
-            self._settings.ack_timeout,
-            waiter,
-        )
+        if not store:
+            return message, sealed
+        stored = store.add(message)
+        if not isinstance(stored, dict):
+            raise ConfigurationError("persistent_store: add() must return the message; it returned %r" % (stored,))
+        return stored, None
 
 
 def _encoded(message: Any) -> bytes:
-    """Return the bytes of a message that the hook has seen."""
+    """Return the bytes of a message that the hook, or a store, has seen."""
     try:
         wire = _message.encode(message)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(
-            "pre_fire_hook left a message that cannot be encoded: %s" % error
+            "pre_fire_hook or persistent_store left a message that cannot be encoded: %s" % error
         ) from error
     if not isinstance(message.get("msg_id"), str):
         raise ConfigurationError(
-            "pre_fire_hook left a message whose msg_id is %r" % (message.get("msg_id"),)
+            "pre_fire_hook or persistent_store left a message whose msg_id is %r" % (message.get("msg_id"),)
         )
     return wire
+
+
+def _sent(topic: str, message: Dict[str, Any], wire: bytes, canonical: Optional[bytes]) -> Sent:
+    """Return what ACKs must state: by the bytes that leave, unless their *canonical* form is known."""
+    if canonical is None:
+        _, message = _acks.decode([topic.encode("utf-8"), wire])
+        canonical = _acks.canonical(message)
+    return Sent(message["msg_id"], topic, _acks.digest_of(canonical), time.monotonic())

@@ -4,8 +4,11 @@ Everything here is refused before anything is sent, with the value and the way o
 text. A keyword or argument of the call wins over the configuration.
 """
 
-import math
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+import functools
+import re
+import threading
+from types import MappingProxyType
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import six
 
@@ -19,6 +22,7 @@ KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START)
 
 DEFAULT_ACK_TIMEOUT = 0.25
 DEFAULT_HEAD_START = 2.0
+_DEFAULTS = {ACK_TIMEOUT: DEFAULT_ACK_TIMEOUT, HEAD_START: DEFAULT_HEAD_START}
 
 
 class Settings(NamedTuple):
@@ -30,26 +34,45 @@ class Settings(NamedTuple):
 
     def recipients_for(self, topic: str) -> Tuple[str, ...]:
         """Return the configured recipients of the full *topic*: the longest match counts."""
-        for prefix in _prefixes(topic):
-            if prefix in self.table:
-                return self.table[prefix]
-        return ()
+        return recipients_for(topic, self.table)
 
 
-def settings(config: Mapping[str, Any], ack_timeout: Optional[float]) -> Settings:
-    """Return the checked settings; *ack_timeout*, unless None, wins over its key.
+def recipients_for(topic: str, table: Mapping[str, Tuple[str, ...]]) -> Tuple[str, ...]:
+    """Return what *table*, the value of ``gilmsg.recipients``, has for the full *topic*."""
+    return next((table[prefix] for prefix in _prefixes(topic) if prefix in table), ())
+
+
+def settings(
+    config: Mapping[str, Any], ack_timeout: Optional[float], own: Mapping[str, Any] = MappingProxyType({})
+) -> Settings:
+    """Return the checked settings; what is in *own* wins, and over its key *ack_timeout*, unless None.
 
     All three keys are checked whole, not only the entry that would match.
 
     Raises:
         ConfigurationError: for the first value that cannot be used.
     """
-    configured = _seconds(config.get(ACK_TIMEOUT, DEFAULT_ACK_TIMEOUT), ACK_TIMEOUT)
+
+    def value(key: str) -> Any:
+        return read(key, own if key in own else config)
+
+    configured = value(ACK_TIMEOUT)
     return Settings(
-        _table(config.get(RECIPIENTS)),
+        value(RECIPIENTS),
         configured if ack_timeout is None else _seconds(ack_timeout, "ack_timeout"),
-        _seconds(config.get(HEAD_START, DEFAULT_HEAD_START), HEAD_START, zero_allowed=True),
+        value(HEAD_START),
     )
+
+
+def read(key: str, config: Mapping[str, Any]) -> Any:
+    """Return the checked value of one of ``KEYS`` in *config*, or its default.
+
+    Raises:
+        ConfigurationError: it cannot be used.
+    """
+    if key == RECIPIENTS:
+        return _table(config.get(key))
+    return _seconds(config.get(key, _DEFAULTS[key]), key, zero_allowed=key == HEAD_START)
 
 
 def any_of(*names: str) -> str:
@@ -86,12 +109,14 @@ def recipients(value: Any, where: str = "recipients") -> Tuple[str, ...]:
         ) from None
     if isinstance(value, six.binary_type):
         raise ConfigurationError("%s must hold text, not bytes: %r" % (where, value))
-    unique = {frozenset(_acks.members(entry)): entry for entry in reversed(_entries(entries, where))}
+    return _distinct(tuple(_entry(entry, where) for entry in entries))
+
+
+@functools.lru_cache(maxsize=512)
+def _distinct(entries: Tuple[str, ...]) -> Tuple[str, ...]:
+    """Return *entries* without those that name the same as one before; a service has the same all the time."""
+    unique = {frozenset(_acks.members(entry)): entry for entry in reversed(entries)}
     return tuple(reversed(list(unique.values())))
-
-
-def _entries(entries: Iterable[Any], where: str) -> List[str]:
-    return [_entry(entry, where) for entry in entries]
 
 
 def _entry(entry: Any, where: str) -> str:
@@ -100,12 +125,19 @@ def _entry(entry: Any, where: str) -> str:
         raise ConfigurationError(
             "%s holds %r; each entry must be a certificate common name (text)" % (where, entry)
         )
-    names = _acks.members(entry)
-    if not all(names):
+    plain = _plain(entry)
+    if plain is None:
         raise ConfigurationError(
             "%s holds %r; a common name cannot be empty (a group is 'name,name')" % (where, entry)
         )
-    return _acks.join_group(dict.fromkeys(names))
+    return plain
+
+
+@functools.lru_cache(maxsize=512)
+def _plain(entry: str) -> Optional[str]:
+    """Return *entry* in its plain form, None if a name in it is empty; the same ones come all the time."""
+    names = _acks.members(entry)
+    return _acks.join_group(dict.fromkeys(names)) if all(names) else None
 
 
 def _name(name: Any) -> str:
@@ -122,14 +154,25 @@ def _table(value: Any) -> Dict[str, Tuple[str, ...]]:
         raise ConfigurationError(
             "%s must be a dict of topic -> recipients; it is %r" % (RECIPIENTS, value)
         )
-    return {_topic(topic): _row(topic, names) for topic, names in value.items()}
+    found: Dict[str, Tuple[str, ...]] = {}
+    for key, names in value.items():
+        topic = _topic(key)
+        if topic in found:
+            raise ConfigurationError("%s has %r twice, with a dot at its end and without" % (RECIPIENTS, topic))
+        found[topic] = _row(key, names)
+    return found
+
+
+#: What a topic consists of: words that are joined by dots. A last dot does no harm.
+_WORDS = re.compile(r"[^\s.*]+(\.[^\s.*]+)*\.?\Z")
 
 
 def _topic(topic: Any) -> str:
-    if not isinstance(topic, six.text_type) or not topic.strip("."):
+    """Return a key of the table; one that matches no topic at all would silently guarantee nothing."""
+    if not isinstance(topic, six.text_type) or not _WORDS.match(topic):
         raise ConfigurationError(
-            "%s has the key %r; it must be a full topic, or the part of one before some dot"
-            % (RECIPIENTS, topic)
+            "%s has the key %r; it must be a full topic, or the part of one before some dot (without *: "
+            "it holds for all that follows)" % (RECIPIENTS, topic)
         )
     return str(topic).rstrip(".")
 
@@ -148,9 +191,10 @@ def _prefixes(topic: str) -> Iterator[str]:
 def _seconds(value: Any, where: str, zero_allowed: bool = False) -> float:
     """Return *value* as a number of seconds."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero_allowed):
+    fits = number and 0 <= value <= threading.TIMEOUT_MAX  # not nan, either
+    if not fits or (value == 0 and not zero_allowed):
         raise ConfigurationError(
-            "%s must be a %s, finite number of seconds; it is %r"
-            % (where, "non-negative" if zero_allowed else "positive", value)
+            "%s must be a %s, finite number of seconds, at most %g; it is %r"
+            % (where, "non-negative" if zero_allowed else "positive", threading.TIMEOUT_MAX, value)
         )
     return float(value)

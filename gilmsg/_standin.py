@@ -10,58 +10,68 @@ import json
 import os
 import sys
 import threading
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Optional
 
-from . import _bus
+from . import _bus, _config_files
 from ._tail import Tail
+
+_saying = threading.Lock()
 
 
 def say(event: str, **fields: Any) -> None:
-    """Report one event."""
+    """Report one event, in a line that no other thread's is mixed into: one may exceed what a pipe takes at once."""
     line = json.dumps(dict(fields, event=event)) + "\n"
-    os.write(sys.stdout.fileno(), line.encode("ascii"))
+    with _saying:
+        sys.stdout.write(line)
+        sys.stdout.flush()
 
 
-class StandIn(Tail):
-    """A tail that reports, and that can be made slow or silent."""
+class StandIn:
+    """How a tail behaves: it reports each message, and can be slow or silent."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__(_bus.context(config), "", False)
+    def __init__(self) -> None:
         self._delay: Optional[float] = 0.0
         self._changed = threading.Event()
+        #: Whether the message that was reported last was acknowledged.
+        self.answers = False
 
     def obey(self) -> None:
         """Follow what is said on stdin until it ends; then end the process."""
         for line in sys.stdin:
-            self._delay = json.loads(line)["delay"]
+            order = json.loads(line)
+            self._delay = order["delay"]
             self._changed.set()
-            say("obeys", delay=self._delay)
+            say("obeys", **order)
         os._exit(0)
 
-    def _acknowledge(self, envelope: str, message: Dict[str, Any]) -> None:
-        say("message", topic=envelope, message=message, due=self._due(message))
-        delay = self._delay
-        if delay:
-            self._changed.clear()
-            self._changed.wait(delay)
-        if delay is not None:
-            super()._acknowledge(envelope, message)
-            if self._due(message):
-                say("ack", msg_id=message.get("msg_id"))
+    def asked(self, envelope: str, message: Dict[str, Any], due: bool) -> bool:
+        """Report *message*, wait as told, and return whether its ACK may leave."""
+        say("message", topic=envelope, message=message, due=due)
+        # What needs no ACK (its own ACKs come back to it, too) must not hold up what does.
+        self.answers = due and self._waits()
+        return self.answers
 
-    def _due(self, message: Dict[str, Any]) -> bool:
-        return self._acknowledger is not None and self._acknowledger.due(message, True) is not None
+    def _waits(self) -> bool:
+        """Wait as told; return whether it is not silent."""
+        self._changed.clear()  # first: what changes after this line ends the wait
+        if self._delay:
+            self._changed.wait(self._delay)
+        return self._delay is not None
 
 
 def main() -> None:
     """Run until stdin ends."""
-    stand_in = StandIn(json.loads(sys.stdin.readline()))
-    messages = stand_in.run()
+    # What this host's fedmsg.d says must not reach the sandbox: cert_prefix, say.
+    _config_files.replace(json.loads(sys.stdin.readline()))
+    stand_in = StandIn()
+    messages = Tail(_bus.context({}), "", False, stand_in.asked).run()
     next(messages)
     threading.Thread(target=stand_in.obey, daemon=True).start()
     say("ready")
-    for _ in messages:
-        pass
+    for item in messages:  # pragma: no branch  it goes on until os._exit
+        if item is not None and stand_in.answers:
+            say("ack", msg_id=item[3].get("msg_id"))
+        stand_in.answers = False
 
 
 if __name__ == "__main__":

@@ -6,15 +6,16 @@ and so that there may be more than libzmq's 1,023 of them.
 """
 
 import logging
-import resource
-from typing import Any, Dict, Generator, Iterator, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import zmq
 from fedmsg.replay import check_for_replay  # type: ignore[import-untyped]
 
-from . import _acks, _bus, _sockets, _trust
+from . import _acks, _bus, _descriptors, _inherited_sockets, _sockets, _trust
 from ._acknowledge import Acknowledger, can_acknowledge
-from .errors import ConfigurationError
+from ._fork import Owner
+from ._rate_limit import Sparing
+from .errors import ConfigurationError, GilmsgError
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +24,8 @@ Item = Tuple[str, str, str, Dict[str, Any]]
 #: Milliseconds between looks for a signal: a blocking receive can miss one.
 _POLL_LIMIT = 1000
 
-#: Descriptors per socket (its mailbox, its connection, an attempt to reconnect), and the rest.
+#: Per socket: its mailbox, its connection, an attempt to reconnect.
 _DESCRIPTORS_EACH = 3
-_DESCRIPTORS_ELSE = 128
 
 
 def tail_messages(
@@ -63,13 +63,29 @@ def tail_messages(
     return generator  # type: ignore[return-value]
 
 
-class Tail:
-    """The state of one generator."""
+class _Received(NamedTuple):
+    """A message, the topic that it was sent under, and its canonical form."""
 
-    def __init__(self, context: Any, topic: str, passive: bool) -> None:
+    envelope: str
+    message: Dict[str, Any]
+    canonical: _acks.Canonical
+
+
+#: Called with envelope, message, and whether an ACK is due, before that leaves; returns whether it may.
+Asked = Callable[[str, Dict[str, Any], bool], bool]
+
+
+class Tail:
+    """The state of one generator; *asked* sees every message before its ACK leaves, and may withhold that."""
+
+    def __init__(self, context: Any, topic: str, passive: bool, asked: Asked = lambda *_: True) -> None:
         self._config: Mapping[str, Any] = context.c
-        self._topic = topic
+        self._warn = Sparing(log)
+        self._topic = _prefix(topic)
         self._passive = passive
+        self._asked = asked
+        self._owner = Owner()
+        self._subscribers: "List[zmq.Socket[bytes]]" = []
         if not self._config.get("zmq_enabled", True):
             raise ConfigurationError("zmq_enabled is False; tail_messages() needs ZeroMQ")
         self._validates = bool(self._config.get("validate_signatures", False))
@@ -84,27 +100,53 @@ class Tail:
     def run(self) -> Generator[Optional[Item], None, None]:
         """Set up, yield None once, then the messages."""
         targets = list(_sockets.connectable(_sockets.publishing_endpoints(self._config)))
-        _require_descriptors(len(targets))
-        context: "zmq.Context[zmq.Socket[bytes]]" = zmq.Context(int(self._config.get("io_threads") or 1))
+        _descriptors.require(len(targets), _DESCRIPTORS_EACH)
+        context = _sockets.new_context(int(self._config.get("io_threads") or 1))
         context.set(zmq.MAX_SOCKETS, max(1023, len(targets) + 16))
         try:
+            self._claim(context, targets)
             sources = {self._subscribe(context, target): target for target in targets}
             poller = zmq.Poller()
             for subscriber in sources:
                 poller.register(subscriber, zmq.POLLIN)
             yield None
             while True:
+                self._refuse_in_a_child()
                 for subscriber, _ in poller.poll(_POLL_LIMIT):
                     target = sources[subscriber]
                     yield from self._receive(subscriber, context, target.name, target.endpoint)
         finally:
-            context.destroy(linger=0)
+            if self._owner.is_here:
+                # The context knows them by weak references, which a garbage collection that
+                # ends this generator has cleared: it would wait for them for ever.
+                for subscriber in self._subscribers:
+                    subscriber.close(linger=0)
+                _sockets.terminate(context)
+
+    def _refuse_in_a_child(self) -> None:
+        """In a forked child the sockets are the parent's: to read them would steal its wake-ups."""
+        if not self._owner.is_here:
+            raise ConfigurationError(
+                "this tail_messages() belongs to process %d, which forked this one; call "
+                "tail_messages() again" % self._owner.pid
+            )
+
+    def _claim(self, context: Any, targets: Sequence[_sockets.Target]) -> None:
+        if self._passive:
+            ports = [_sockets.port(target.endpoint) for target in targets]
+            _inherited_sockets.claim(context, bound=ports)
+        else:
+            peers = [address for target in targets for address in target.resolved]
+            _inherited_sockets.claim(context, connected_to=peers)
 
     def _subscribe(
         self, context: "zmq.Context[zmq.Socket[bytes]]", target: _sockets.Target
     ) -> "zmq.Socket[bytes]":
         subscriber = context.socket(zmq.SUB)
+        self._subscribers.append(subscriber)
         _sockets.tune(subscriber, self._config)
+        if subscriber.getsockopt(zmq.RCVHWM):
+            _sockets.watch_by_keepalive(subscriber)
         subscriber.setsockopt(zmq.SUBSCRIBE, self._topic.encode("utf-8"))
         if self._acknowledger is not None:
             subscriber.setsockopt(zmq.SUBSCRIBE, self._acknowledger.announcement(self._topic))
@@ -125,63 +167,59 @@ class Tail:
         """Yield what one received frame holds: a message, none, or a replay of several."""
         parts = subscriber.recv_multipart()
         try:
-            envelope, message = _acks.decode(parts)
-            self._check(envelope, message)
-            items = [(envelope, message)] if name not in self._sequence else list(
-                self._with_missed(name, envelope, message, context)
-            )
+            item = self._checked(*_acks.decode(parts))
         except _acks.BadFrame as error:
-            log.warning("dropped a message from %s: %s", endpoint, error)
+            self._warn.warning("dropped a message from %s: %s", endpoint, error)
             return
-        for topic, one in items:
-            self._acknowledge(topic, one)
-            yield name, endpoint, topic, one
+        for one in self._with_missed(name, item, context) if name in self._sequence else [item]:
+            self._acknowledge(one)
+            yield name, endpoint, one.envelope, one.message
 
-    def _check(self, envelope: str, message: Dict[str, Any]) -> None:
-        """Raise BadFrame if signatures are validated and this one must not be handed over."""
-        if not self._validates:
-            return
-        if message.get("topic") != envelope:
-            raise _acks.BadFrame("its signed topic differs from the topic it was sent under")
-        refusal = _trust.validate(message, self._config)
-        if refusal is not None:
-            raise _acks.BadFrame(refusal)
+    def _checked(self, envelope: str, message: Dict[str, Any]) -> _Received:
+        """Return what may be handed over; raise BadFrame if signatures are validated and it must not."""
+        received = _Received(envelope, message, _acks.Canonical(message))
+        if self._validates:
+            if message.get("topic") != envelope:
+                raise _acks.BadFrame("its signed topic differs from the topic it was sent under")
+            refusal = _trust.validate(message, self._config, received.canonical)
+            if refusal is not None:
+                raise _acks.BadFrame(refusal)
+        return received
 
-    def _with_missed(
-        self, name: str, envelope: str, message: Dict[str, Any], context: Any
-    ) -> Iterator[Tuple[str, Dict[str, Any]]]:
-        """Yield *message*, after those that fedmsg's replay says were missed before it."""
+    def _with_missed(self, name: str, item: _Received, context: Any) -> Iterator[_Received]:
+        """Yield *item*, unless a replay brought it before, after what the replay says was missed.
+
+        What is no good of that is dropped, alone.
+        """
+        number = item.message.get("seq_id")
         try:
-            found = check_for_replay(name, self._sequence, message, self._config, context)
+            found = check_for_replay(name, self._sequence, item.message, self._config, context)
         except Exception as error:  # fedmsg's code, on data from the bus: anything may come out
             log.error("replay_endpoints[%r]: the replay failed: %r", name, error)
-            found = [message]
+            found = [item.message]
         for one in found:
-            topic = envelope if one is message else str(one.get("topic", ""))
-            if one is not message:
-                self._check(topic, one)
-            yield topic, one
+            try:
+                topic, message = _acks.opened(one)
+                yield item if message.get("seq_id") == number else self._checked(topic, message)
+            except _acks.BadFrame as error:
+                self._warn.warning("dropped a message replayed for %r: %s", name, error)
 
-    def _acknowledge(self, envelope: str, message: Dict[str, Any]) -> None:
-        if self._acknowledger is None or message.get("topic") != envelope:
-            return
+    def _acknowledge(self, received: _Received) -> None:
+        envelope, message, canonical = received
+        acknowledger, body = self._acknowledger, None
         try:
-            body = self._acknowledger.due(message, self._validates)
-            if body is not None:
-                self._acknowledger.send(body)
-        except (_acks.BadFrame, ConfigurationError, zmq.ZMQError) as error:
+            if acknowledger is not None and message.get("topic") == envelope:
+                body = acknowledger.due(message, self._validates, canonical)
+            if self._asked(envelope, message, body is not None) and acknowledger is not None and body is not None:
+                acknowledger.send(body)
+        except (_acks.BadFrame, GilmsgError) as error:
             log.error("no ACK for %s: %s", message.get("msg_id"), error)
 
 
-def _require_descriptors(sockets: int) -> None:
-    """Raise ConfigurationError if *sockets* cannot be opened; raise the soft limit if that helps."""
-    needed = sockets * _DESCRIPTORS_EACH + _DESCRIPTORS_ELSE
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise ConfigurationError(
-            "%d endpoints need about %d open files, the limit is %d; raise it (ulimit -n %d)"
-            % (sockets, needed, hard, needed)
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+def _prefix(topic: Any) -> str:
+    """Return *topic*, which can be subscribed to."""
+    try:
+        topic.encode("utf-8")
+    except (AttributeError, UnicodeEncodeError):
+        raise ConfigurationError("topic must be text that begins topics; it is %r" % (topic,)) from None
+    return str(topic)

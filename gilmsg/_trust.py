@@ -11,12 +11,14 @@ after 76 characters.
 
 import importlib
 import logging
+import os
 import sys
 import threading
 import types
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Tuple
 
-from ._acks import Refused
+from . import _later
+from ._acks import Canonical, Refused
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _pairs: Dict[Tuple[str, str], "KeyPair"] = {}
 _stores: Dict[Tuple[str, Optional[str], float], "TrustStore"] = {}
 
@@ -81,14 +83,23 @@ def signing_key(config: Mapping[str, Any], certname: str) -> "KeyPair":
         ConfigurationError: it cannot be loaded, does not match, or is out of date; the
             backend is gpg; the crypto libraries do not load.
     """
+    pair = key_pair(config, certname)
+    pair.check()
+    return pair
+
+
+def key_pair(config: Mapping[str, Any], certname: str) -> "KeyPair":
+    """Return the kept key pair *certname* of *config*; it checks itself when it signs.
+
+    Raises:
+        ConfigurationError: the backend is gpg; the crypto libraries do not load.
+    """
     require_x509(config)
     where = (config.get("ssldir") or _SSLDIR, certname)
     with _lock:
         if where not in _pairs:
             _pairs[where] = _load("_keypair").KeyPair(*where)
-        pair = _pairs[where]
-    pair.check()
-    return pair
+        return _pairs[where]
 
 
 def trust_store(config: Mapping[str, Any]) -> "TrustStore":
@@ -98,29 +109,39 @@ def trust_store(config: Mapping[str, Any]) -> "TrustStore":
         ConfigurationError: the CA or the CRL is not named, not readable, or out of date;
             the crypto libraries do not load.
     """
+    store = _kept_store(config)
+    store.check()
+    return store
+
+
+def _kept_store(config: Mapping[str, Any]) -> "TrustStore":
+    """Return the kept trust store of *config*; it checks itself when it is asked who signed."""
+    expiry = config.get("crl_cache_expiry")
     where = (
-        _location(config, "ca_cert_location"),
-        _location(config, "crl_location") if config.get("crl_location") else None,
-        float(config.get("crl_cache_expiry", _CRL_CACHE_EXPIRY)),
+        location(config, "ca_cert_location"),
+        location(config, "crl_location") if config.get("crl_location") else None,
+        float(_CRL_CACHE_EXPIRY if expiry is None else expiry),
     )
     with _lock:
         if where not in _stores:
             _stores[where] = _load("_chain").TrustStore(*where)
             if where[1] is None:
                 log.warning("crl_location is not set: revoked certificates are accepted")
-        store = _stores[where]
-    store.check()
-    return store
+        return _stores[where]
 
 
 def claimed_name(message: Mapping[str, Any]) -> Optional[str]:
     """Return the common name on the certificate in *message*: a claim, not a proof."""
-    name: Optional[str] = _load("_chain").claimed_name(message)
+    name: Optional[str] = _load("_credentials").claimed_name(message)
     return name
 
 
-def validate(message: Dict[str, Any], config: Mapping[str, Any]) -> Optional[str]:
+def validate(
+    message: Dict[str, Any], config: Mapping[str, Any], received: Optional[Canonical] = None
+) -> Optional[str]:
     """Return None if *message* may be accepted, else why not: signature, chain, routing policy.
+
+    *received* is its canonical form, where somebody else needs it too.
 
     The same answer as ``fedmsg.crypto.validate``, which is asked where gpg is allowed, at a
     fraction of its cost.
@@ -128,7 +149,7 @@ def validate(message: Dict[str, Any], config: Mapping[str, Any]) -> Optional[str
     if "x509" not in validating_backends(config) or message.get("crypto", "x509") != "x509":
         return _ask_fedmsg(message, config)
     try:
-        signer = trust_store(config).signer_of(message)
+        signer = _kept_store(config).signer_of(message, received)
     except (Refused, ConfigurationError) as refusal:
         return str(refusal)
     topic, policy = message.get("topic"), config.get("routing_policy") or {}
@@ -154,15 +175,15 @@ def _ask_fedmsg(message: Dict[str, Any], config: Mapping[str, Any]) -> Optional[
     return None if accepted else "fedmsg.crypto refused it"
 
 
-def _location(config: Mapping[str, Any], setting: str) -> str:
-    """Return the path in *setting*; a missing one, or a URL, is never downloaded."""
-    location = config.get(setting)
-    if not isinstance(location, str) or not location or "://" in location:
+def location(config: Mapping[str, Any], setting: str) -> str:
+    """Return the path in *setting*, or raise ConfigurationError: nothing is ever downloaded."""
+    path = config.get(setting)
+    if not isinstance(path, str) or not path or "://" in path:
         raise ConfigurationError(
             "%s must be the path of a PEM file, gilmsg downloads none; it is %r"
-            % (setting, location)
+            % (setting, path)
         )
-    return location
+    return path
 
 
 def require_x509(config: Mapping[str, Any]) -> None:
@@ -174,15 +195,33 @@ def require_x509(config: Mapping[str, Any]) -> None:
         )
 
 
+def require_crypto() -> None:
+    """Raise ConfigurationError if our crypto, or fedmsg's own, is off in this process."""
+    _load("_chain")
+    if not importlib.import_module("fedmsg.crypto.x509")._cryptography:
+        raise ConfigurationError(
+            "fedmsg's own crypto is off in this process: it signs and validates nothing; "
+            "import gilmsg before any other code that imports fedmsg"
+        )
+
+
 def _load(module: str) -> types.ModuleType:
     """Import one of our modules that need the crypto libraries."""
     try:
-        return importlib.import_module("." + module, __package__)
+        return _later.load(module)
     except ImportError as error:
         raise ConfigurationError(
             "sign_messages and ACKs need the crypto libraries, which do not load (%s); "
             "install fedmsg[crypto_ng]" % error
         ) from error
 
+
+def _after_fork() -> None:
+    """Another thread may have held a lock, for ever: the child loads its own keys and stores."""
+    global _lock, _pairs, _stores
+    _lock, _pairs, _stores = threading.RLock(), {}, {}
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 turn_on_fedmsg_crypto()

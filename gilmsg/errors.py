@@ -5,13 +5,14 @@
     GilmsgError
      +-- ConfigurationError   (also a ValueError)  nothing was sent; mend the value it names
      |    +-- EndpointError   (also an OSError)    nothing was sent; no declared port is free
-     +-- ListenerError        the ACKs can no longer be heard; delivery is unknown
+     |    +-- PayloadError                          nothing was sent; it is this message, not the setting
+     +-- ListenerError        the ACKs cannot be heard; its text says whether anything was sent
      +-- Timeout              not proven, and here is why
 """
 
 from typing import Any, Dict, Mapping, Tuple
 
-__all__ = ["GilmsgError", "ConfigurationError", "EndpointError", "ListenerError", "Timeout"]
+__all__ = ["GilmsgError", "ConfigurationError", "EndpointError", "ListenerError", "PayloadError", "Timeout"]
 
 
 class GilmsgError(Exception):
@@ -32,11 +33,16 @@ class EndpointError(ConfigurationError, OSError):
     """
 
 
-class ListenerError(GilmsgError):
-    """The ACK listener ended while a message waited for its ACKs.
+class PayloadError(ConfigurationError):
+    """This *msg* cannot carry the names of its recipients; another one may well be sent."""
 
-    The message may or may not have been delivered. The cause is chained
-    (``__cause__``) where there is one; the next publish starts a new listener.
+
+class ListenerError(GilmsgError):
+    """The ACKs of a message cannot be heard: the listener ended, or could not start.
+
+    The text says whether nothing was sent, or the message has left and may have been
+    received. The cause is chained (``__cause__``) where there is one; the next publish
+    starts a new listener.
     """
 
 

@@ -13,27 +13,27 @@ Everything is real: sockets, processes, certificates with a CRL, fedmsg's own se
 """
 
 import functools
-import os
-import pprint
-import shutil
-import subprocess
-import tempfile
+import math
+import threading
+import time
 from types import TracebackType
 from typing import Any, Callable, Dict, List, Optional, Sequence, Type
 
-from . import _acks, _bus, _process, _settings
-from ._pki import Authority, write
+from . import _acks, _process, _settings
+from ._pki import Authority
 from ._ports import Ports
-from ._process import Talker
+from ._relay import Relay
+from ._sandbox_config import TOPIC_PREFIX
+from ._sandbox_folder import PUBLISHER, Folder, bus_configuration, file_name
 from .errors import ConfigurationError
 
 __all__ = ["Sandbox"]
 
-#: The name, and the common name, of whoever publishes on the sandbox's bus.
-PUBLISHER = "publisher"
+#: Who is on the bus where nobody is named.
+DEFAULT_RECIPIENTS = ("recipient1", "recipient2")
 
-#: Processes that can publish under that name at a time.
-_PUBLISHERS = 8
+#: Seconds, for all processes together.
+_STOP_LIMIT = 1.0
 
 
 class Sandbox:
@@ -41,52 +41,65 @@ class Sandbox:
 
     Args:
         recipients: common names of the stand-ins.
-        directory (str): where ``fedmsg.d`` and the keys go; by default a temporary folder,
-            removed at the end. A program started there finds its configuration by itself.
+        directory (str): where ``fedmsg.d`` and the keys go, and stay; by default a temporary
+            folder, removed at the end. A program started there finds its configuration by itself.
         relay (bool): run a ``fedmsg-relay`` too.
         topic_prefix (str): of the bus.
-        on_event: called with (common name, event) as things happen, on a thread of the sandbox.
+        on_event: called with (common name, event) as things happen, on a thread of the sandbox; what it
+            raises is logged.
+        on_wait: called again and again, by whoever waits in a method for one of the processes;
+            what it raises ends the waiting.
         settings: further fedmsg configuration.
 
     Attributes:
         recipients (list): the common names of the stand-ins.
+        directory (str): where ``fedmsg.d`` and the keys are.
         config (dict): configuration for a publisher, to be passed as ``**config``.
         authority: the throw-away CA.
         ports: where more free ports come from.
 
     Raises:
-        ConfigurationError: a common name that cannot be a file name.
+        ConfigurationError: a common name that cannot be a file name, or a *directory* in
+            which another sandbox runs, or that holds somebody else's ``pki``.
+        OSError: the *directory* cannot be made or written to.
     """
 
     def __init__(
         self,
-        recipients: Sequence[str] = ("recipient1", "recipient2"),
+        recipients: Sequence[str] = DEFAULT_RECIPIENTS,
         directory: Optional[str] = None,
         relay: bool = False,
-        topic_prefix: str = "org.example",
+        topic_prefix: str = TOPIC_PREFIX,
         on_event: Optional[Callable[[str, Dict[str, Any]], None]] = None,
+        on_wait: Callable[[], None] = lambda: None,
         **settings: Any,
     ) -> None:
-        self.recipients = [_file_name(name) for name in _settings.recipients(recipients)]
-        self._temporary = directory is None
-        self.directory = os.path.abspath(directory or tempfile.mkdtemp(prefix="gilmsg-"))
+        self.recipients = [file_name(name) for name in _settings.recipients(recipients)]
         self._relay = relay
-        self._relay_process: "Optional[subprocess.Popen[bytes]]" = None
-        self._on_event = on_event
-        self._stand_ins: Dict[str, Talker] = {}
+        self._relay_process: Optional[Relay] = None
+        self._state = "made"
+        self._on_event, self._on_wait = on_event, on_wait
+        self._stand_ins: Dict[str, _process.Talker] = {}
+        #: As each has said last; None: it is silent.
+        self._delays: Dict[str, Optional[float]] = {}
+        self._orders = 0
         self._earlier: Dict[str, List[Dict[str, Any]]] = {name: [] for name in self.recipients}
         self.ports = Ports()
-        self.authority = Authority(os.path.join(self.directory, "pki"))
-        for name in [PUBLISHER, "shell"] + self.recipients:
-            self.authority.issue(name)
-        self.config = self._configuration(topic_prefix, settings)
-
-    def __enter__(self) -> "Sandbox":
+        self._folder = Folder(directory)
+        self.directory = self._folder.path
         try:
-            return self.start()
+            self.authority = Authority(self._folder.keys)
+            for name in [PUBLISHER, "shell"] + self.recipients:
+                self._on_wait()
+                self.authority.issue(name)
+            self.config = bus_configuration(self.recipients, self.ports, self.authority, topic_prefix, relay)
+            self.config.update(settings)
         except BaseException:
             self.stop()
             raise
+
+    def __enter__(self) -> "Sandbox":
+        return self.start()
 
     def __exit__(
         self,
@@ -97,87 +110,135 @@ class Sandbox:
         self.stop()
 
     def start(self) -> "Sandbox":
-        """Write ``fedmsg.d``, start every process, and return when all of them are listening.
+        """Write ``fedmsg.d``, start every process, return when all of them listen; stop, should that fail.
 
         Raises:
+            ConfigurationError: it was started, or stopped, before.
             TimeoutError: a process did not come up.
+            OSError: ``fedmsg.d`` cannot be written.
         """
-        folder = os.path.join(self.directory, "fedmsg.d")
-        os.makedirs(folder, exist_ok=True)
-        text = "config = %s\n" % pprint.pformat(self.config, width=100)
-        write(os.path.join(folder, "gilmsg-sandbox.py"), text.encode("utf-8"))
-        for name in self.recipients:
-            self._launch(name)
-        if self._relay:
-            self._launch_relay()
-        for stand_in in self._stand_ins.values():
-            stand_in.wait_for("ready")
+        if self._state != "made":
+            raise ConfigurationError("this sandbox was %s before, and each runs once; make another" % self._state)
+        self._state = "started"
+        try:
+            self._folder.write(self.config)
+            for name in self.recipients:
+                self._launch(name)
+            if self._relay:
+                self._launch_relay()
+            for name in self.recipients:
+                self._wait_until_ready(name)
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def stop(self) -> None:
-        """End every process and remove the temporary folder; idempotent."""
-        for name in list(self._stand_ins):
-            self._stand_ins.pop(name).stop()
+        """End every process and remove the temporary folder; idempotent, takes a second at most."""
+        self._state = "stopped"
+        deadline = time.monotonic() + _STOP_LIMIT
+        for stand_in in self._stand_ins.values():
+            stand_in.hang_up()
         if self._relay_process is not None:
-            _process.stop(self._relay_process)
+            self._relay_process.stop(_STOP_LIMIT)
             self._relay_process = None
+        for name in list(self._stand_ins):
+            self._stand_ins.pop(name).stop(max(0.0, deadline - time.monotonic()))
         self.ports.close()
-        if self._temporary:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        self._folder.release()
 
     def received(self, common_name: str) -> List[Dict[str, Any]]:
         """Return the messages that *common_name* got, in order; ACKs of others are left out.
 
         When publish has returned, each recipient that acknowledged holds the message here.
         """
-        return self._earlier[common_name] + _messages(self._stand_ins.get(common_name))
+        earlier = self._earlier[self._known(common_name)]
+        return earlier + _messages(self._stand_ins.get(common_name))
+
+    def forget(self) -> None:
+        """Forget all messages received so far."""
+        for name in self.recipients:
+            self._earlier[name] = []
+        for stand_in in self._stand_ins.values():
+            stand_in.clear()
+
+    def is_alive(self, common_name: str) -> bool:
+        """Whether the process of *common_name* runs."""
+        stand_in = self._stand_ins.get(self._known(common_name))
+        return stand_in is not None and stand_in.alive
 
     def silent(self, common_name: str) -> None:
-        """Make *common_name* receive without acknowledging."""
+        """Make *common_name* receive without acknowledging.
+
+        Raises:
+            ConfigurationError: it is not a recipient here, or it is dead.
+            TimeoutError: it does not react.
+        """
         self._tell(common_name, None)
 
     def slow(self, common_name: str, seconds: float) -> None:
-        """Make *common_name* wait before each ACK."""
+        """Make *common_name* wait *seconds* before each ACK; what comes meanwhile waits its turn.
+
+        Raises what ``silent`` does, and ConfigurationError for what is no number of seconds.
+        """
+        if not 0 <= seconds <= threading.TIMEOUT_MAX or not math.isfinite(seconds):
+            raise ConfigurationError("%r cannot be waited for; give a number of seconds" % seconds)
         self._tell(common_name, float(seconds))
 
     def dead(self, common_name: str) -> None:
-        """Kill the process of *common_name* (SIGKILL)."""
+        """Kill the process of *common_name* (SIGKILL); raises ConfigurationError as ``silent`` does."""
         stand_in = self._stand_ins.pop(self._known(common_name), None)
         if stand_in is not None:
             stand_in.kill()
             self._earlier[common_name] += _messages(stand_in)
 
     def well(self, common_name: str) -> None:
-        """Make *common_name* acknowledge again, started anew if it is dead."""
-        if self._known(common_name) not in self._stand_ins:
-            self._launch(common_name)
-            self._stand_ins[common_name].wait_for("ready")
-        else:
-            self._tell(common_name, 0.0)
+        """Make *common_name* acknowledge again, started anew if it has ended.
+
+        Raises:
+            ConfigurationError: it is not a recipient here, or the sandbox was stopped.
+            TimeoutError: it does not react, or does not come up.
+        """
+        if self.is_alive(common_name):
+            if self._delays.get(common_name) != 0:
+                self._tell(common_name, 0.0)
+            return
+        self.dead(common_name)
+        self._launch(common_name)
+        self._wait_until_ready(common_name)
 
     def _known(self, common_name: str) -> str:
         if common_name not in self.recipients:
-            raise ConfigurationError(
-                "%r is not a recipient here; these are: %s"
-                % (common_name, ", ".join(self.recipients))
-            )
+            names = ", ".join(self.recipients)
+            raise ConfigurationError("%r is not a recipient here; these are: %s" % (common_name, names))
         return common_name
 
     def _tell(self, common_name: str, delay: Optional[float]) -> None:
         """Change how *common_name* behaves; return when it has."""
-        stand_in = self._stand_ins.get(self._known(common_name))
-        if stand_in is None:
+        if not self.is_alive(common_name):
             raise ConfigurationError("%s is dead; make it well first" % common_name)
+        stand_in = self._stand_ins[common_name]
         before = len(stand_in.events())
-        stand_in.tell({"delay": delay})
-        _process.wait_for(
-            lambda: any(event["event"] == "obeys" for event in stand_in.events()[before:]),
-            "%s obeys" % common_name,
-        )
+        # Until it has said so nobody knows, and whoever wants it well tells it again.
+        self._delays.pop(common_name, None)
+        self._orders += 1
+        order = {"delay": delay, "order": self._orders}
+        stand_in.tell(order)
+        self._wait_for(lambda: stand_in.said("obeys", before, **order), "%s obeys" % common_name)
+        self._delays[common_name] = delay
+
+    def _wait_for(self, condition: Callable[[], Any], what: str) -> None:
+        _process.wait_for(lambda: self._on_wait() or condition(), what)
+
+    def _wait_until_ready(self, name: str) -> None:
+        self._wait_for(lambda: self._stand_ins[name].said("ready"), "%s is ready" % name)
 
     def _launch(self, name: str) -> None:
+        if self._state == "stopped":
+            raise ConfigurationError("this sandbox was stopped; make another")
         report = self._on_event
-        self._stand_ins[name] = Talker(
+        self._delays[name] = 0.0
+        self._stand_ins[name] = _process.Talker(
             "gilmsg._standin",
             dict(self.config, name=name),
             cwd=self.directory,
@@ -185,71 +246,15 @@ class Sandbox:
         )
 
     def _launch_relay(self) -> None:
-        self._relay_process = subprocess.Popen(
-            _process.script("fedmsg.commands.relay:relay"),
-            cwd=self.directory,
-            env=_process.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        relay = self._relay_process = Relay(self.directory)
         for endpoint in [self.config["relay_inbound"]] + self.config["endpoints"]["relay_outbound"]:
-            _process.wait_for(
-                functools.partial(_process.can_connect, endpoint),
-                "the relay listens at %s" % endpoint,
-            )
-
-    def _configuration(self, topic_prefix: str, settings: Dict[str, Any]) -> Dict[str, Any]:
-        """Return the configuration of a publisher; everything that a host might set is set."""
-        endpoints = {name: [self.ports.endpoint()] for name in self.recipients}
-        endpoints[PUBLISHER] = [self.ports.endpoint() for _ in range(_PUBLISHERS)]
-        certnames = {name: name for name in [PUBLISHER] + self.recipients}
-        certnames["shell." + _bus.hostname()] = "shell"
-        config: Dict[str, Any] = {
-            "name": PUBLISHER,
-            "topic_prefix": topic_prefix,
-            "topic_prefix_re": topic_prefix.replace(".", r"\.") + r"\.[^\W\d_]+",
-            "environment": "dev",
-            "endpoints": endpoints,
-            "relay_inbound": self.ports.endpoint(),
-            "certnames": certnames,
-            "sign_messages": True,
-            "validate_signatures": True,
-            "crypto_backend": "x509",
-            "crypto_validate_backends": ["x509"],
-            "ssldir": self.authority.folder,
-            "ca_cert_location": self.authority.ca_file,
-            "crl_location": self.authority.crl_file,
-            "routing_policy": {},
-            "routing_nitpicky": False,
-            "zmq_enabled": True,
-            "active": False,
-            "mute": False,
-            "io_threads": 1,
-            "post_init_sleep": 0.5,
-            "high_water_mark": 0,
-            "zmq_linger": 1000,
-            "zmq_reconnect_ivl": 100,
-            "zmq_reconnect_ivl_max": 1000,
-        }
-        if self._relay:
-            endpoints["relay_outbound"] = [self.ports.endpoint()]
-        config.update(settings)
-        return config
+            self._wait_for(functools.partial(relay.listens, endpoint), "the relay listens at %s" % endpoint)
 
 
-def _messages(stand_in: Optional[Talker]) -> List[Dict[str, Any]]:
+def _messages(stand_in: Optional[_process.Talker]) -> List[Dict[str, Any]]:
     events = stand_in.events() if stand_in is not None else []
     return [
         event["message"]
         for event in events
-        if event["event"] == "message" and not event["topic"].endswith("." + _acks.ACK_SUFFIX)
+        if event["event"] == "message" and not _acks.on_ack_topic(event["topic"])
     ]
-
-
-def _file_name(common_name: str) -> str:
-    """Return *common_name* if a key and a certificate can be stored under it."""
-    taken = common_name in (PUBLISHER, "shell", "ca", "crl", "relay_outbound", "relay_inbound")
-    if taken or "/" in common_name or "," in common_name or common_name.startswith("."):
-        raise ConfigurationError("%r cannot be the name of a stand-in; choose another" % common_name)
-    return common_name

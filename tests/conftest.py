@@ -1,32 +1,103 @@
 """One sandbox per worker, a clean process before and after every test."""
 
+import _thread
+import compileall
+import functools
 import gc
 import os
+import random
+import signal
+import sys
 import threading
 
 import fedmsg.config
+import fedmsg.crypto
 import psutil
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 import gilmsg
-from gilmsg import _publish
+from gilmsg import _callbacks, _publish
 from gilmsg._process import wait_for
 from gilmsg.sandbox import Sandbox
 
 #: Stays for the life of the process, asleep, by design.
-KEPT = {"gilmsg-callbacks", "gilmsg-talker"}
+KEPT = {"gilmsg-callbacks", "gilmsg-futures", "gilmsg-talker"}
+
+
+def pytest_configure():
+    """Draw the order of the tests, and prepare for the many processes that they start: byte code, signals.
+
+    The workers inherit the seed, so that each arrives at the same order. Where PYTHONDONTWRITEBYTECODE is set each
+    process would compile gilmsg anew, and each worker all tests. A shell's background job ignores SIGINT, its
+    children too.
+    """
+    sys.dont_write_bytecode = False
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        os.environ["GILMSG_SEED"] = os.environ.get("GILMSG_SEED") or str(random.SystemRandom().randrange(100000))
+        compileall.compile_dir(os.path.dirname(gilmsg.__file__), quiet=2)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """Leave what was imported out of the garbage collections from here on: there is one after each test."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bare_threads_are_measured():
+    """Coverage hears of a thread from ``threading``; gilmsg starts some by ``_thread`` alone."""
+    trace = getattr(threading, "_trace_hook")
+    start = _thread.start_new_thread
+
+    def measured(work, arguments):
+        return start(lambda: (sys.settrace(trace), work(*arguments)), ())
+
+    with pytest.MonkeyPatch.context() as patch:
+        if trace is not None:
+            patch.setattr(_thread, "start_new_thread", measured)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keys_are_checked_once():
+    """A private key that is loaded again is the one that was loaded: to check an RSA key takes 50 ms.
+
+    Each test's publisher loads the same one. What comes of it depends on the text alone, and nobody can change it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        load = functools.lru_cache(maxsize=None)(serialization.load_pem_private_key)
+        patch.setattr(serialization, "load_pem_private_key", load)
+        yield
 
 
 @pytest.fixture(scope="session")
 def shared_bus():
-    bus = Sandbox(["alice", "bob"], relay=True)
-    # Known to the stand-ins from the start: a consumer and a publisher that tests play.
-    for name in ("carol", "hostile"):
-        bus.config["endpoints"][name] = [bus.ports.endpoint()]
-    bus.config["certnames"]["carol"] = "carol"
-    bus.authority.issue("carol")
-    with bus:
+    with with_neighbours(Sandbox(["alice", "bob"], relay=True)) as bus:
         yield bus
+
+
+def with_neighbours(bus):
+    """Make known to the stand-ins of *bus*, not started yet, a consumer and a publisher that tests play."""
+    make_room(bus, "hostile")
+    make_known(bus, "carol")
+    return bus
+
+
+def make_room(bus, *names):
+    """Give each of *names* an endpoint in the configuration of *bus*, whose processes are not started yet."""
+    for name in names:
+        bus.config["endpoints"][name] = [bus.ports.endpoint()]
+
+
+def make_known(bus, *names):
+    """The same, with a certificate under that name."""
+    make_room(bus, *names)
+    for name in names:
+        bus.config["certnames"][name] = name
+        bus.authority.issue(name)
 
 
 @pytest.fixture
@@ -55,12 +126,13 @@ def nothing_left_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
-    setattr(fedmsg.config, "__cache", {})
+    forget_what_fedmsg_keeps()
     _publish._warned.clear()
     before = _threads(), _children()
     yield
     gilmsg.destroy()
-    setattr(fedmsg.config, "__cache", {})
+    _say_what_waits_to_be_said()
+    forget_what_fedmsg_keeps()
     gc.collect()
     wait_for(lambda: _threads() <= before[0], "no new thread is left: %s" % _threads(), 5)
     wait_for(
@@ -70,14 +142,99 @@ def nothing_left_behind(tmp_path, monkeypatch):
     )
 
 
+def forget_what_fedmsg_keeps():
+    """Let fedmsg load its configuration, and choose its crypto, anew: it does so once in a process."""
+    setattr(fedmsg.config, "__cache", {})
+    fedmsg.crypto._implementation = fedmsg.crypto._validate_implementations = None
+
+
+def _say_what_waits_to_be_said():
+    """Log lines wait for a thread where none could be started: they are this test's, not the next one's."""
+    said = threading.Event()
+    if not _callbacks.callbacks.jobs.empty():
+        _callbacks.callbacks.run(said.set)
+        wait_for(said.is_set, "what was queued is done", 30)
+
+
 def _threads():
     return {t for t in threading.enumerate() if t.name not in KEPT and t.is_alive()}
 
 
 def _children():
-    return {p.pid for p in psutil.Process(os.getpid()).children() if p.status() != "zombie"}
+    """The processes that we have started; asked of the kernel, for a look at all processes takes its time."""
+    tasks = "/proc/self/task"
+    if not os.path.exists("%s/%d/children" % (tasks, os.getpid())):
+        return {one.pid for one in psutil.Process().children() if _is_alive(one)}
+    pids = set()
+    for task in os.listdir(tasks):
+        try:
+            with open("%s/%s/children" % (tasks, task)) as stream:
+                pids.update(map(int, stream.read().split()))
+        except OSError:  # the thread has ended meanwhile
+            continue
+    return {pid for pid in pids if psutil.pid_exists(pid) and _is_alive(psutil.Process(pid))}
+
+
+def _is_alive(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _stand_ins():
     """The session's bus may come up during a test: two stand-ins and a relay."""
     return 3
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session):
+    """Say how to have this order again."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter and "PYTEST_XDIST_WORKER" not in os.environ:
+        reporter.write_line("order: GILMSG_SEED=%s" % os.environ["GILMSG_SEED"])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Put the tests into the order of ``GILMSG_SEED``, the same in every worker."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    items[:] = in_order(items, os.environ["GILMSG_SEED"], workers)
+
+
+def in_order(items, seed, workers):
+    """Return *items* in an order that *seed* decides: modules at random, and the tests within each.
+
+    A module's stay together, for the sake of what its fixtures start. But the long ones come first, at the beginnings
+    of the workers' shares: the others run beside them.
+    """
+    chance = random.Random(seed)
+    items = sorted(items, key=lambda item: item.nodeid)
+    long = [item for item in items if item.get_closest_marker("long")]
+    modules = {}
+    for item in items:
+        if item not in long:
+            modules.setdefault(item.path, []).append(item)
+    shuffled = chance.sample(list(modules.values()), len(modules))
+    others = [item for tests in shuffled for item in chance.sample(tests, len(tests))]
+    for number, item in enumerate(chance.sample(long, len(long))):
+        others.insert(number % workers * (len(items) // workers), item)
+    return others
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport():
+    """Where GILMSG_NO_SKIPS is set (as .ci/run does), a test that skips has failed."""
+    _forbid_skip((yield).get_result())
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report():
+    """The same for a module that skips itself."""
+    _forbid_skip((yield).get_result())
+
+
+def _forbid_skip(report):
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("GILMSG_NO_SKIPS"):
+        report.outcome = "failed"
+        report.longrepr = "skipped, which GILMSG_NO_SKIPS forbids: %s" % (report.longrepr,)

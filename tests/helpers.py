@@ -1,32 +1,46 @@
 """A recipient under the test's control, and fedmsg-hub processes."""
 
+import contextlib
+import functools
+import json
 import os
-import subprocess
+import pathlib
+import pprint
+import signal
+import socket
 import sys
 import threading
 
-
+import psutil
+import pytest
 import zmq
 
 from gilmsg import _acks, _message, _presence, _process
+
+from .processes import Program
+
+REPOSITORY = pathlib.Path(__file__).parent.parent
 
 
 class Forger:
     """Listens as any recipient and answers each gilmsg message with whatever it is told to.
 
-    ``answer(message)`` returns the frames ([topic, body] in bytes) to send back.
+    ``answer(message)`` returns the frames ([topic, body] in bytes) to send back. With *besides* it
+    poses as listeners of those names too.
     """
 
-    def __init__(self, config, common_name, answer):
+    def __init__(self, config, common_name, answer, besides=()):
         self._answer = answer
         self._config = config
         self._context = zmq.Context()
         self._sub = self._context.socket(zmq.SUB)
         self._sub.setsockopt(zmq.SUBSCRIBE, b"")
-        self._sub.setsockopt(zmq.SUBSCRIBE, _presence.announcement("", common_name))
+        for name in [common_name] + list(besides):
+            self._sub.setsockopt(zmq.SUBSCRIBE, _presence.announcement("", name))
         for endpoint in config["endpoints"]["publisher"]:
             self._sub.connect(endpoint)
-        self._pub = self._context.socket(zmq.PUB)
+        self._pub = self._context.socket(zmq.XPUB)
+        self._heard = set()
         self._pub.bind(config["endpoints"][common_name][0])
         self._over = False
         self._thread = threading.Thread(target=self._run)
@@ -45,8 +59,27 @@ class Forger:
             if not self._sub.poll(50):
                 continue
             _, message = _acks.decode(self._sub.recv_multipart())
+            self._wait_for_listener(_message.origin_of(str(message.get("msg_id"))))
             for frames in self._answer(message):
                 self._pub.send_multipart(frames)
+
+    def _wait_for_listener(self, origin):
+        """As a real recipient does: answer once the listener that awaits the ACK is subscribed."""
+        if origin is None:
+            return
+        wanted = b"\x01" + _presence.announcement(_acks.ack_topic(self._config), origin)
+        while wanted not in self._heard and self._pub.poll(5000):
+            self._heard.add(self._pub.recv())
+
+
+def sampled(cases, brief=None):
+    """The parameters of a slow test; for plain pytest the case *brief* in place of them, or else the first of them."""
+    plain, *slow = cases if brief is None else [brief, *cases]
+    return [_case(plain), *(_case(one, pytest.mark.slow) for one in slow)]
+
+
+def _case(values, *marks):
+    return pytest.param(*(values if isinstance(values, tuple) else (values,)), marks=marks)
 
 
 def ack_body(message, **changes):
@@ -57,10 +90,20 @@ def ack_body(message, **changes):
 
 def signed(config, certname, body, topic=None, ssldir=None):
     """A message on the ACK topic (or *topic*), signed by *certname* without any check of ours."""
+    message = _message.compose(topic or _acks.ack_topic(config), body, 1)
+    folder = ssldir or config["ssldir"]
+    status = os.stat("%s/%s.crt" % (folder, certname))
+    return _pair(folder, certname, status.st_ino, status.st_mtime_ns).sign(message)
+
+
+@functools.lru_cache(maxsize=None)
+def _pair(ssldir, certname, *_identity):
+    """Kept, for loading one takes 40 ms; a renewed certificate is another."""
     from gilmsg._keypair import KeyPair
 
-    message = _message.compose(topic or _acks.ack_topic(config), body, 1)
-    return KeyPair(ssldir or config["ssldir"], certname).sign(message)
+    pair = KeyPair(ssldir, certname)
+    pair._usable = pair._current  # an attacker signs with what is out of date, too
+    return pair
 
 
 def frames(message, envelope=None):
@@ -69,8 +112,9 @@ def frames(message, envelope=None):
 
 
 CONSUMERS = '''
-import json, os, sys
+import json, os
 import gilmsg
+from gilmsg import _process
 
 
 class Base(gilmsg.GilmsgConsumer):
@@ -96,6 +140,14 @@ class Second(Base):
     config_key = "second.enabled"
 
 
+class Patient(Base):
+    """Stays in consume() until the test lets it go on."""
+
+    def consume(self, message):
+        super().consume(message)
+        _process.wait_for(lambda: os.path.exists("go on"), "the test lets it go on", 600)
+
+
 class Selfish(Base):
     """Overrides the hooks without super."""
 
@@ -107,79 +159,122 @@ class Selfish(Base):
 '''
 
 
-class Hub:
-    """A fedmsg-hub process in a folder of its own, its consumers found by their entry points."""
+class Hub(Program):
+    """A fedmsg-hub in a folder of its own, its consumers found by their entry points; its output is in "log"."""
 
-    def __init__(self, folder, config, consumers, source=CONSUMERS):
-        import pprint
+    # It ends as by SIGKILL, but coverage (see tox.ini) saves what it measured.
+    ENDED_BY = signal.SIGTERM
 
+    def __init__(self, folder, config, consumers, source=CONSUMERS, prefix=()):
         self.folder = folder
-        (folder / "fedmsg.d").mkdir(parents=True)
-        (folder / "fedmsg.d" / "hub.py").write_text("config = %s" % pprint.pformat(config))
-        (folder / "testconsumers.py").write_text(source)
-        info = folder / "testconsumers-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: testconsumers\nVersion: 1.0\n")
-        points = ["%s = testconsumers:%s" % (name.lower(), name) for name in consumers]
-        (info / "entry_points.txt").write_text("[moksha.consumer]\n%s\n" % "\n".join(points))
-        self.log = open(str(folder / "log"), "wb")
-        environment = _process.environment()
-        environment["PYTHONPATH"] = os.pathsep.join([str(folder), environment["PYTHONPATH"]])
-        self.process = subprocess.Popen(
-            _process.script("fedmsg.commands.hub:hub"),
-            cwd=str(folder),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
+        write_config(folder, config)
+        write_consumers(folder, source, consumers)
+        env = {"PYTHONPATH": os.pathsep.join([str(folder), _process.environment()["PYTHONPATH"]])}
+        words = _process.script("fedmsg.commands.hub:hub")
+        super().__init__(words, folder, env, prefix, folder / "log")
 
-    def __enter__(self):
-        try:
-            self.wait_for_log("Running the MokshaHub reactor")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-        self.log.close()
-
-    def text(self):
-        return (self.folder / "log").read_text()
-
-    def wait_for_log(self, text):
-        def found():
-            if self.process.poll() is not None:
-                raise AssertionError("the hub ended: " + self.text())
-            return text in self.text()
-
-        _process.wait_for(found, "the hub logs %r" % text)
+    def wait_until_ready(self):
+        self.wait_for("Running the MokshaHub reactor")
 
     def consumed(self):
-        import json
-
+        """What its consumers have written down: see CONSUMERS."""
         path = self.folder / "consumed"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def python(code, cwd, *arguments, **options):
-    """Run *code* in a new Python with this gilmsg; return the finished process."""
-    return subprocess.run(
-        [sys.executable] + options.pop("flags", []) + ["-c", code] + list(arguments),
-        cwd=str(cwd),
-        env=_process.environment(options.pop("env", None)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-        timeout=options.pop("timeout", 60),
-        **options,
-    )
+def write_config(folder, config, name="bus.py"):
+    """Let fedmsg find *config*, or the text of a configuration file, in *folder*; return the file."""
+    (folder / "fedmsg.d").mkdir(parents=True, exist_ok=True)
+    file = folder / "fedmsg.d" / name
+    file.write_text(config if isinstance(config, str) else "config = %s\n" % pprint.pformat(config))
+    return file
+
+
+def write_consumers(folder, source, classes):
+    """Let a hub whose path names *folder* find the consumers that are *classes* in *source*."""
+    (folder / "testconsumers.py").write_text(source)
+    info = folder / "testconsumers-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: testconsumers\nVersion: 1.0\n")
+    points = ["%s = testconsumers:%s" % (name.lower(), name) for name in classes]
+    (info / "entry_points.txt").write_text("[moksha.consumer]\n%s\n" % "\n".join(points))
+
+
+def own_descriptors(process):
+    """How many descriptors *process* has open, without its connections: those come and go with the peers."""
+    connections = [one for one in process.net_connections("tcp") if one.status != "LISTEN"]
+    return process.num_fds() - len(connections)
 
 
 def listening_ports(pid):
-    import psutil
+    return {c.laddr.port for c in psutil.Process(pid).net_connections("tcp") if c.status == "LISTEN"}
 
-    return {c.laddr.port for c in psutil.Process(pid).connections("tcp") if c.status == "LISTEN"}
+
+class Tailer(Program):
+    """A process that tails the bus as a recipient; ready when it has said so."""
+
+    CODE = (
+        "import json, sys, gilmsg\n"
+        "tail = gilmsg.tail_messages(topic=sys.argv[2], **json.loads(sys.argv[1]))\n"
+        "print('up', flush=True)\n"
+        "for _ in tail:\n"
+        "    pass\n"
+    )
+
+    def __init__(self, config, folder, topic=""):
+        super().__init__([sys.executable, "-c", self.CODE, json.dumps(config), topic], folder)
+
+    def wait_until_ready(self):
+        self.wait_for("up\n")
+
+
+def chain_checks(monkeypatch):
+    """A list that grows by one with each certificate whose chain this process checks: with none, caches are hot."""
+    from OpenSSL import crypto
+
+    checks, real = [], crypto.X509StoreContext.verify_certificate
+    # A spy, at the border to the library.
+    monkeypatch.setattr(
+        crypto.X509StoreContext, "verify_certificate", lambda self: checks.append(self) or real(self)
+    )
+    return checks
+
+
+@contextlib.contextmanager
+def deaf(port):
+    """Listen at *port* so that the kernel drops each further attempt, as of a host that is down.
+
+    Nobody accepts, and the queue is full. On Linux all of 127.0.0.0/8 leads there.
+    """
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("", port))
+        listening.listen(0)
+        for _ in range(4):
+            queued = stack.enter_context(socket.socket())
+            queued.setblocking(False)
+            queued.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+def sight(topic="org.example.dev.tests.t"):
+    """What this thread's publisher sees of its recipients."""
+    from gilmsg import _bus, _listeners
+    from gilmsg._visibility import Sight
+
+    context = _bus.current()
+    outlet = _bus.publisher(context).outlet()
+    directory = _bus.directory(context)
+    return Sight(topic, outlet, _listeners.listener_for(directory.bus, context.c), directory)
+
+
+def look(question):
+    """Return what *question* answers about the peers of this thread's publisher."""
+    from gilmsg import _bus
+
+    with _bus.publisher(_bus.current()).outlet().look() as peers:
+        return question(peers)
+
+
+def until_present(*recipients, limit=_process.START_LIMIT):
+    _process.wait_for(lambda: sight().ready(recipients), "%s are present" % (recipients,), limit)

@@ -12,7 +12,7 @@ import zmq
 import gilmsg
 
 from .conftest import own_config
-from .helpers import python
+from .processes import python
 
 HERE = pathlib.Path(gilmsg.__file__).parent
 
@@ -26,6 +26,7 @@ def test_every_public_name_of_fedmsg_is_here():
         assert getattr(gilmsg, module) is getattr(fedmsg, module)
     with pytest.raises(AttributeError):
         gilmsg.no_such_name
+    assert {"publish", "check", "GilmsgConsumer", "__version__"} <= set(dir(gilmsg))
 
 
 def test_fedmsg_consumer_is_offered_too():
@@ -83,6 +84,23 @@ def test_name_and_modname_are_the_callers(bus, tmp_path):
     assert done.stdout.strip() == "org.example.dev.mymodule.t", done.stderr
 
 
+def test_where_no_module_called(bus, tmp_path):
+    """At exit no module of the user's is on the stack: the message is fedmsg's then, as with fedmsg; so is a name."""
+    code = (
+        "import atexit, json, sys, warnings, gilmsg\n"
+        "config = json.loads(sys.argv[1])\n"
+        "print(config['name'])\n"
+        # Without recipients: for ACKs it would have to start a thread, which Python 3.12 no longer does by then.
+        "atexit.register(gilmsg.publish, topic='t', msg={}, pre_fire_hook=lambda m: print(m['topic']), **config)\n"
+        "atexit.register(gilmsg.destroy)\n"
+        "warnings.simplefilter('ignore')\n"
+        "atexit.register(gilmsg.init, **dict(config, name=None))\n"
+        "atexit.register(lambda: print('exit'))\n"
+    )
+    done = python(code, tmp_path, json.dumps(bus.config))
+    assert done.stdout.splitlines() == ["publisher", "exit", "org.example.dev.fedmsg.t"], done.stderr
+
+
 @pytest.mark.parametrize("order", ["fedmsg, gilmsg", "gilmsg, fedmsg", "fedmsg.crypto, gilmsg"])
 def test_crypto_is_on_in_whatever_order(tmp_path, order):
     """Importing gilmsg turns fedmsg's own crypto on, before or after fedmsg is imported."""
@@ -105,32 +123,67 @@ def test_without_crypto_libraries_nothing_goes_out_unsigned(bus, tmp_path):
     assert "crypto_ng" in done.stdout, done.stdout + done.stderr
 
 
-def test_importing_gilmsg_does_not_import_moksha(tmp_path):
-    """moksha is loaded on first use of GilmsgConsumer only, and logging is left alone."""
+#: All that an import of gilmsg loads and one of fedmsg does not. Each costs every program that imports gilmsg;
+#: what is needed at the first publish, or later, comes with that: see _LATER in gilmsg/__init__.py.
+BEYOND_FEDMSG = {
+    "gilmsg", "gilmsg._acks", "gilmsg._ending", "gilmsg._later", "gilmsg._reentry", "gilmsg._trust",
+    "gilmsg._version", "gilmsg.errors",
+}  # fmt: skip
+
+
+def test_an_import_loads_little_beyond_fedmsg(tmp_path):
+    """An import of gilmsg is one of fedmsg and of a few small modules of ours; it leaves logging alone."""
     code = (
-        "import logging, sys, gilmsg\n"
-        "print([m for m in sys.modules if m.startswith('moksha.')], logging.getLogger().handlers)"
+        "import sys, fedmsg; before = set(sys.modules)\n"
+        "import gilmsg, logging, json\n"
+        "print(json.dumps([sorted(set(sys.modules) - before), logging.getLogger().handlers]))"
     )
-    assert python(code, tmp_path).stdout.strip() == "[] []"
+    loaded, handlers = json.loads(python(code, tmp_path).stdout)
+    assert (set(loaded), handlers) == (BEYOND_FEDMSG, [])
+
+
+def test_what_is_loaded_later_is_found(tmp_path):
+    """What is loaded on first use is public, and the same object at every access; only GilmsgConsumer needs moksha."""
+    code = (
+        "import sys, gilmsg\n"
+        "assert set(gilmsg._LATER) < set(gilmsg.__all__) <= set(dir(gilmsg))\n"
+        "gilmsg.publish_async, gilmsg.tail_messages, gilmsg.check\n"
+        "assert not [name for name in sys.modules if name.startswith('moksha.')]\n"
+        "found = {name: getattr(gilmsg, name) for name in gilmsg.__all__}\n"
+        "assert all(vars(gilmsg)[name] is one for name, one in found.items())\n"
+        "assert gilmsg.send_message is gilmsg.publish\n"
+        "stars = {}\n"
+        "exec('from gilmsg import *', stars)\n"
+        "assert all(stars[name] is one for name, one in found.items())\n"
+        "print('same')"
+    )
+    done = python(code, tmp_path, flags=["-W", "ignore"])
+    assert done.stdout.strip() == "same", done.stderr
 
 
 #: Lower layers never import higher ones.
 LAYERS = [
-    {"errors", "_version", "_files", "_receipt", "_caller", "_inherited", "_callbacks", "_message"},
-    {"_acks", "_pki", "_ports"},
-    {"_ledger", "_settings", "_presence", "_keypair", "_sockets", "_process"},
-    {"_chain", "_links"},
+    {"errors"},
+    {"_version", "_uninterrupted", "_files", "_receipt", "_caller", "_inherited_sockets", "_rate_limit", "_report",
+     "_outcome", "_wakeup", "_dates", "_descriptors", "_fork"},
+    {"_message", "_acks", "_pki", "_ports", "_callbacks", "_reentry", "_config_files", "_config_types"},
+    {"_ledger", "_settings", "_presence", "_keypair", "_sockets", "_process", "_sandbox_config", "_later"},
+    {"_credentials", "_links", "_diagnosis", "_subscriptions", "_directory", "_judge", "_relay"},
+    {"_anchor", "_ack_socket"},
+    {"_chain"},
     {"_trust", "_listener", "_outlet"},
-    {"_bus", "_sight"},
-    {"_acknowledge", "_pending"},
-    {"_publish", "_tail", "consumers"},
+    {"_listeners", "_outlets", "_visibility"},
+    {"_bus", "_ending"},
+    {"_acknowledge", "_pending", "_self_check", "_evidence", "_isolation", "_sandbox_folder"},
+    {"_publish", "_tail", "_check", "consumers", "_meta"},
     {"__init__", "_standin", "sandbox"},
+    {"testing"},
     {"commands"},
 ]
 
 
 def test_imports_point_downwards():
-    """Each module imports only what lies in a lower layer."""
+    """Each module imports, or names to load it later, only what lies in a lower layer."""
     level = {name: number for number, names in enumerate(LAYERS) for name in names}
     for path in sorted(HERE.rglob("*.py")):
         name = "commands" if path.parent.name == "commands" else path.stem
@@ -146,6 +199,8 @@ def imported_by(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             yield from [node.module] if node.module else [alias.name for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value  # the name of what is loaded later
 
 
 @pytest.mark.parametrize(

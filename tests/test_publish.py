@@ -1,5 +1,6 @@
 """publish: the Receipt, the Timeout, and everything that is refused before anything is sent."""
 
+import json
 import os
 import threading
 import time
@@ -8,11 +9,13 @@ import fedmsg
 import pytest
 
 import gilmsg
-from gilmsg import _listener, _outlet
+from gilmsg import _listener, _listeners, _message, _outlets, _wakeup
+from gilmsg._keypair import KeyPair
 from gilmsg._process import wait_for
 
 from .conftest import own_config
-from .helpers import python
+from .helpers import write_config
+from .processes import python
 
 TOO_SHORT = 1e-6
 
@@ -168,7 +171,7 @@ def test_hook_sees_the_signed_message_once(config):
     seen = []
 
     def hook(message):
-        alive = [listener.alive for listener in _listener._listeners.values()]
+        alive = [listener.alive for listener in _listeners._listeners.values()]
         seen.append((threading.current_thread(), "signature" in message, alive))
 
     gilmsg.publish(topic="t", msg={}, recipients=["alice"], pre_fire_hook=hook, **config)
@@ -182,9 +185,50 @@ def test_hook_that_raises_sends_nothing(bus, config):
         gilmsg.publish(
             topic="t", msg={}, recipients=["alice"], pre_fire_hook=lambda m: 1 / 0, **config
         )
-    assert [len(listener._ledger) for listener in _listener._listeners.values()] == [0]
+    assert [len(listener._ledger) for listener in _listeners._listeners.values()] == [0]
     gilmsg.publish(topic="after", msg={}, recipients=["alice"])
     assert len(bus.received("alice")) == before + 1
+
+
+def test_a_hook_that_leaves_no_message_is_told_so(config):
+    """What the hook leaves must be a message that can be sent: nothing is, and the error says what it is."""
+    call = dict(config, topic="t", msg={}, recipients=["alice"])
+    for change, told in (({"msg_id": None}, "whose msg_id is None"), ({"x": object()}, "cannot be encoded")):
+        with pytest.raises(gilmsg.ConfigurationError, match=told):
+            gilmsg.publish(pre_fire_hook=lambda message: message.update(change), **call)
+    assert [len(listener._ledger) for listener in _listeners._listeners.values()] == [0]
+
+
+def test_a_hook_that_takes_an_id_that_still_waits(config):
+    """One id cannot wait twice: the second call is refused with the id, by publish_async too, and the first goes on."""
+    call = dict(config, topic="t", msg={}, recipients=["nobody"], **{"gilmsg.head_start": 0})
+
+    def hook(message):
+        message["msg_id"] = "2026-mine"
+
+    first = gilmsg.publish_async(pre_fire_hook=hook, ack_timeout=0.5, **call)
+    for publish in (gilmsg.publish, gilmsg.publish_async):
+        with pytest.raises(gilmsg.ConfigurationError, match="'2026-mine' still waits for its ACKs"):
+            publish(pre_fire_hook=hook, **call)
+    assert isinstance(first.exception(30), gilmsg.Timeout) and first.exception().msg_id == "2026-mine"
+
+
+def test_async_without_recipients(config):
+    """publish_async without recipients sends as fedmsg does, and its Future is done at once, with None."""
+    future = gilmsg.publish_async(topic="t", msg={}, recipients=[], **dict(config, post_init_sleep=0))
+    assert future.done() and future.result() is None
+
+
+def test_without_zeromq_a_message_without_recipients_is_fedmsgs_own_affair(config):
+    """With zmq_enabled off it is not refused, but left to fedmsg, which passes it to the hub that there is not."""
+    with pytest.raises(AttributeError, match="without moksha-hub"):
+        gilmsg.publish(topic="t", msg={}, recipients=[], **dict(config, zmq_enabled=False))
+
+
+def test_a_topic_that_is_full_already(config):
+    """A topic that begins with the prefix is left as it is, as in fedmsg."""
+    assert _message.full_topic("t", "org.example.dev.m", config) == "org.example.dev.m.t"
+    assert _message.full_topic("t", "m", config) == "org.example.dev.m.t"
 
 
 def test_hook_that_breaks_the_signature_is_a_timeout(config):
@@ -237,20 +281,15 @@ def test_init_twice_is_refused_as_in_fedmsg(config):
         gilmsg.init(**config)
 
 
-def with_fedmsg_d(config, tmp_path):
-    (tmp_path / "fedmsg.d").mkdir()
-    (tmp_path / "fedmsg.d" / "x.py").write_text("config = %r" % (config,))
-
-
 def test_configuration_comes_from_fedmsg_d(config, tmp_path):
     """Without any configuration in the call, that of fedmsg.d is used."""
-    with_fedmsg_d(config, tmp_path)
+    write_config(tmp_path, config)
     assert gilmsg.publish(topic="t", msg={}, recipients=["alice"]).acks
 
 
 def test_takes_over_a_plain_fedmsg_context(config, tmp_path):
     """A context of plain fedmsg.init keeps its port; both libraries publish by it afterwards."""
-    with_fedmsg_d(config, tmp_path)
+    write_config(tmp_path, config)
     context = fedmsg.init(**config)
     port = context.publisher.LAST_ENDPOINT.decode().rpartition(":")[2]
     receipt = gilmsg.publish(topic="t", msg={}, recipients=["alice", "bob"])
@@ -265,7 +304,7 @@ def test_destroy_then_publish(config):
     for _ in range(3):
         assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config).acks
         gilmsg.destroy()
-        assert not _outlet._outlets and not _listener._listeners
+        assert not _outlets._outlets and not _listeners._listeners
 
 
 def test_many_threads_share_one_port(bus, config):
@@ -313,7 +352,7 @@ def test_destroy_tells_waiters_at_once(bus, config):
     thread = threading.Thread(target=work)
     thread.start()
     assert waiting.wait(10)
-    wait_for(lambda: any(len(one._ledger) for one in _listener._listeners.values()), "it waits")
+    wait_for(lambda: any(len(one._ledger) for one in _listeners._listeners.values()), "it waits")
     began = time.monotonic()
     gilmsg.destroy()
     thread.join(10)
@@ -432,7 +471,7 @@ def test_an_interrupted_wait_leaves_nothing(bus, config, monkeypatch):
     main = threading.main_thread().ident
 
     def interrupt():
-        wait_for(lambda: any(len(one._ledger) for one in _listener._listeners.values()), "it waits")
+        wait_for(lambda: any(len(one._ledger) for one in _listeners._listeners.values()), "it waits")
         signal.pthread_kill(main, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -442,7 +481,7 @@ def test_an_interrupted_wait_leaves_nothing(bus, config, monkeypatch):
             gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=30, **config)
     finally:
         thread.join()
-    assert [len(listener._ledger) for listener in _listener._listeners.values()] == [0]
+    assert [len(listener._ledger) for listener in _listeners._listeners.values()] == [0]
     bus.well("alice")
     assert gilmsg.publish(topic="t", msg={}, recipients=["alice"]).acks
 
@@ -465,3 +504,147 @@ def test_a_forked_child_publishes_by_a_port_of_its_own(bus, config):
         assert stream.read() == "ok"
     os.waitpid(child, 0)
     assert gilmsg.publish(topic="parent", msg={}, recipients=["alice"]).acks
+
+
+def test_the_listener_is_woken_only_by_what_ends_earlier(bus, config, monkeypatch):
+    """It sleeps through publishes whose deadlines are later than one that it knows, and misses no earlier one."""
+    gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=30, **config)
+    (listener,) = _listeners.started()
+    # One whose ACK is there before the listener has come round to it leaves no deadline behind.
+    wait_for(
+        lambda: listener._wakes_at or gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=30) is None,
+        "the listener knows a deadline",
+    )
+    rung, ring = [], _wakeup.Bell.ring
+    # A spy: it counts, and rings.
+    monkeypatch.setattr(_wakeup.Bell, "ring", lambda self: rung.append(self) or ring(self))
+    for _ in range(20):
+        gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=30)
+    assert not rung
+    bus.silent("alice")
+    later = gilmsg.publish_async(topic="t", msg={}, recipients=["alice"], ack_timeout=60)
+    begin = time.monotonic()
+    with pytest.raises(gilmsg.Timeout):
+        gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=0.2)
+    assert time.monotonic() - begin < 15 and len(rung) == 1 and not later.done()
+
+
+def test_an_interrupt_before_the_bell_leaves_no_promise(bus, config, monkeypatch):
+    """Ctrl-C between an entry and its bell: the next publish, that the listener does not know of, ends in time."""
+    gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=30, **config)
+    gilmsg.destroy()
+    bus.silent("alice")
+    ring, struck = _wakeup.Bell.ring, []
+
+    def strike(bell):
+        if not struck:
+            struck.append(bell)
+            raise KeyboardInterrupt
+        ring(bell)
+
+    # Not a mock: what a signal handler raises, put where it does most harm.
+    monkeypatch.setattr(_wakeup.Bell, "ring", strike)
+    with pytest.raises(KeyboardInterrupt):
+        gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=0.2, **config)
+    with pytest.raises(gilmsg.Timeout):
+        gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=0.3)
+
+
+@pytest.mark.parametrize("ack_timeout", [3e6, threading.TIMEOUT_MAX])
+def test_a_long_ack_timeout_is_no_more_than_that(config, ack_timeout):
+    """A wait of months or centuries is one; more than the system can wait is refused before anything is sent."""
+    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=ack_timeout, **config).acks
+    assert gilmsg.publish_async(topic="t", msg={}, recipients=["alice"], ack_timeout=ack_timeout).result(30).acks
+    with pytest.raises(gilmsg.ConfigurationError, match="ack_timeout"):
+        gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=2 * threading.TIMEOUT_MAX)
+
+
+def test_a_process_that_forks_during_a_publish(config):
+    """The child's half of the publish is refused at once; the parent's goes on."""
+    gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=30, **config)
+    children = []
+
+    def fork(message):
+        children.append(os.fork())
+
+    try:
+        receipt = gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=30, pre_fire_hook=fork)
+    except gilmsg.ListenerError as error:
+        os._exit(7 if children == [0] and "forked" in str(error) else 8)
+    except BaseException:
+        os._exit(9)
+    if children == [0]:
+        os._exit(10)
+    assert list(receipt.acks) == ["alice"]
+    assert os.waitpid(children[0], 0)[1] >> 8 == 7
+
+
+AT_THE_END = """
+import json, sys, gilmsg
+
+class Late:
+    def __del__(self):
+        try:
+            gilmsg.publish(topic="late", msg={}, recipients=json.loads(sys.argv[2]))
+        except Exception:
+            pass
+
+gilmsg.publish(topic="t", msg={}, **json.loads(sys.argv[1]))
+late = Late()
+"""
+
+
+@pytest.mark.parametrize("recipients", [[], ["alice"]])
+def test_a_publish_at_the_very_end_hangs_nobody(config, tmp_path, recipients):
+    """A module's object whose __del__ publishes while the interpreter shuts down: the process ends."""
+    done = python(AT_THE_END, tmp_path, json.dumps(config), json.dumps(recipients))
+    assert done.returncode == 0
+
+
+def test_what_a_store_makes_of_a_message_is_what_counts(bus, config):
+    """A persistent_store that numbers messages changes what leaves, and its recipients confirm that."""
+
+    class Store:
+        def add(self, message):
+            return KeyPair(config["ssldir"], "publisher").sign(dict(message, seq_id=7))
+
+    config["persistent_store"] = Store()
+    receipt = gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0, **config)
+    received = bus.received("alice")[-1]
+    assert (received["msg_id"], received["seq_id"]) == (receipt.msg_id, 7)
+
+
+def test_a_store_that_returns_nothing_is_named(config):
+    """A persistent_store whose add() forgets to return the message is told so; nothing is sent."""
+
+    class Store:
+        def add(self, message):
+            pass
+
+    with pytest.raises(gilmsg.ConfigurationError, match="persistent_store: add"):
+        gilmsg.publish(topic="t", msg={}, recipients=["alice"], **dict(config, persistent_store=Store()))
+
+
+HELD = """
+import gc, json, sys, gilmsg
+
+def silence():
+    try:
+        gilmsg.publish(topic="t", msg={}, recipients=["nobody"], ack_timeout=0.05, **json.loads(sys.argv[1]))
+    except gilmsg.Timeout:
+        pass
+
+silence()
+gc.collect()
+gc.disable()
+silence()
+silence()
+print(sum(type(one).__name__ in ("Outcome", "Pending", "Timeout") for one in gc.get_objects()))
+"""
+
+
+def test_a_timeout_leaves_nothing_to_the_collector(config, tmp_path):
+    """Once nobody holds the exception, all that belonged to the message is gone, without the garbage collector."""
+    # Not in here: pytest keeps the log record, and with it the exception.
+    done = python(HELD, tmp_path, json.dumps(dict(config, **{"gilmsg.head_start": 0})))
+    assert done.stdout == "0\n", done.stdout + done.stderr

@@ -1,11 +1,15 @@
 """Keys, certificates, CA and CRL: remembered while nothing changes, and no longer."""
 
+import base64
 import os
+import sys
+import time
+import types
 
 import pytest
 
 import gilmsg
-from gilmsg import _keypair, _pki, _trust
+from gilmsg import _acks, _anchor, _dates, _keypair, _meta, _pki, _trust
 from gilmsg._acks import Refused
 
 from .helpers import ack_body, signed
@@ -118,3 +122,145 @@ def test_without_a_crl_there_is_one_warning(settings, caplog):
     for _ in range(3):
         _trust.trust_store(dict(settings, crl_location=None))
     assert sum("crl_location" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_key_that_is_not_rsa_is_refused(authority, settings):
+    """fedmsg signs by RSA; a key of another kind is named."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    pem = ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    _pki.write(os.path.join(authority.folder, "alice.key"), pem)
+    with pytest.raises(gilmsg.ConfigurationError, match="is not an RSA key"):
+        message(settings)
+
+
+def test_a_certificate_of_our_own_with_two_names_is_refused(authority, settings):
+    """It would prove two names, so none."""
+    authority.issue("alice", common_names=["alice", "bob"])
+    with pytest.raises(gilmsg.ConfigurationError, match="exactly one common name"):
+        message(settings)
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        (dict(crypto="gpg"), "not signed with an x509 certificate"),
+        (dict(signature=None), "it is unsigned"),
+        (dict(certificate="A" * 1000000), "too large"),
+        (dict(signature="A" * 1000000), "too large"),
+        (dict(signature="no base64: \xe4"), "its signature is not base64"),
+    ],
+)
+def test_what_proves_nothing_is_refused(settings, changes, reason):
+    """Credentials of a wrong kind, missing, too large or garbled are refused, with the reason."""
+    with pytest.raises(Refused, match=reason):
+        _trust.trust_store(settings).signer_of(dict(message(settings), **changes))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Sets how many days later than now it is, as far as certificates are concerned.
+
+    (The clock is patched: a certificate ends with a whole second, and nobody waits for days.)
+    """
+
+    def later(days):
+        moved = types.SimpleNamespace(**{name: getattr(time, name) for name in ("monotonic", "strftime", "gmtime")})
+        moved.time = lambda: time.time() + days * 86400
+        for module in (_anchor, _dates):
+            monkeypatch.setattr(module, "time", moved)
+
+    return later
+
+
+def test_a_remembered_certificate_counts_only_from_its_beginning_to_its_end(authority, settings, clock):
+    """That its chain was checked once does not make it count any longer, or earlier, than its dates say."""
+    authority.issue("alice", days=10, age=0.25)
+    store = _trust.trust_store(settings)
+    ack = message(settings)
+    assert store.signer_of(ack) == "alice"
+    for days, reason in ((11, "its certificate has expired"), (-0.5, "its certificate is not valid yet")):
+        clock(days)
+        with pytest.raises(Refused, match=reason) as refused:
+            store.signer_of(ack)
+        assert refused.value.claimed == "alice"
+    clock(0)
+    assert store.signer_of(ack) == "alice"
+
+
+def test_a_ca_that_is_not_valid_yet_is_named(authority, settings, clock):
+    """A CA certificate, or CRL, of the future is a ConfigurationError that names setting and file."""
+    clock(-2)
+    with pytest.raises(gilmsg.ConfigurationError, match="becomes valid only on") as raised:
+        _trust.trust_store(settings)
+    assert settings["ca_cert_location"] in str(raised.value)
+
+
+def test_a_crl_of_another_ca_is_named(authority, settings, tmp_path):
+    """A CRL that our CA did not sign is a ConfigurationError that names both settings."""
+    other = _pki.Authority(str(tmp_path / "other"))
+    with pytest.raises(gilmsg.ConfigurationError, match="is not signed by the CA") as raised:
+        _trust.trust_store(dict(settings, crl_location=other.crl_file))
+    assert "crl_location" in str(raised.value) and "ca_cert_location" in str(raised.value)
+
+
+def test_a_certificate_without_an_rsa_key_proves_nothing(authority, settings):
+    """fedmsg's signatures are RSA's: a certificate with another key, though our CA issued it, is refused."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    authority.issue("curved", common_names=["alice"], key=ec.generate_private_key(ec.SECP256R1()))
+    with open(os.path.join(authority.folder, "curved.crt"), "rb") as stream:
+        certificate = base64.encodebytes(stream.read()).decode()
+    with pytest.raises(Refused, match="does not hold an RSA key"):
+        _trust.trust_store(settings).signer_of(dict(message(settings), certificate=certificate))
+
+
+def test_certificates_remembered_are_bounded(authority, settings, monkeypatch):
+    """However many recipients there are, a bounded number of certificates is remembered; all of them count."""
+    monkeypatch.setattr(_anchor, "_REMEMBERED", 2)
+    authority.issue("bob")
+    authority.issue("carol")
+    store = _trust.trust_store(settings)
+    for name in ("alice", "bob", "carol", "alice"):
+        assert store.signer_of(message(settings, name)) == name
+        assert len(store._anchor.signers) <= 2
+
+
+def test_what_is_nested_too_deeply_has_no_canonical_form():
+    """What can be decoded cannot always be encoded again: that is a BadFrame, no RecursionError."""
+    deep = {}
+    for _ in range(100000):
+        deep = {"a": deep}
+    with pytest.raises(_acks.BadFrame, match="nested too deeply"):
+        _acks.canonical({"msg": deep})
+
+
+def test_gpg_is_asked_of_fedmsg(settings):
+    """Where gpg is to vouch for messages, fedmsg decides; what it refuses is refused."""
+    backends = dict(settings, crypto_backend="gpg", crypto_validate_backends=["gpg"])
+    assert _trust.validate({"topic": "t", "msg": {}}, backends) == "fedmsg.crypto refused it"
+
+
+def test_crypto_that_works_is_left_alone(monkeypatch):
+    """Where fedmsg's crypto is on, or pyOpenSSL still has load_crl, turning it on changes nothing."""
+    import fedmsg.crypto.x509
+    from OpenSSL import crypto
+
+    before = fedmsg.crypto.x509._cryptography, sys.modules["fedmsg.crypto.x509_ng"].sign
+    _trust.turn_on_fedmsg_crypto()
+    assert not hasattr(crypto, "load_crl")
+    monkeypatch.setattr(crypto, "load_crl", len, raising=False)
+    _trust.turn_on_fedmsg_crypto()
+    assert crypto.load_crl is len
+    assert (fedmsg.crypto.x509._cryptography, sys.modules["fedmsg.crypto.x509_ng"].sign) == before
+
+
+def test_without_crypto_libraries_an_archive_can_be_read(settings, monkeypatch):
+    """Where our modules do not load, an ACK is told under its user's name. (They are taken away: they are here.)"""
+    ack = dict(message(settings), username="joe")
+    assert _meta.who(ack) == "alice"
+    monkeypatch.setitem(sys.modules, "gilmsg._credentials", None)
+    assert _meta.who(ack) == "joe"

@@ -1,27 +1,30 @@
 """``gilmsg-logger``: publish from the shell, through the relay, and know that it arrived."""
 
-import argparse
 import logging
-import logging.config
+import os
 import sys
-import warnings
-from typing import Any, Dict, Iterator, List, NoReturn, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
-import fedmsg.config  # type: ignore[import-untyped]
-import fedmsg.encoding  # type: ignore[import-untyped]
 from fedmsg.commands.logger import LoggerCommand  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 import gilmsg
 
-PROG = "gilmsg-logger"
+from ..errors import PayloadError
+from . import _common
+from ._common import NOT_PROVEN, SUCCESS, UNUSABLE
+from ._inputs import Input, inputs
+from ._streams import complain, tell
 
-SUCCESS, NOT_PROVEN, UNUSABLE = 0, 1, 2
+PROG = "gilmsg-logger"
 
 DESCRIPTION = """
 Publish messages through the fedmsg-relay, and wait until every recipient has confirmed.
 
-The messages are the lines of standard input, or --message. Exit status: 0 if every
-message was confirmed, 1 if one was not, 2 for bad usage, input or configuration.
+The messages are the lines of standard input, or --message. With --json-input they are JSON
+documents: one a line, or one in all. Input that cannot be published is told with the number
+of its line; all the other lines are published. Exit status: 0 if every message was confirmed,
+1 if one was not, 2 if there was bad input, usage or configuration (130 after Ctrl-C).
 
 Examples::
 
@@ -47,7 +50,8 @@ OPTIONS: List[Any] = [
             "dest": "ack_timeout",
             "metavar": "SECONDS",
             "type": float,
-            "help": "Seconds to wait for the confirmations of each message.",
+            "help": "Seconds to wait for the confirmations of each message; by default gilmsg.ack_timeout, "
+            "else 0.25.",
         },
     ),
     (
@@ -57,25 +61,9 @@ OPTIONS: List[Any] = [
 ]
 
 
-class Unusable(Exception):
-    """Bad usage, input or configuration, in one line."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Unusable("%s (see %s --help)" % (message, PROG))
-
-
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run the command; return the exit status."""
-    warnings.simplefilter("ignore")
-    try:
-        return _Logger(_configuration(arguments)).run()
-    except (Unusable, ValueError, KeyError, OSError) as error:
-        _complain(error)
-        return UNUSABLE
-    except KeyboardInterrupt:
-        return 130
+    return _common.run(PROG, lambda: _Logger(_configuration(arguments)).run())
 
 
 class _Logger:
@@ -90,8 +78,19 @@ class _Logger:
 
     def run(self) -> int:
         gilmsg.init(**self._config)
-        statuses = {self._publish(body) for body in self._bodies()}
+        statuses = {self._take(one) for one in _progress(inputs(self._config, sys.stdin))}
         return max(statuses, default=SUCCESS)
+
+    def _take(self, one: Input) -> int:
+        """Publish one input; what is wrong with it, and only with it, is told and stops no other."""
+        if one.problem is not None:
+            _complain(one.where + one.problem)
+            return UNUSABLE
+        try:
+            return self._publish(one.body)
+        except PayloadError as error:
+            _complain("%s%s" % (one.where, error))
+            return UNUSABLE
 
     def _publish(self, body: Any) -> int:
         try:
@@ -108,7 +107,8 @@ class _Logger:
             self._warn()
         elif self._config["verbose"]:
             acks = ", ".join("%s (%.1f ms)" % (cn, s * 1000) for cn, s in sorted(receipt.acks.items()))
-            print("%s %s confirmed by %s" % (receipt.topic, receipt.msg_id, acks), flush=True)
+            with tqdm.external_write_mode(file=sys.stdout):
+                tell("%s %s confirmed by %s" % (receipt.topic, receipt.msg_id, acks))
         return SUCCESS
 
     def _warn(self) -> None:
@@ -116,75 +116,61 @@ class _Logger:
             _complain("no recipients: the messages are published, nobody confirms them")
         self._warned = True
 
-    def _bodies(self) -> Iterator[Any]:
-        """Yield what is to be published."""
-        message = self._config.get("logger_message")
-        if message:
-            yield _decode(message) if self._config["json_input"] else {"log": message}
-        elif self._config["json_input"]:
-            yield from _json_bodies(sys.stdin.read())
-        else:
-            for line in sys.stdin:
-                yield {"log": line.strip()}
 
+def _progress(given: Iterable[Input]) -> Iterable[Input]:
+    """Show how many of *given* are done, on a terminal only, once it takes longer than a second.
 
-def _json_bodies(text: str) -> Iterator[Any]:
-    """Yield *text* as one JSON document, as fedmsg does; if it is none, each line as one."""
-    try:
-        bodies = [fedmsg.encoding.loads(text)]
-    except ValueError:
-        bodies = [_decode(line) for line in text.splitlines() if line.strip()]
-    if not bodies:
-        raise Unusable("--json-input: standard input is empty")
-    yield from bodies
-
-
-def _decode(text: str) -> Any:
-    try:
-        return fedmsg.encoding.loads(text)
-    except ValueError as error:
-        raise Unusable("--json-input: %r is not JSON: %s" % (text[:80], error)) from None
-
-
-def _configuration(arguments: Optional[List[str]]) -> Dict[str, Any]:
-    """Return fedmsg's configuration with the command line's options in it."""
-    config = dict(fedmsg.config.load_config([], None))
-    options = _parse(config, arguments)
-    if options["config_filename"]:
-        config = dict(
-            fedmsg.config.load_config(
-                [], None, filenames=[options["config_filename"]], invalidate_cache=True
-            )
-        )
-        options = _parse(config, arguments)
-    config.update(options)
-    if config["print_config"]:
-        print(fedmsg.encoding.pretty_dumps(config))
-        sys.exit(SUCCESS)
-    logging.config.dictConfig(config.get("logging") or {"version": 1})
-    # What goes wrong is told in lines of our own; logging configured for us stays in force.
-    logging.getLogger("gilmsg").addHandler(logging.NullHandler())
-    return config
-
-
-def _parse(config: Dict[str, Any], arguments: Optional[List[str]]) -> Dict[str, Any]:
-    declared = [(list(names), dict(options)) for names, options in LoggerCommand.extra_args]
-    parser = _with_our_errors(
-        fedmsg.config.build_parser(declared + OPTIONS, DESCRIPTION, config, prog=PROG)
+    Not while the lines are typed at that terminal.
+    """
+    silent = True if sys.stdin.isatty() else None  # None: unless stderr is a terminal
+    return tqdm(
+        given, PROG, unit=" messages", file=sys.stderr, disable=silent, leave=False, delay=1.0,
+        **_size(),
     )
-    return dict(vars(parser.parse_args(arguments)))
 
 
-def _with_our_errors(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Make fedmsg's parser raise on bad usage, instead of printing its whole usage."""
-    parser.__class__ = _Parser
-    return parser
+def _size() -> Dict[str, Any]:
+    """Return a size for a terminal that does not know its own (a serial line), else none: tqdm asks."""
+    try:
+        known = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        known = 0
+    return {} if known else {"ncols": 80, "nrows": 24}
 
 
 def _complain(what: object) -> None:
-    """Print one line on stderr."""
-    line = " ".join(str(what).split()) or repr(what)
-    print("%s: %s" % (PROG, line), file=sys.stderr, flush=True)
+    with tqdm.external_write_mode(file=sys.stderr):
+        complain(PROG, what)
+
+
+def _configuration(arguments: Optional[List[str]]) -> Dict[str, Any]:
+    options = LoggerCommand.extra_args + OPTIONS
+    config = _common.configuration(PROG, options, DESCRIPTION, arguments)
+    # What goes wrong is told in lines of our own; logging configured for us stays in force.
+    logging.getLogger("gilmsg").addHandler(logging.NullHandler())
+    _log_nothing_twice()
+    return config
+
+
+#: Of what these warn, we tell the same in our own words.
+_TOLD = ("gilmsg._pending", "gilmsg._publish")
+
+
+def _log_nothing_twice() -> None:
+    """Keep from handlers that write where our stderr goes what we tell there ourselves."""
+    logger: Optional[logging.Logger] = logging.getLogger("gilmsg")
+    while logger is not None:
+        for handler in logger.handlers:
+            if _is_our_stderr(getattr(handler, "stream", None)):
+                handler.addFilter(lambda one: one.name not in _TOLD or one.levelno < logging.WARNING)
+        logger = logger.parent if logger.propagate else None
+
+
+def _is_our_stderr(stream: Any) -> bool:
+    try:
+        return os.path.sameopenfile(stream.fileno(), sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):
+        return False  # no file at all
 
 
 if __name__ == "__main__":

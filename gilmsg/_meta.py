@@ -1,0 +1,93 @@
+"""ACKs for people: a processor for ``fedmsg.meta``, registered under its entry point.
+
+Found by what reads an archive (datagrepper, a notifier, ``fedmsg-tail --terse``). Nothing here
+checks a signature: who reads an archive for people trusts it.
+
+The module is not called ``meta``: ``gilmsg.meta`` is fedmsg's, as every module of fedmsg's is.
+"""
+
+from typing import Any, Dict, List, Optional, Set
+
+from fedmsg.meta.base import BaseConglomerator, BaseProcessor  # type: ignore[import-untyped]
+
+from . import _acks, _trust
+from .errors import ConfigurationError
+
+Message = Dict[str, Any]
+
+LINK = "https://github.com/fedora-infra/gilmsg"
+
+
+def is_ack(message: Message) -> bool:
+    """Whether *message* has the form of an ACK; those of gilmsg 0.1.x have no digest."""
+    body = message.get("msg")
+    confirms = isinstance(body, dict) and isinstance(body.get("ack_msg_id"), str)
+    return confirms and _acks.on_ack_topic(message.get("topic"))
+
+
+def who(message: Message) -> str:
+    """Return the common name on the certificate in *message*, else the user name in it."""
+    try:
+        name = _trust.claimed_name(message)
+    except ConfigurationError:  # the crypto libraries are missing where archives are shown
+        name = None
+    return str(name or message.get("username") or "somebody")
+
+
+def sentence(subject: str, ack: Message) -> str:
+    """Return what *ack* says."""
+    return "%s confirmed receipt of %s" % (subject, ack["msg"]["ack_msg_id"])
+
+
+class AckConglomerator(BaseConglomerator):  # type: ignore[misc]
+    """Many ACKs of one message become one line."""
+
+    def can_handle(self, msg: Message, **config: Any) -> bool:
+        """Whether *msg* is an ACK on our bus."""
+        return self.processor.handle_msg(msg, **config) is not None and is_ack(msg)
+
+    def matches(self, a: Message, b: Message, **config: Any) -> bool:
+        """Whether both confirm the same message."""
+        return bool(a["msg"]["ack_msg_id"] == b["msg"]["ack_msg_id"])
+
+    def merge(self, constituents: List[Message], subject: Optional[str], **config: Any) -> Message:
+        """Return one message for all."""
+        merged: Message = self.produce_template(constituents, subject, **config)
+        merged["categories"] = {self.processor.__name__}  # fedmsg takes the fourth part of the topic
+        merged["subtitle"] = sentence(self.list_to_series([who(ack) for ack in constituents]), constituents[0])
+        merged["subjective"] = merged["subtitle"]
+        merged["link"] = ""
+        merged["secondary_icon"] = None
+        return merged
+
+
+class GilmsgProcessor(BaseProcessor):  # type: ignore[misc]
+    """What ``fedmsg.meta`` can say of an ACK."""
+
+    __name__ = "gilmsg"
+    __description__ = "confirmations that a message was received"
+    __link__ = LINK
+    __docs__ = LINK
+    __obj__ = "Confirmations"
+
+    conglomerators = [AckConglomerator]
+
+    def title(self, msg: Message, **config: Any) -> str:
+        """Return the topic without prefix and environment, however many dots the prefix has."""
+        rest = self.handle_msg(msg, **config)
+        return "%s.%s" % (self.__name__, rest) if rest else self.__name__
+
+    def subtitle(self, msg: Message, **config: Any) -> str:
+        """Return "X confirmed receipt of Y"."""
+        return sentence(who(msg), msg) if is_ack(msg) else ""
+
+    def subjective(self, msg: Message, subject: str, **config: Any) -> str:
+        """Return the same as told to the user *subject*."""
+        if is_ack(msg) and subject and subject == msg.get("username"):
+            return sentence("you", msg)
+        return self.subtitle(msg, **config)
+
+    def usernames(self, msg: Message, **config: Any) -> Set[str]:
+        """Return the user who runs the recipient; old messages have none."""
+        name = msg.get("username")
+        return {name} if name and isinstance(name, str) else set()

@@ -1,0 +1,234 @@
+"""For tests of code that publishes: a real bus, or a promise that nothing is published.
+
+These are the working parts of the pytest fixtures ``gilmsg_bus`` and ``gilmsg_forbidden``, which
+pytest finds by itself (``pytest_gilmsg``). Nothing here needs pytest; as context managers,
+:meth:`Buses.bus` and :func:`forbidden` serve any test runner.
+"""
+
+import atexit
+import copy
+import os
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type
+
+from . import _isolation, _outlets, _publish, _settings
+from ._outlet import Outlet
+from .errors import ConfigurationError, GilmsgError
+from .sandbox import DEFAULT_RECIPIENTS, Sandbox
+
+__all__ = ["Bus", "Buses", "PublishForbidden", "forbidden"]
+
+#: Sandboxes that are kept running for the next test that names the same recipients in the same order.
+_KEPT = 4
+
+#: Seconds, the most that the recipients may take to answer before and after a test.
+_PATIENCE = 10.0
+
+#: Seconds. A publisher of this age waits for nobody before it sends, whatever the head start.
+_OLD = 1e9
+
+_SETTINGS: Dict[str, Any] = {
+    # Each test opens a publisher of its own: stand-ins look for it every 20 ms, without backing off.
+    "zmq_reconnect_ivl": 20,
+    "zmq_reconnect_ivl_max": 20,
+    # Seconds. CI machines are slow, and a test that fails now and then is no test.
+    "gilmsg.ack_timeout": 1.0,
+}
+
+
+class PublishForbidden(AssertionError):
+    """gilmsg was asked to publish in a test that forbids it."""
+
+    def __init__(self, topic: Optional[str] = None) -> None:
+        super().__init__("gilmsg was to publish on the topic %r; this test forbids it" % (topic,))
+
+
+@contextmanager
+def forbidden() -> Iterator[None]:
+    """Make every publish and publish_async of the process raise PublishForbidden from the call.
+
+    With recipients or without, under whatever name it was imported. Plain ``fedmsg.publish`` is
+    not concerned, nor are the ACKs of consumers.
+    """
+    former = _publish.forbidden
+    _publish.forbidden = PublishForbidden
+    try:
+        yield
+    finally:
+        _publish.forbidden = former
+
+
+class Received(Mapping[str, List[Dict[str, Any]]]):
+    """Common name -> the messages that it got in this test, as they are now."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def __getitem__(self, common_name: str) -> List[Dict[str, Any]]:
+        try:
+            return self._sandbox.received(common_name)
+        except ConfigurationError as error:
+            raise KeyError(str(error)) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sandbox.recipients)
+
+    def __len__(self) -> int:
+        return len(self._sandbox.recipients)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class Bus:
+    """A signed bus with stand-in recipients, each a process of its own, for one test.
+
+    Attributes:
+        recipients (list): the common names of the stand-ins.
+        received (mapping): common name -> list of the messages (dicts) that it got in this test.
+            When publish has returned, every recipient that acknowledged holds the message there.
+        config (dict): for code that passes ``**config``; code without any configuration
+            publishes here as it is.
+        directory (str): a process started there publishes on this bus, too. What it sends counts for
+            this test if publish has returned there: only of the test's own process all that is under way
+            is waited for, and what another one has sent may turn up in the next test.
+    """
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self.recipients = list(sandbox.recipients)
+        self.received = Received(sandbox)
+        self.config: Dict[str, Any] = copy.deepcopy(sandbox.config)
+        self.directory = sandbox.directory
+
+    def silence(self, common_name: str) -> None:
+        """Make *common_name* receive without acknowledging, for the rest of this test.
+
+        Raises:
+            ConfigurationError: it is not a recipient here, or it is dead.
+        """
+        self._sandbox.silent(common_name)
+
+    def kill(self, common_name: str) -> None:
+        """Kill the process of *common_name* (SIGKILL); it is back in the next test.
+
+        Raises:
+            ConfigurationError: it is not a recipient here.
+        """
+        self._sandbox.dead(common_name)
+
+
+class Buses:
+    """The sandboxes of a test session: one for each list of recipients, the last few kept running.
+
+    Use it as a context manager, or call ``close`` at the end; what neither has closed is closed when
+    the interpreter exits.
+    """
+
+    def __init__(self) -> None:
+        self._sandboxes: Dict[Tuple[str, ...], Sandbox] = {}
+        self._process = os.getpid()
+
+    def __enter__(self) -> "Buses":
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def bus(self, recipients: Sequence[str] = DEFAULT_RECIPIENTS) -> Iterator[Bus]:
+        """Give a bus with these recipients, all of them well; for as long as it is in use, gilmsg
+        and fedmsg are configured for it, and what they were before returns afterwards.
+
+        Raises:
+            ConfigurationError: a name that cannot be a stand-in's.
+            TimeoutError: a process did not come up.
+        """
+        key = _settings.recipients(recipients, "gilmsg_recipients")
+        if not key:
+            raise ConfigurationError("gilmsg_recipients needs at least one common name")
+        in_order = False
+        try:
+            sandbox = self._ready(key)
+            with _isolation.put_aside(sandbox.config) as start_anew:
+                _warm_up(sandbox)
+                start_anew()
+                try:
+                    yield Bus(sandbox)
+                finally:
+                    start_anew()  # whatever the test has initialized
+                    in_order = _settled(sandbox)
+        finally:
+            if not in_order and key in self._sandboxes:
+                self._sandboxes.pop(key).stop()
+
+    def close(self) -> None:
+        """End all processes and remove their temporary folders; idempotent. A later ``bus`` starts anew."""
+        atexit.unregister(self._close_at_exit)
+        while self._sandboxes:
+            self._sandboxes.popitem()[1].stop()
+
+    def _close_at_exit(self) -> None:
+        if self._process == os.getpid():  # a forked child exits too, and they are not its own
+            self.close()
+
+    def _ready(self, key: Tuple[str, ...]) -> Sandbox:
+        """Return the sandbox with these recipients, all of them well."""
+        if not self._sandboxes:
+            atexit.unregister(self._close_at_exit)
+            atexit.register(self._close_at_exit)
+        sandbox = self._sandboxes.pop(key, None) or Sandbox(key, **_SETTINGS).__enter__()
+        self._sandboxes[key] = sandbox  # the last: it was used last
+        while len(self._sandboxes) > _KEPT:
+            self._sandboxes.pop(next(iter(self._sandboxes))).stop()
+        for name in sandbox.recipients:
+            sandbox.well(name)
+        return sandbox
+
+
+def _warm_up(sandbox: Sandbox) -> None:
+    """Open this test's publisher, have every recipient answer over it, and forget the messages.
+
+    So the test's first message needs no head start; nor does one to a recipient that the test
+    has killed wait for it in vain, hence the publisher passes for an old one.
+    """
+    _send(sandbox.recipients)
+    for outlet in _opened(sandbox):
+        outlet.born -= _OLD
+    sandbox.forget()
+
+
+def _send(recipients: Sequence[str]) -> None:
+    """Publish, though it be forbidden; raise if somebody does not answer."""
+    message = _publish.Sending("test", {}, "gilmsg", recipients, _PATIENCE, None, {})
+    message.confirmed()
+
+
+def _settled(sandbox: Sandbox) -> bool:
+    """Let all that was sent in this test arrive, or it would turn up in the next one.
+
+    What leaves through one socket arrives in order: who acknowledges one more message has had
+    all before it. Returns False if the stand-ins are not in order any more.
+    """
+    alive = [name for name in sandbox.recipients if sandbox.is_alive(name)]
+    if not _opened(sandbox) or not alive:
+        return True
+    try:
+        for name in alive:
+            sandbox.well(name)
+        _send(alive)
+    except (GilmsgError, TimeoutError):
+        return False
+    return True
+
+
+def _opened(sandbox: Sandbox) -> List[Outlet]:
+    """Return this process's publishers on the bus."""
+    declared = sandbox.config["endpoints"][sandbox.config["name"]]
+    return [outlet for outlet in _outlets.opened() if outlet.address.endpoints[0] in declared]

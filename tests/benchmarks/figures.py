@@ -1,0 +1,92 @@
+"""What was measured, as figures: a name, a value, a unit, and the goal where there is one."""
+
+import statistics
+import time
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+
+import tqdm
+
+
+class Figure(NamedTuple):
+    name: str
+    value: float
+    unit: str
+    #: "<=" or ">=" and a number.
+    goal: str = ""
+    #: What the reader must know to compare it.
+    note: str = ""
+    #: Whether it is worth a line in README; what has a goal is.
+    worthy: bool = False
+
+    @property
+    def met(self) -> Optional[bool]:
+        """Whether the goal is met; None without one."""
+        if not self.goal:
+            return None
+        relation, number = self.goal.split()
+        return self.value <= float(number) if relation == "<=" else self.value >= float(number)
+
+    @classmethod
+    def of(cls, one: Dict[str, Any]) -> "Figure":
+        """Return the figure that ``as_dict`` has turned into *one*."""
+        return cls(**{field: one[field] for field in cls._fields})
+
+    def as_dict(self) -> Dict[str, Any]:
+        return dict(self._asdict(), met=self.met)
+
+
+class Outcome(NamedTuple):
+    """What a study has found."""
+
+    figures: List[Figure]
+    #: What the plots need: name -> seconds, or name -> {recipients: seconds}.
+    curves: Dict[str, Any] = {}
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Return the seconds that *call* takes."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def alternate(
+    contestants: Dict[str, Callable[[], float]], rounds: int, calls: Dict[str, int]
+) -> Dict[str, List[List[float]]]:
+    """Let each contestant run in each round, in turn, so that a drift of the machine hits all.
+
+    Returns the seconds that each call reported: contestant -> rounds -> calls.
+    """
+    results: Dict[str, List[List[float]]] = {name: [] for name in contestants}
+    for _ in in_sight(range(rounds), "rounds"):
+        for name, call in contestants.items():
+            results[name].append([call() for _ in range(calls.get(name, 1))])
+    return results
+
+
+def in_sight(steps: Sequence[Any], what: str) -> Any:
+    """Iterate over *steps*, with a bar on stderr where that is a terminal."""
+    return tqdm.tqdm(steps, desc="  " + what, disable=None, leave=False)
+
+
+def ratio(of: Sequence[Sequence[float]], over: Sequence[Sequence[float]]) -> float:
+    """Return the median, over the rounds, of the ratio of the medians within each."""
+    pairs = zip(map(statistics.median, of), map(statistics.median, over))
+    return statistics.median(one / other for one, other in pairs)
+
+
+def median(rounds: Sequence[Sequence[float]]) -> float:
+    """Return the median of all calls."""
+    return statistics.median(flat(rounds))
+
+
+def flat(rounds: Sequence[Sequence[float]]) -> List[float]:
+    return [value for one in rounds for value in one]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which *share* (0 to 1) of *values* lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+

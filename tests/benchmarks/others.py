@@ -1,0 +1,120 @@
+"""Other confirmed publishes, where they happen to be installed: for orientation, no goal."""
+
+import importlib.util
+import shutil
+from contextlib import ExitStack
+from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Sequence
+
+from gilmsg._process import Talker
+from tests.benchmarks import servers
+from tests.benchmarks.figures import Figure, Outcome, in_sight, median, ratio
+from tests.benchmarks.parties import Bus, publish
+from tests.benchmarks.scale import Scale
+
+
+class Rival(NamedTuple):
+    """One way to publish; see rivals.py for *what* it does and *consumer* does beside it."""
+
+    name: str
+    what: str
+    #: Python modules and executables.
+    needs: Sequence[str]
+    server: Callable[[], ContextManager[int]]
+    consumer: str
+    #: What its answer proves, and what not.
+    proves: str
+
+
+RIVALS = [
+    Rival(
+        "NATS request/reply", "nats_request", ["nats", "nats-server"], servers.nats, "nats_answers",
+        "unsigned; a consumer answers, whoever it is; nothing is stored",
+    ),
+    Rival(
+        "NATS JetStream publish", "nats_jetstream", ["nats", "nats-server"], servers.nats, "nats_answers",
+        "unsigned; the broker answers, once it is stored",
+    ),
+    Rival(
+        "RabbitMQ publisher confirm", "rabbitmq_confirms", ["pika", "rabbitmq-server", "epmd"],
+        servers.rabbitmq, "rabbitmq_consumes",
+        "unsigned; the broker answers, the consumer's ack ends there",
+    ),
+    Rival(
+        "fedora-messaging api.publish", "fedora_messaging_publish",
+        ["fedora_messaging", "pika", "rabbitmq-server", "epmd"], servers.rabbitmq, "rabbitmq_consumes",
+        "unsigned; the broker answers, the consumer's ack ends there",
+    ),
+]  # fmt: skip
+
+
+def others(scale: Scale) -> Outcome:
+    """Measure those that are installed beside gilmsg.publish; say of the others that they are not."""
+    present = [rival for rival in RIVALS if _installed(rival, scale.say)]
+    if not present:
+        return Outcome([])
+    batches: Dict[str, Callable[[int], List[float]]] = {}
+    with ExitStack() as stack:
+        bus = stack.enter_context(Bus(["tail"]))
+        bus.tail("tail")
+        lane = bus.lane()
+        batches["ours"] = lambda count: [lane.timed(lambda: publish("tail")) for _ in range(count)]
+        ports: Dict[Any, int] = {}
+        for rival in present:
+            try:
+                batches[rival.name] = _ready(rival, stack, ports)
+            except (OSError, TimeoutError) as error:
+                scale.say("%s: not measured, it does not come up: %s" % (rival.name, error))
+        results = _in_turns(batches, scale)
+    figures = []
+    for rival in present:
+        if rival.name in batches:
+            took = results[rival.name]
+            figures.append(Figure(rival.name, 1000 * median(took), "ms", note=rival.proves))
+            times = ratio(took, results["ours"])
+            figures.append(Figure(rival.name + " / tail", times, "x", worthy=True, note=rival.proves))
+    return Outcome(figures)
+
+
+def _installed(rival: Rival, say: Callable[[str], None]) -> bool:
+    missing = [one for one in rival.needs if not (_importable(one) or shutil.which(one))]
+    if missing:
+        say("%s: not measured, not installed: %s" % (rival.name, ", ".join(missing)))
+    return not missing
+
+
+def _importable(name: str) -> bool:
+    return name.isidentifier() and importlib.util.find_spec(name) is not None
+
+
+def _ready(rival: Rival, stack: ExitStack, ports: Dict[Any, int]) -> Callable[[int], List[float]]:
+    """Start the rival, with its server and consumer if nobody has yet; return what publishes a batch."""
+    if rival.server not in ports:
+        ports[rival.server] = stack.enter_context(rival.server())
+        _start(rival.consumer, ports[rival.server], stack)
+    publisher = _start(rival.what, ports[rival.server], stack)
+
+    def batch(count: int) -> List[float]:
+        publisher.clear()
+        publisher.tell(count)
+        return list(publisher.wait_for("batch", 60.0)["seconds"])
+
+    return batch
+
+
+def _start(what: str, port: int, stack: ExitStack) -> Talker:
+    talker = Talker("tests.benchmarks.rivals", {"what": what, "port": port})
+    stack.callback(talker.stop)
+    talker.wait_for("ready", servers.START_LIMIT)
+    return talker
+
+
+def _in_turns(
+    batches: Dict[str, Callable[[int], List[float]]], scale: Scale
+) -> Dict[str, List[List[float]]]:
+    for batch in batches.values():
+        batch(5)  # warm
+    results: Dict[str, List[List[float]]] = {name: [] for name in batches}
+    for _ in in_sight(range(scale.rounds), "rounds"):
+        for name, batch in batches.items():
+            results[name].append(batch(scale.calls))
+    return results

@@ -1,0 +1,98 @@
+"""Where the time of one confirmed publish goes, beside the floor's: ``python -m tests.benchmarks.steps``.
+
+Each step is the median over some thousand messages to one tailing recipient, rounds alternating, RSA-2048. Every
+time is taken from the one monotonic clock of the machine, in both processes; what that costs is in it.
+"""
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from typing import Any, Callable, Dict, List, Sequence
+
+from tests.benchmarks import parties
+from tests.benchmarks.figures import in_sight
+from tests.benchmarks.watch import Times, Watch, watch_publishers
+
+ROUNDS, CALLS = 30, 50
+
+#: What ends the steps of a message, in order; in brackets those that the recipient takes.
+STEPS = [
+    ("prepare", "call", "sign"),
+    ("encode, sign", "sign", "signed"),
+    ("hand over to libzmq", "signed", "sent"),
+    ("(arrive, wake up)", "sent", "(decode)"),
+    ("(decode, verify)", "(decode)", "(verified)"),
+    ("(prepare the ACK)", "(verified)", "(sign)"),
+    ("(encode, sign)", "(sign)", "(signed)"),
+    ("(hand over to libzmq)", "(signed)", "(sent)"),
+    ("arrive, wake up", "(sent)", "decode"),
+    ("decode, verify", "decode", "verified"),
+    ("return to the caller", "verified", "returned"),
+    ("in all", "call", "returned"),
+]
+
+
+class WatchedBus(parties.Bus):
+    """Recipients that write down the times they took, one JSON line for a message."""
+
+    def _talk(self, module: str, first: Any) -> None:
+        super()._talk("tests.benchmarks.watch", [self.file(module), module, first])
+
+    def file(self, module: str) -> str:
+        return os.path.join(self.directory, module + ".times")
+
+    def last(self, module: str, count: int) -> List[Times]:
+        """Return the times of the last *count* messages."""
+        with open(self.file(module)) as stream:
+            return [json.loads(line) for line in stream][-count:]
+
+
+def measured(rounds: int, calls: int) -> Dict[str, List[Times]]:
+    """Return the times of each message, *calls* in a round: ours, and the floor's."""
+    watch = Watch()
+    watch_publishers(watch)
+    taken: Dict[str, List[Times]] = {"ours": [], "floor": []}
+
+    def noted(name: str, call: Callable[[], Any]) -> float:
+        watch.times = {"call": time.monotonic()}
+        call()
+        taken[name].append(dict(watch.times, returned=time.monotonic()))
+        return 0.0
+
+    with WatchedBus(["tail"]) as bus:
+        bus.tail("tail")
+        yardstick = bus.floor(["signed"])
+        lane = bus.lane()
+        for _ in in_sight(range(rounds), "rounds"):
+            for _ in range(calls):
+                lane.run(lambda: noted("ours", lambda: parties.publish("tail")))
+            for _ in range(calls):
+                noted("floor", yardstick.confirm)
+        for name, module in (("ours", "tests.benchmarks.parties"), ("floor", "tests.benchmarks.floor")):
+            theirs = bus.last(module, len(taken[name]))
+            taken[name] = [dict(one, **other) for one, other in zip(taken[name], theirs)]
+    return taken
+
+
+def table(taken: Dict[str, List[Times]]) -> str:
+    lines = ["%-24s %8s %8s %8s" % ("microseconds", "gilmsg", "floor", "more")]
+    for step, begin, end in STEPS:
+        ours, theirs = (_median(taken[name], begin, end) for name in ("ours", "floor"))
+        lines.append("%-24s %8.0f %8.0f %8.0f" % (step, ours, theirs, ours - theirs))
+    return "\n".join(lines)
+
+
+def _median(taken: Sequence[Times], begin: str, end: str) -> float:
+    return 1e6 * statistics.median(one[end] - one[begin] for one in taken)
+
+
+def main() -> None:
+    print(table(measured(ROUNDS, CALLS)))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="gilmsg-benchmarks-") as folder:
+        os.environ["HOME"] = folder  # no fedmsg.d of whoever runs this
+        main()

@@ -1,0 +1,110 @@
+"""Cold start: how often, and how soon, does the first message of a fresh process arrive?
+
+::
+
+    python -m tests.coldstart [--count 100] [--to tail hub relay]
+
+Each publisher is a process of its own, with fedmsg's shipped settings and the default
+ack_timeout. Its consumers have been running, and trying its port in vain, for so long that
+they try only once in ``zmq_reconnect_ivl_max``: so each publisher has a port that was
+never used before.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+
+from gilmsg.sandbox import Sandbox
+
+from .conftest import make_known
+from .helpers import Hub
+from .processes import Program, Whole
+
+WAYS = ("tail", "hub", "relay")
+
+#: Seconds. Tries are 0.1, 0.2, 0.4, 0.8 and then 1 s apart (each up to 0.1 s more): after 2 s the
+#: consumers are where they would be after minutes.
+BACKED_OFF = 3.0
+
+PUBLISHER = (
+    "import json, sys, gilmsg\n"
+    "receipt = gilmsg.publish(topic='cold', msg={}, recipients=[sys.argv[2]], **json.loads(sys.argv[1]))\n"
+    "print('confirmed', flush=True)\n"
+)
+
+
+class Scene(Whole):
+    """A bus with a tail (alice), a hub (carol) and a relay, backed off from *count* dead ports a way."""
+
+    def __init__(self, folder, count):
+        self._folder = folder
+        self._bus = Sandbox(["alice"], relay=True)
+        self._ports = {way: [self._bus.ports.endpoint() for _ in range(count)] for way in ("tail", "hub")}
+        self._bus.config["endpoints"]["publisher"] = sum(self._ports.values(), [])
+        make_known(self._bus, "carol")
+        self._hub = None
+
+    def _start(self):
+        self._bus.start()
+        self._hub = Hub(self._folder / "hub", dict(self._bus.config, name="carol"), ["First"])
+        self._hub.__enter__()
+        # No wait for something to settle: that they try in vain for so long is the situation.
+        time.sleep(BACKED_OFF)
+
+    def __exit__(self, *_):
+        if self._hub is not None:
+            self._hub.__exit__()
+        self._bus.stop()
+
+    def run(self, way, number):
+        """Start a publisher; return (seconds from its start to the proof, or None, what it said)."""
+        began = time.monotonic()
+        with Program(self._words(way, number), self._bus.directory) as publisher:
+            try:
+                publisher.wait_for("confirmed", limit=30)
+                seconds = time.monotonic() - began
+                confirmed = publisher.end(30) == 0
+            except (AssertionError, TimeoutError):
+                confirmed = False
+            return (seconds if confirmed else None), publisher.err()
+
+    def _words(self, way, number):
+        if way == "relay":
+            options = ["--recipients", "alice", "--message", "x", "--verbose"]
+            return [sys.executable, "-m", "gilmsg.commands.logger"] + options
+        endpoints = dict(self._bus.config["endpoints"], publisher=[self._ports[way][number]])
+        config = json.dumps(dict(self._bus.config, endpoints=endpoints))
+        return [sys.executable, "-W", "ignore", "-c", PUBLISHER, config, {"tail": "alice", "hub": "carol"}[way]]
+
+
+def measure(count, ways=WAYS):
+    """Return way -> list of (seconds or None, stderr)."""
+    with tempfile.TemporaryDirectory(prefix="gilmsg-") as folder:
+        with Scene(pathlib.Path(folder), count) as scene:
+            return {way: [scene.run(way, number) for number in range(count)] for way in ways}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--count", type=int, default=100, help="publishers for each way")
+    parser.add_argument("--to", nargs="+", choices=WAYS, default=WAYS)
+    options = parser.parse_args()
+    found = measure(options.count, options.to)
+    for way, runs in found.items():
+        times = [seconds for seconds, _ in runs if seconds is not None]
+        print("%-5s %d of %d succeeded" % (way, len(times), len(runs)), end="")
+        if times:
+            print("; start of process to Receipt: median %.2f s, max %.2f s" % (
+                statistics.median(times), max(times)), end="")
+        print()
+        for errors in [errors for seconds, errors in runs if seconds is None]:
+            print("      failed: " + errors.strip().rpartition("\n")[2])
+    return 0 if all(seconds is not None for runs in found.values() for seconds, _ in runs) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""``python -m tests.faults --seconds 3600 --seed N``: random faults, and whether the promise held.
+
+The seed is printed first: with it a run can be repeated. Exit status 0: no violation. 1: there
+were some; they are printed, and the logs are kept. 2: bad usage, or the run could not be made.
+"""
+
+import argparse
+import os
+import random
+import sys
+import traceback
+
+from . import hosts
+from .history import check
+from .run import Run
+
+#: Violations that are printed in full.
+_SHOWN = 20
+
+
+def main(arguments=None):
+    options = _options().parse_args(arguments)
+    seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
+    print("seed %d, %g s" % (seed, options.seconds), flush=True)
+    reason = hosts.unavailable()
+    if reason:
+        print("without partitions: %s" % reason, flush=True)
+        if os.environ.get("GILMSG_NO_SKIPS"):
+            print("GILMSG_NO_SKIPS forbids that", file=sys.stderr)
+            return 2
+    try:
+        with Run(seed, options.seconds, not reason, options.forgetful) as run:
+            verdict = check(*run.play())
+            run.keep = bool(verdict.violations)
+    except Exception:
+        traceback.print_exc()
+        return 2
+    return report(verdict, run.folder)
+
+
+def report(verdict, folder):
+    """Print the figures; return the exit status."""
+    for name, number in sorted(verdict.figures.items()):
+        print("%-40s %d" % (name, number))
+    for what, seconds in sorted(verdict.seconds.items()):
+        print("%-40s %.2f s" % (what, seconds))
+    print("%-40s %d" % ("violations", len(verdict.violations)))
+    for violation in verdict.violations[:_SHOWN]:
+        print("VIOLATION " + violation)
+    if verdict.violations:
+        print("the logs are in %s" % folder)
+    return 1 if verdict.violations else 0
+
+
+def _options():
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=30.0, help="for how long faults happen (30)")
+    parser.add_argument("--seed", type=int, help="of a run to repeat; random by default")
+    parser.add_argument(
+        "--forgetful", action="store_true",
+        help="one recipient loses every second message that it has acknowledged: a run that has to fail",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

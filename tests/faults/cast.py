@@ -1,0 +1,127 @@
+"""The participants of a run, as their director sees them: processes that can be harmed and healed."""
+
+import itertools
+import os
+import pathlib
+import threading
+import time
+
+from gilmsg._process import Talker
+
+from ..helpers import Hub
+from . import actors
+
+#: Seconds that a process may take to be ready, on a slow machine.
+PATIENCE = 60.0
+
+
+class Actor:
+    """One participant: a process, started anew as often as it dies; a log; perhaps a host.
+
+    Args:
+        task: what it is told, see :mod:`tests.faults.actors`.
+        host: a :class:`tests.faults.hosts.Host`, or None for this one.
+    """
+
+    def __init__(self, folder, name, task, host):
+        self.name = name
+        self.host = host
+        self.log = os.path.join(folder, name + ".log")
+        self.slow_file = os.path.join(folder, name + ".slow")
+        self._folder = folder
+        self._task = dict(task, log=self.log, slow=self.slow_file)
+        self._incarnations = itertools.count(1)
+        self._process = None
+        open(self.log, "w").close()
+
+    @property
+    def _prefix(self):
+        return self.host.prefix if self.host else []
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def start(self):
+        """Start its process; do not wait."""
+        seed = "%s/%d" % (self._task["seed"], next(self._incarnations))
+        self._process = Talker(
+            "tests.faults.actors", dict(self._task, seed=seed), cwd=self._folder, prefix=self._prefix
+        )
+
+    def wait(self):
+        """Return when its process is ready."""
+        self._process.wait_for("ready", PATIENCE)
+
+    def finish(self, limit):
+        """Have a publisher end its work; return whether it has said so within *limit* seconds."""
+        self._process.tell("finish")
+        try:
+            self._process.wait_for("finished", limit)
+        except TimeoutError:
+            return False
+        return True
+
+    def end(self):
+        """Kill its process, whatever state it is in. Idempotent."""
+        if self._process is not None:
+            self._process.kill()
+
+    def slow(self, seconds):
+        """Make it take *seconds* for each message; 0 ends that."""
+        temporary = self.slow_file + ".new"
+        with open(temporary, "w") as stream:
+            stream.write("%g" % seconds)
+        os.replace(temporary, self.slow_file)
+
+
+class HubActor(Actor):
+    """A consumer in a fedmsg-hub."""
+
+    def start(self):
+        source = actors.HUB_CONSUMER % dict(log=self.log, slow=self.slow_file, name=self.name)
+        folder = pathlib.Path(self._folder) / ("%s-%d" % (self.name, next(self._incarnations)))
+        config = dict(self._task["config"], **{"moksha.workers_per_consumer": 2})
+        self._process = Hub(folder, config, ["Logger"], source, self._prefix)
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def wait(self):
+        self._process.wait_until_ready()
+
+    def end(self):
+        if self._process is not None:
+            # Not what Hub's own exit does: SIGTERM first would be another fault than the one planned, and
+            # one that a stopped process does not even notice.
+            self._process.kill()
+            self._process.__exit__()
+
+
+class Stalls(threading.Thread):
+    """Notices when the whole machine stood still: a thread that wakes late."""
+
+    _EVERY, _LATE = 0.05, 0.3
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.found = []
+        self._over = threading.Event()
+
+    def run(self):
+        before = time.monotonic()
+        while not self._over.wait(self._EVERY):
+            now = time.monotonic()
+            if now - before > self._LATE:
+                self.found.append((before, now))
+            before = now
+
+    def stop(self):
+        self._over.set()
+        self.join()
+
+
+def send(actor, number):
+    """Send a signal to the process of *actor*."""
+    os.kill(actor.pid, number)

@@ -1,0 +1,213 @@
+"""KeyboardInterrupt at any moment of publish: ``python -m tests.faults.interrupts --count 500``.
+
+Two ways to interrupt, in a process of its own: a real signal at a random time, and an exception
+raised before a given line of gilmsg's own code (each line in turn, so none is left to chance).
+After each of them the process must be as it was: see USABLE.
+"""
+
+import argparse
+import random
+import sys
+
+from gilmsg.sandbox import Sandbox
+
+from .children import UNMEASURED, run
+
+#: What is printed in full of what is wrong.
+_SHOWN = 10
+
+USABLE = """
+import collections, linecache, random, psutil
+
+process = psutil.Process()
+config["gilmsg.head_start"] = 20.0
+
+
+def free(lock):
+    # Tried by another thread: these locks are re-entrant.
+    if lock.acquire(timeout=5):
+        lock.release()
+        got.append(True)
+
+
+def check(where):
+    # Nothing waits, no lock is held, one listener and one socket, and a publish is confirmed.
+    global got
+    got = []
+    locks = [_listeners._registry_lock, _outlets._registry_lock]
+    locks += [one._lock for one in list(_listeners._listeners.values()) + list(_outlets._outlets.values())]
+    if len(locks) > 4: say("%s: %d locks" % (where, len(locks)))
+    threads = [threading.Thread(target=free, args=(lock,)) for lock in locks]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    if len(got) != len(locks): say("%s: a lock is held" % where)
+    if waiting(): say("%s: an entry is left" % where)
+    try:
+        if not publish(ack_timeout=5.0).acks: say("%s: no ACK" % where)
+    except BaseException as error:
+        say("%s: then %r" % (where, error))
+
+
+def state():
+    gc.collect()
+    # Connections come and go with the peers, theirs to us and ours to them; the rest is ours alone.
+    connections = [one for one in process.net_connections("tcp") if one.status != "LISTEN"]
+    descriptors = process.num_fds() - len(connections)
+    return process.num_threads(), descriptors, len(_outlets._outlets), len(_listeners._listeners)
+
+
+def kinds():
+    # How many descriptors of each kind there are; a socket says in which state.
+    states = {one.fd: "socket " + one.status for one in process.net_connections("all")}
+    found = collections.Counter()
+    for number in os.listdir("/proc/self/fd"):
+        try: link = os.readlink("/proc/self/fd/" + number)
+        except OSError: continue  # that of the folder itself
+        found[states.get(int(number), link.partition(":[")[0])] += 1
+    return dict(found)
+
+
+def same():
+    # libzmq's threads and descriptors end a moment after the call that ends them.
+    try:
+        _process.wait_for(lambda: not any(now > then for now, then in zip(state(), before)), "all is given back", 10)
+    except TimeoutError:
+        return False
+    return True
+
+
+publish(); publish()
+before, kinds_before = state(), kinds()
+"""
+
+BY_SIGNAL = USABLE + """
+def strike(*_):
+    global struck
+    struck += 1
+    raise KeyboardInterrupt
+
+
+def ignored(what):
+    # Python raises nothing out of a __del__ or a callback: then the interrupt is lost, and none of ours.
+    lost.append(repr(what.object))
+
+
+signal.signal(signal.SIGALRM, strike)
+sys.unraisablehook = ignored
+random.seed(SEED)
+hits = struck = 0
+lost = []
+for number in range(COUNT):
+    if number % 10 == 9: gilmsg.destroy()
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.expovariate(1 / 0.003) + 1e-6, 1.0)
+            while True: publish()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        hits += 1
+    except BaseException as error:
+        say("%d: %r" % (number, error))
+    check(number)
+if struck > hits + len(lost): say("of %d interrupts %d were swallowed" % (struck, struck - hits))
+if lost: print("lost in", lost, file=sys.stderr)
+if not same(): say("left behind: %s, before %s: %s, %s" % (state(), before, kinds(), kinds_before))
+say("hits %d" % hits)
+"""
+
+BY_LINE = USABLE + """
+folder = os.path.dirname(gilmsg.__file__)
+
+
+class Interrupter:
+    # Raises before the n-th line of gilmsg that this thread comes to.
+    def __init__(self, at):
+        self.left, self.where = at, None
+
+    def __call__(self, frame, event, _):
+        return self.line if frame.f_code.co_filename.startswith(folder) else None
+
+    def line(self, frame, event, _):
+        # CPython looks for signals after calls and backward jumps only. So none can strike where a
+        # "with" line comes again, between the body and the release, nor before this assignment, nor
+        # at a "try:", whose NOP CPython 3.11 leaves out of the exception table of a "with" around it.
+        text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        if event == "line" and not text.startswith(("with ", "try:", "self._busy = False")):
+            self.left -= 1
+            if self.left == 0:
+                self.where = "%s:%d" % (os.path.basename(frame.f_code.co_filename), frame.f_lineno)
+                raise KeyboardInterrupt
+        return self.line
+
+
+def interrupted(at, cold):
+    if cold: gilmsg.destroy()
+    tracer = Interrupter(at)
+    try:
+        sys.settrace(tracer)
+        publish()
+    except KeyboardInterrupt:
+        pass
+    except BaseException as error:
+        say("%s: %r" % (tracer.where, error))
+    finally:
+        sys.settrace(None)
+    check(tracer.where)
+    return tracer.where is not None
+
+
+def lines(cold):
+    tracer = Interrupter(0)
+    if cold: gilmsg.destroy()
+    sys.settrace(tracer)
+    try: publish()
+    finally: sys.settrace(None)
+    return -tracer.left
+
+
+random.seed(SEED)
+hits = 0
+for cold in (False, True):
+    total = lines(cold)
+    chosen = range(1, total) if COUNT >= total else sorted(random.sample(range(1, total), COUNT))
+    if cold and COUNT < 1000: chosen = chosen[::8]
+    for at in chosen:
+        hits += interrupted(at, cold)
+if not same(): say("left behind: %s, before %s: %s, %s" % (state(), before, kinds(), kinds_before))
+say("hits %d" % hits)
+"""
+
+
+def interrupt(kind, config, cwd, count, seed, limit):
+    """Return (exit code, what is wrong, how many interrupts hit, stderr)."""
+    code = "SEED, COUNT = %d, %d\n" % (seed, count) + kind
+    status, lines, errors = run(code, config, cwd, limit=limit, environment=UNMEASURED)
+    hits = [int(line.split()[1]) for line in lines if line.startswith("hits ")]
+    wrong = [line for line in lines if not line.startswith("hits ")]
+    return status, wrong, sum(hits), errors
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    arguments = parser.parse_args()
+    print("seed %d" % arguments.seed)
+    failed = False
+    with Sandbox(["alice"]) as bus:
+        for name, kind in (("signals", BY_SIGNAL), ("lines", BY_LINE)):
+            status, wrong, hits, errors = interrupt(
+                kind, bus.config, bus.directory, arguments.count, arguments.seed, 60 + 2 * arguments.count
+            )
+            print("%s: %d interrupts, exit code %d, wrong: %d" % (name, hits, status, len(wrong)))
+            # A lock that is held makes whatever comes after it wrong, too: the first is what counts.
+            print("".join("  %s\n" % one for one in wrong[:_SHOWN]), end="", flush=True)
+            failed = failed or bool(status or wrong)
+            if status:
+                print(errors[-3000:])
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

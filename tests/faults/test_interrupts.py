@@ -1,0 +1,115 @@
+"""KeyboardInterrupt at any moment of publish leaves a usable process."""
+
+import pytest
+
+from ..conftest import own_config
+from ..helpers import sampled
+from . import interrupts
+
+
+@pytest.mark.parametrize(
+    "kind, count, least", sampled([("BY_SIGNAL", 20, 10), ("BY_LINE", 40, 10)], brief=("BY_SIGNAL", 4, 2))
+)
+def test_an_interrupt_leaves_a_usable_process(bus, tmp_path, kind, count, least):
+    """After each of many interrupts no lock is held, no entry left, and the next publish works."""
+    status, wrong, hits, errors = interrupts.interrupt(
+        getattr(interrupts, kind), own_config(bus), tmp_path, count, 4, 100
+    )
+    assert (status, wrong) == (0, []), errors
+    assert hits >= least
+
+
+#: Strikes when a lock of Python's own ``threading`` has just been taken, in Python code, for a "with"
+#: that has not begun: it stays taken. ``threading.Event`` is such a lock.
+TAKEN = interrupts.USABLE + """
+hit = []
+
+def trace(frame, event, _):
+    code = frame.f_code
+    if event == "return" and not hit:
+        hit.append(code)
+        raise KeyboardInterrupt
+    return trace if code.co_name == "__enter__" and code.co_filename == threading.__file__ else None
+
+for cold in (False, True):
+    if cold: gilmsg.destroy()
+    hit.clear()
+    sys.settrace(trace)
+    try: publish()
+    except KeyboardInterrupt: pass
+    finally: sys.settrace(None)
+    publish()
+if not same(): say("left behind: %s, before %s: %s, %s" % (state(), before, kinds(), kinds_before))
+say("usable")
+"""
+
+
+def test_an_interrupt_takes_no_lock_along(bus, tmp_path):
+    """A publish, the first one too, takes no lock that an interrupt could leave taken: the next works."""
+    status, wrong, _, errors = interrupts.interrupt(TAKEN, own_config(bus), tmp_path, 1, 1, 60)
+    assert (status, wrong) == (0, ["usable"]), errors
+
+
+CONTEXTS = interrupts.USABLE + """
+from gilmsg import _sockets
+
+def strike(*_): raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, strike)
+random.seed(SEED)
+hits = 0
+while hits < COUNT:
+    kept = []  # so that none is being given back when the interrupt comes
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.expovariate(1 / 5e-5) + 1e-6, 5.0)
+            while True: kept.append(_sockets.new_context(1))
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        hits += 1
+    [context.term() for context in kept]
+if not same(): say("left behind: %s, before %s: %s, %s" % (state(), before, kinds(), kinds_before))
+say("hits %d" % hits)
+"""
+
+
+def test_an_interrupted_context_leaves_no_descriptor(bus, tmp_path):
+    """A zmq context that is interrupted in the making is given back whole."""
+    status, wrong, hits, errors = interrupts.interrupt(CONTEXTS, own_config(bus), tmp_path, 100, 1, 60)
+    assert (status, wrong, hits) == (0, [], 100), errors
+
+
+LISTENERS = interrupts.USABLE + """
+from gilmsg import _listener
+
+def strike(*_): raise KeyboardInterrupt
+
+bus = list(_listeners._listeners)[0]
+signal.signal(signal.SIGALRM, strike)
+random.seed(SEED)
+hits = 0
+while hits < COUNT:
+    made = None
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.expovariate(1 / 2e-4) + 1e-6, 5.0)
+            made = _listener.Listener(bus, config)
+            made.launch()
+            while True: pass
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        hits += 1
+    if made is not None: made.stop()
+made = None
+if not same(): say("left behind: %s, before %s: %s, %s" % (state(), before, kinds(), kinds_before))
+say("hits %d" % hits)
+"""
+
+
+@pytest.mark.parametrize("count", sampled([200], brief=20))
+def test_an_interrupted_listener_leaves_no_thread(bus, tmp_path, count):
+    """A listener that is interrupted while it is made and launched ends, and leaves nothing behind."""
+    status, wrong, hits, errors = interrupts.interrupt(LISTENERS, own_config(bus), tmp_path, count, 1, 60)
+    assert (status, wrong, hits) == (0, [], count), errors

@@ -1,0 +1,191 @@
+"""Programs that tests run: started, written to, read, waited for with deadlines, and ended for certain."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+import psutil
+
+from gilmsg import _process
+
+#: Seconds. A process that ends promptly takes far less; a loaded machine is forgiven.
+PROMPT = 15.0
+
+
+class Whole:
+    """A context manager that is entered whole or not at all: what `_start` had begun when it failed is ended."""
+
+    def __enter__(self):
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+
+class Program(Whole):
+    """*words* run as a process, the first of a session of its own; ended with the ``with`` block at the latest.
+
+    It writes to files, not to pipes: it never waits for us, and nothing of what it wrote is missed or late.
+
+    Args:
+        words: the command.
+        cwd: its working directory.
+        env: added to an environment in which it imports the gilmsg that runs here.
+        prefix: put before the command, to run it elsewhere; it must become the command, as ``exec`` does.
+        log: where both streams go, to a file that stays; without it they are kept apart, and go with us.
+        streams: ``stdin``, ``stdout`` and ``stderr`` that are other than ours, as for Popen.
+    """
+
+    #: The signal that asks it to end with the ``with`` block; none does it the favour by default.
+    ENDED_BY = signal.SIGKILL
+
+    def __init__(self, words, cwd=".", env=None, prefix=(), log=None, **streams):
+        self._written = {}
+        self._files = {
+            "stdout": open(str(log), "w+b") if log else tempfile.TemporaryFile(),
+            "stderr": tempfile.TemporaryFile(),
+        }
+        ours = dict(self._files, stdin=subprocess.PIPE)
+        if log:
+            ours["stderr"] = subprocess.STDOUT
+        self.process = subprocess.Popen(
+            [*prefix, *words], cwd=str(cwd), env=dict(_process.environment(), **(env or {})),
+            start_new_session=True, **dict(ours, **streams),
+        )
+
+    def __exit__(self, *_):
+        if self.ENDED_BY != signal.SIGKILL:
+            _process.stop(self.process, PROMPT, self.ENDED_BY)
+        self.kill()
+        self.close_stdin()
+        if not self._written:
+            self._written = {name: self._text(name) for name in self._files}
+        for stream in self._files.values():
+            stream.close()
+
+    def _start(self):
+        """The block is entered when it is up, as far as that can be told."""
+        self.wait_until_ready()
+
+    def wait_until_ready(self):
+        """Return when it is up."""
+
+    # What it says.
+
+    def out(self):
+        """What it has written on stdout so far."""
+        return self._text("stdout")
+
+    def err(self):
+        """The same of stderr."""
+        return self._text("stderr")
+
+    @property
+    def lines(self):
+        """What it has written on stdout so far, in lines; without one that has no end yet."""
+        return self.out().rpartition("\n")[0].splitlines()
+
+    def _text(self, name):
+        if self._written:
+            return self._written[name]
+        # It writes where the file's offset is, which is its own and ours: so that must not move.
+        descriptor = self._files[name].fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("utf-8", "replace")
+
+    def wait_for(self, *texts, limit=_process.START_LIMIT, after=0):
+        """Return once its stdout, the first *after* characters left out, holds all of *texts*.
+
+        Raises:
+            AssertionError: it ended without that; what it wrote is told.
+            TimeoutError: *limit* seconds have passed.
+        """
+
+        def written():
+            over = not self.alive
+            found = all(text in self.out()[after:] for text in texts)
+            assert found or not over, "it ended without %s: %s" % (texts, self)
+            return found
+
+        _process.wait_for(written, "%s: %s" % (texts, self), limit)
+
+    def wait_for_port(self, endpoint):
+        """Return once something accepts connections at *endpoint*."""
+        _process.wait_for(lambda: _process.can_connect(endpoint), "it listens at %s: %s" % (endpoint, self))
+
+    def __str__(self):
+        return "%s %s" % (self.out()[-4000:], self.err()[-4000:])
+
+    # What is done to it.
+
+    @property
+    def alive(self):
+        """Whether it still runs."""
+        return self.process.poll() is None
+
+    @property
+    def pid(self):
+        """Its process id."""
+        return self.process.pid
+
+    def tell(self, text):
+        """Write *text* to its stdin; one that has ended hears nothing."""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(text.encode())
+            self.process.stdin.flush()
+
+    def close_stdin(self):
+        """Let it see the end of its stdin. Idempotent."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+
+    def send(self, number):
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def end(self, limit=PROMPT):
+        """Return its exit status; fail if it takes more than *limit* seconds from now to end."""
+        try:
+            return self.process.wait(limit)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("it does not end: %s" % self) from None
+
+    def family(self):
+        """The processes that it has started, and theirs, in whatever session they are."""
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def kill(self):
+        """End it at once, and all that it has started, whatever state they are in. Idempotent."""
+        for one in self.family() if self.alive else []:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def run(words, cwd=".", text="", limit=60.0, **options):
+    """Run *words* to the end, *text* on stdin; return a CompletedProcess, fail after *limit* seconds."""
+    with Program(words, cwd, **options) as program:
+        program.tell(text)
+        program.close_stdin()
+        status = program.end(limit)
+        return subprocess.CompletedProcess(words, status, program.out(), program.err())
+
+
+def python(code, cwd, *arguments, flags=(), **options):
+    """Run *code* in a new Python with this gilmsg to its end, as `run` does."""
+    return run([sys.executable, *flags, "-c", code, *arguments], cwd, **options)
+
+
+def module(name, *arguments, flags=(), **options):
+    """Run a module (``python -m``) to its end, as `run` does."""
+    return run([sys.executable, *flags, "-m", name, *arguments], **options)

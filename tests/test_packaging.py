@@ -1,0 +1,78 @@
+"""The sdist and the wheel hold what they should, and both can be installed."""
+
+import configparser
+import os
+import shutil
+import sys
+import tarfile
+import zipfile
+
+import pytest
+
+from .helpers import REPOSITORY
+from .processes import python, run
+
+pytestmark = pytest.mark.slow
+
+#: What is not part of the sources.
+IGNORED = shutil.ignore_patterns(".*cache", ".venv*", ".git", ".tox", "build", "dist", "*.egg-info", "__pycache__")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The folder with one sdist and one wheel, built from a copy of this tree."""
+    tree = tmp_path_factory.mktemp("build") / "tree"
+    shutil.copytree(str(REPOSITORY), str(tree), ignore=IGNORED)
+    done = run([sys.executable, "setup.py", "-q", "sdist", "bdist_wheel"], tree, limit=120)
+    assert done.returncode == 0, done.stderr
+    return tree / "dist"
+
+
+def only(folder, pattern):
+    found = list(folder.glob(pattern))
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_the_wheel_holds_the_package_only(built):
+    """Nothing but gilmsg, its metadata, its type marker, and the plugin that pytest loads without it."""
+    names = zipfile.ZipFile(str(only(built, "*.whl"))).namelist()
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {"gilmsg", "pytest_gilmsg.py"}
+    assert "gilmsg/py.typed" in names
+
+
+def test_the_wheel_registers_its_entry_points(built):
+    """Each command, the plugin for pytest, and the processor for fedmsg.meta; nothing else."""
+    wheel = zipfile.ZipFile(str(only(built, "*.whl")))
+    name = [name for name in wheel.namelist() if name.endswith("entry_points.txt")][0]
+    points = configparser.ConfigParser()
+    points.read_string(wheel.read(name).decode())
+    assert dict(points["fedmsg.meta"]) == {"gilmsg": "gilmsg._meta:GilmsgProcessor"}
+    assert dict(points["pytest11"]) == {"pytest_gilmsg": "pytest_gilmsg"}
+    commands = ("check", "demo", "logger", "sandbox", "tail")
+    assert dict(points["console_scripts"]) == {"gilmsg-" + n: "gilmsg.commands.%s:main" % n for n in commands}
+    assert set(points.sections()) == {"fedmsg.meta", "pytest11", "console_scripts"}
+
+
+def test_the_sdist_can_reproduce_the_tests(built):
+    """It holds every file of the tests, their configuration, README, licence and changelog."""
+    archive = only(built, "*.tar.gz")
+    names = {name.partition("/")[2] for name in tarfile.open(str(archive)).getnames()}
+    tests = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "tests").rglob("*.py")}
+    assert tests <= names
+    assert "fedmsg.d/gilmsg.py" in names
+    assert {"README.rst", "CHANGELOG.rst", "LICENSE", "tox.ini", ".ci/run", "setup.py"} <= names
+
+
+@pytest.mark.parametrize("pattern", ["*.tar.gz", "*.whl"])
+def test_it_can_be_installed(built, tmp_path, pattern):
+    """pip installs it, and what was installed imports and knows its version."""
+    target = tmp_path / "installed"
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
+    # The dependencies are in place already, and so is what builds: nothing is downloaded here.
+    command += ["--no-build-isolation", "--target", str(target), str(only(built, pattern))]
+    done = run(command, limit=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import gilmsg; print(gilmsg.__file__)"
+    done = python(code, tmp_path, str(target))
+    assert done.stdout.strip() == os.path.join(str(target), "gilmsg", "__init__.py"), done.stderr

@@ -1,0 +1,374 @@
+"""README can be rendered, its picture is what its source says, and what it tells to run does run."""
+
+import ast
+import asyncio
+import importlib.util
+import io
+import json
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+
+import docutils.core
+import docutils.nodes
+import pytest
+
+import gilmsg
+from gilmsg.sandbox import Sandbox
+
+from . import processes
+from .benchmarks.steps import STEPS
+from .conftest import make_known
+from .helpers import REPOSITORY, Hub, sampled
+
+#: The literal blocks of each section: how they begin, and what runs them.
+BLOCKS = {
+    "Quick start": {"python3 -m venv": ".ci/run, word for word; the demo below and in test_hub"},
+    "How it goes": {"success": "test_the_picture_is_what_its_source_says"},
+    "Publishing": {"import gilmsg": "test_publishing", "async def": "test_under_asyncio"},
+    "Consuming": {"import gilmsg\n\nfor name": "test_consuming_in_a_loop", "import gilmsg\n\nclass": "test_in_a_hub"},
+    "The shell": {"echo testing |": "test_the_shell", "gilmsg-tail": "test_the_shell"},
+    "Before it fails": {"gilmsg-check": "test_checking", "report =": "test_checking"},
+    "A bus on the laptop": {
+        "gilmsg-sandbox ~/bus": "test_a_bus_on_the_laptop", "gilmsg-sandbox --recipients": "test_a_command_on_the_bus",
+    },
+    "Testing your code": {
+        "# compose.py": "test_testing.py", "# test_compose.py": "test_testing.py",
+        "# other_runner.py": "test_testing.py",
+    },
+    "Performance": {"microseconds": "test_the_profile_has_the_steps_that_readme_shows"},
+    "Developing": {
+        "python3 -m venv": "test_setting_up", ".venv/bin/python -m tests.faults": "test_faults_and_figures",
+    },
+}
+
+
+def document(name):
+    """The document tree of *name*; its warnings go to the second value."""
+    warnings = io.StringIO()
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    settings = {"report_level": 1, "warning_stream": warnings, "file_insertion_enabled": False}
+    return docutils.core.publish_doctree(text, settings_overrides=settings), warnings.getvalue()
+
+
+@pytest.fixture(scope="module")
+def sections():
+    """The sections of README: title -> node."""
+    tree, _ = document("README.rst")
+    return {section[0].astext(): section for section in tree.findall(docutils.nodes.section)}
+
+
+@pytest.fixture(scope="module")
+def readme(sections):
+    """Section -> its literal blocks."""
+    return {
+        title: [block.astext() for block in section.findall(docutils.nodes.literal_block)]
+        for title, section in sections.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["README.rst", "CHANGELOG.rst"])
+def test_it_renders_without_a_warning(name):
+    """docutils has nothing to say about it, not even at the level of information."""
+    assert document(name)[1] == ""
+
+
+def test_every_block_is_run_by_a_test(readme):
+    """Each literal block is known here: a new one needs a test that runs it."""
+    for section, blocks in readme.items():
+        known = list(BLOCKS.get(section, ()))
+        assert len(blocks) == len(known), "%s: %s" % (section, blocks)
+        for begin, block in zip(known, blocks):
+            assert block.startswith(begin), (section, block)
+
+
+def test_the_profile_has_the_steps_that_readme_shows(readme):
+    """The table of a publish's steps is one that tests.benchmarks.steps prints; its figures are of one machine."""
+    rows = readme["Performance"][0].splitlines()[1:]
+    assert [row[:24].rstrip() for row in rows] == [name for name, _, _ in STEPS]
+    for row in rows:
+        ours, floor, more = map(int, row[24:].split())
+        assert abs(ours - floor - more) <= 1  # each is rounded by itself
+
+
+def test_the_modules_that_are_named_exist(sections):
+    """Whoever reads the code by README finds each module that it sends him to."""
+    words = [one.astext() for one in sections["Developing"].findall(docutils.nodes.literal)]
+    named = {word for word in words if re.match(r"_[a-z_]+\Z", word)}
+    assert len(named) > 12
+    assert named <= {path.stem for path in pathlib.Path(gilmsg.__file__).parent.glob("*.py")}
+
+
+def test_the_picture_is_what_its_source_says(readme):
+    """docs/publish.svg and the text form in README are made of docs/publish.seq."""
+    path = REPOSITORY / "docs" / "sequence.py"
+    spec = importlib.util.spec_from_file_location("sequence", str(path))
+    sequence = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sequence)
+    drawn = sequence.parsed((path.parent / "publish.seq").read_text(encoding="utf-8"))
+    assert (path.parent / "publish.svg").read_text(encoding="utf-8") == sequence.as_svg(*drawn)
+    assert readme["How it goes"] == [sequence.as_text(*drawn).rstrip()]
+
+
+def texts_of_gilmsg():
+    """Every string in gilmsg's source but docstrings, as it stands there: "%s" and the like are not filled in."""
+    for path in sorted(pathlib.Path(gilmsg.__file__).parent.rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        documentation = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+                yield node.value
+
+
+def test_what_the_operator_reads_is_what_gilmsg_says(sections):
+    """In the table of "What happens when", each quoted reason occurs in gilmsg's own words.
+
+    "...", colon and semicolon stand where gilmsg fills something in, or puts sentences together.
+    """
+    table = next(sections["What happens when"].findall(docutils.nodes.table))
+    cells = [list(row.findall(docutils.nodes.entry))[-1] for row in table.findall(docutils.nodes.row)]
+    quoted = [" ".join(one.astext().split()) for cell in cells for one in cell.findall(docutils.nodes.literal)]
+    pieces = {piece.strip(" ,") for one in quoted for piece in re.split(r"\.\.\.|[:;]", one)} - {""}
+    assert len(quoted) > 15 and len(pieces) > 15
+    said = list(texts_of_gilmsg())
+    errors = set(gilmsg.errors.__all__)
+    assert not [piece for piece in pieces - errors if not any(piece in text for text in said)]
+
+
+BACKENDS = ["backend01.example.com", "backend02.example.com"]
+
+#: README is written for a bus whose prefix and environment are these.
+SETTINGS = {
+    "topic_prefix": "org.example", "relay": True, "environment": "prod",
+    "zmq_reconnect_ivl_max": 100, "gilmsg.head_start": 20.0, "gilmsg.ack_timeout": 10.0,
+    "gilmsg.recipients": {"org.example.prod.bodhi": ["backend01.example.com"]},
+}
+
+
+@pytest.fixture
+def readmes_bus():
+    """A bus with README's recipients, the service bodhi.app01, and a consumer for a test to play."""
+    bus = Sandbox(BACKENDS, **SETTINGS)
+    make_known(bus, "backend01", "bodhi.app01")
+    with bus:
+        yield bus
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    """Runs lines in a folder, gilmsg's commands found on the PATH."""
+
+    def run(lines, folder):
+        commands = "".join(
+            '%s() { "%s" -m gilmsg.commands.%s "$@"; }\n' % (name, sys.executable, name.partition("-")[2])
+            for name in ("gilmsg-check", "gilmsg-logger", "gilmsg-tail", "gilmsg-sandbox", "gilmsg-demo")
+        )
+        return processes.run(["bash", "-c", commands + lines], folder)
+
+    return run
+
+
+@pytest.mark.slow
+def test_publishing(readme, readmes_bus, capsys, monkeypatch):
+    """The example prints who acknowledged; with one of them dead, who did not and why."""
+    monkeypatch.chdir(readmes_bus.directory)
+    code = compile(readme["Publishing"][0], "README", "exec")
+    exec(code, {"__name__": "example"})
+    acks = capsys.readouterr().out
+    assert all(name in acks for name in BACKENDS)
+    readmes_bus.dead(BACKENDS[0])
+    exec(code, {"__name__": "example"})
+    assert re.match(BACKENDS[0] + " .*(connected|gone)", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_under_asyncio(readme, readmes_bus, monkeypatch):
+    """The coroutine returns the Receipt; with the recipient dead it raises Timeout."""
+    monkeypatch.chdir(readmes_bus.directory)
+    names = {"gilmsg": gilmsg, "asyncio": asyncio, "__name__": "example"}
+    exec(compile(readme["Publishing"][1], "README", "exec"), names)
+    assert list(asyncio.run(names["finish"](7)).acks) == BACKENDS[:1]
+    [message] = readmes_bus.received(BACKENDS[0])
+    assert message["msg"]["id"] == 7
+    readmes_bus.dead(BACKENDS[0])
+    with pytest.raises(gilmsg.Timeout):
+        asyncio.run(names["finish"](8))
+
+
+class Reader(processes.Program):
+    """Runs *words* in a folder; what it says is waited for, however it buffers."""
+
+    ENDED_BY = signal.SIGINT
+
+    def __init__(self, words, folder):
+        super().__init__(words, folder, {"PYTHONUNBUFFERED": "1"}, stderr=subprocess.STDOUT)
+
+
+@pytest.mark.slow
+def test_consuming_in_a_loop(readme, readmes_bus):
+    """The loop acknowledges and prints what is published under its topic."""
+    folder = pathlib.Path(readmes_bus.directory)
+    (folder / "loop.py").write_text(readme["Consuming"][0])
+    with (folder / "fedmsg.d" / "zzz.py").open("w") as stream:
+        stream.write("config = {'name': 'backend01'}")
+    with Reader([sys.executable, "loop.py"], folder) as loop:
+        config = dict(readmes_bus.config, name="publisher")
+        receipt = gilmsg.publish(
+            topic="finished", modname="compose", msg={}, recipients=["backend01"], **config
+        )
+        loop.wait_for("Received org.example.prod.compose.finished " + receipt.msg_id)
+
+
+@pytest.mark.slow
+def test_in_a_hub(readme, readmes_bus, tmp_path):
+    """fedmsg-hub calls the consumer with what was acknowledged."""
+    config = dict(readmes_bus.config, name="backend01")
+    source = "import functools\nprint = functools.partial(print, flush=True)\n" + readme["Consuming"][1]
+    with Hub(tmp_path / "hub", config, ["MyConsumer"], source) as hub:
+        receipt = gilmsg.publish(
+            topic="rawhide.complete", modname="compose", msg={}, recipients=["backend01"], **readmes_bus.config
+        )
+        hub.wait_for("Received org.example.prod.compose.rawhide.complete " + receipt.msg_id)
+
+
+@pytest.mark.slow
+def test_the_shell(readme, readmes_bus, shell, tmp_path):
+    """gilmsg-logger is silent and ends with 0; gilmsg-tail runs its command for what comes."""
+    echo, tail = readme["The shell"]
+    done = shell(echo, readmes_bus.directory)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # jq need not be installed: this one stands for it.
+    jq = tmp_path / "jq"
+    jq.write_text("#!/bin/sh\nexec '%s' -c 'import json, sys; print(json.load(sys.stdin)[\"msg\"][\"id\"])'\n"
+                  % sys.executable)
+    jq.chmod(0o755)
+    words = "PATH='%s':$PATH; exec '%s' -m gilmsg.commands.tail%s" % (
+        tmp_path, sys.executable, tail.partition("gilmsg-tail")[2]
+    )
+    with Reader(["bash", "-c", words], readmes_bus.directory) as running:
+        gilmsg.publish(topic="t", msg={"id": 4711}, recipients=["backend01"], **readmes_bus.config)
+        running.wait_for("4711\n")
+
+
+@pytest.mark.slow
+def test_checking(readme, readmes_bus, shell, monkeypatch):
+    """Each command line finds all in order, the second one prints JSON; so does the call."""
+    lines, code = readme["Before it fails"]
+    first, second, third = lines.splitlines()
+    done = shell(first, readmes_bus.directory)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = shell(second, readmes_bus.directory)
+    assert done.returncode == 0 and json.loads(done.stdout)["recipients"].keys() == {BACKENDS[0]}, done.stdout
+    done = shell(third, readmes_bus.directory)
+    assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.chdir(readmes_bus.directory)
+    names = {"gilmsg": gilmsg}
+    exec(compile(code, "README", "exec"), names)
+    assert names["report"], names["report"].failures()
+
+
+@pytest.mark.slow
+def test_a_bus_on_the_laptop(readme, shell, tmp_path):
+    """gilmsg-sandbox runs in the named folder, and gilmsg-demo ends well."""
+    (tmp_path / "home").mkdir()
+    command = readme["A bus on the laptop"][0].replace("~", str(tmp_path / "home"))
+    words = command.split()
+    assert words[0] == "gilmsg-sandbox"
+    with Reader([sys.executable, "-m", "gilmsg.commands.sandbox"] + words[1:], tmp_path) as running:
+        running.wait_for("Ctrl-C ends it")
+        assert (tmp_path / "home" / "bus" / "fedmsg.d").is_dir()
+    assert shell("gilmsg-demo", tmp_path).returncode == 0
+
+
+#: A user's script: it publishes without naming anything, and answers with a status of its own.
+MY_TESTS = """#!/bin/sh
+'%s' -W ignore -c '
+import gilmsg
+print(*gilmsg.publish(topic="t", msg={}, recipients=["backend01"], ack_timeout=10).acks)
+'
+exit 7
+"""
+
+
+@pytest.mark.slow
+def test_a_command_on_the_bus(readme, shell, tmp_path):
+    """Typed beside a script, the line runs it with the bus around it, and ends as it does."""
+    script = tmp_path / "my_tests.sh"
+    script.write_text(MY_TESTS % sys.executable)
+    script.chmod(0o755)
+    done = shell(readme["A bus on the laptop"][1], tmp_path)
+    assert (done.returncode, done.stdout) == (7, "backend01\n"), done.stderr
+
+
+@pytest.mark.slow
+def test_setting_up(readme, tmp_path):
+    """Typed in a checkout, the line leaves a Python that imports gilmsg from that checkout, wherever it runs."""
+    tree = tmp_path / "tree"
+    shutil.copytree(str(REPOSITORY / "gilmsg"), str(tree / "gilmsg"))
+    for name in ("setup.py", "README.rst", "LICENSE", "pytest_gilmsg.py"):
+        shutil.copy(str(REPOSITORY / name), str(tree))
+    # Nothing is downloaded: setuptools is ours, and that pip finds the rest is seen by .ci/run, whose
+    # quick start installs the same in a clean clone.
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for one in pathlib.Path(sysconfig.get_path("purelib")).iterdir():
+        if one.name.startswith(("setuptools", "pkg_resources", "_distutils_hack", "wheel")):
+            (tools / one.name).symlink_to(one)
+    settings = {
+        "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PYTHONPATH": str(tools),
+    }
+    line = 'python3() { "%s" "$@"; }\n%s' % (sys.executable, readme["Developing"][0])
+    done = processes.run(["bash", "-euc", line], tree, env=settings, limit=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    code = "import importlib.util; print(importlib.util.find_spec('gilmsg').origin)"
+    words = [str(tree / ".venv" / "bin" / "python"), "-c", code]
+    found = processes.run(words, "/", env={"PYTHONPATH": ""})
+    assert found.stdout.strip() == str(tree / "gilmsg" / "__init__.py")
+
+
+#: What makes each command for faults and figures small, put after README's own options; which exit
+#: statuses are right; and what it prints then. Where a status judges a stopwatch, either may come.
+SMALL = {
+    "tests.faults": ("--seconds 1", [0], "violations +0"),
+    "tests.faults.leftovers": ("--count 20", [0], "nothing left behind"),
+    "tests.faults.interrupts": ("--count 2", [0], "lines: .* wrong: 0"),
+    "tests.faults.flood": ("--seconds 1 --rate 200 --kind unknown --ack-timeout 20", [0], "unknown +[0-9]+"),
+    "tests.faults.fuzz_atheris": ("-max_total_time=2", [0], "Done [0-9]+ runs"),
+    "tests.coldstart": ("--count 1", [0], "tail +1 of 1 succeeded"),
+    "tests.warm overrun": ("--count 3", [0, 1], "3 Timeouts"),
+    "tests.warm restarts": ("--count 1", [0], "1 restarts"),
+    "tests.benchmarks": ("--quick --only deadlines", [0, 1], "overrun of ack_timeout"),
+}
+
+
+def commands(block):
+    """What it runs -> the line of README, the comment left out."""
+    lines = [line.partition("  #")[0].split() for line in block.splitlines()]
+    return {re.sub(" -.*", "", " ".join(words[2:])): words for words in lines}
+
+
+@pytest.mark.parametrize("what", sampled(SMALL))
+def test_faults_and_figures(readme, tmp_path, what):
+    """Each command runs as README has it, but fewer times, and finds nothing wrong; the list is complete."""
+    lines = commands(readme["Developing"][1])
+    assert lines.keys() == SMALL.keys()
+    more, statuses, prints = SMALL[what]
+    # The benchmarks renew the README of the folder that they run in.
+    shutil.copy(str(REPOSITORY / "README.rst"), str(tmp_path))
+    words = lines[what] + more.split()
+    assert words[0] == ".venv/bin/python"
+    done = processes.run([sys.executable, "-W", "ignore"] + words[1:], tmp_path, limit=300)
+    told = done.stdout + done.stderr
+    if what == "tests.faults.fuzz_atheris" and not importlib.util.find_spec("atheris"):
+        # No wheel of it for every Python, so it is not in the test extra.
+        statuses, prints = [1], "No module named 'atheris'"
+    assert done.returncode in statuses, told
+    assert re.search(prints, told), told
+    renewed = (tmp_path / "README.rst").read_text(encoding="utf-8")
+    unchanged = renewed == (REPOSITORY / "README.rst").read_text(encoding="utf-8")
+    assert unchanged == (what != "tests.benchmarks")

@@ -1,0 +1,225 @@
+"""Plain fedmsg peers on a gilmsg bus: they work, they notice nothing, and nothing more is sent.
+
+They are processes in which gilmsg cannot be imported at all. All they are given is the
+``load_crl`` that today's pyOpenSSL lacks; without it fedmsg's crypto is off, silently.
+"""
+
+import ast
+import contextlib
+import json
+
+import fedmsg
+import pytest
+import zmq
+
+import gilmsg
+from gilmsg._process import wait_for
+from gilmsg.sandbox import Sandbox
+
+from .conftest import make_room
+from .helpers import sampled, until_present, write_config, write_consumers
+from .processes import Whole, python
+from .stock import Stock, environment
+
+#: fedmsg's commands that listen to the bus, or stand on the way.
+PEERS = ("relay", "gateway", "hub", "tail")
+
+CONSUMER = '''
+import json
+from fedmsg.consumers import FedmsgConsumer
+
+
+class Plain(FedmsgConsumer):
+    topic = "*"
+    config_key = "plain.enabled"
+
+    def consume(self, message):
+        with open(%r, "a") as stream:
+            stream.write(json.dumps(message["body"]) + "\\n")
+'''
+
+#: A stock publisher: one plain signed message through a PUB socket of fedmsg's own.
+PUBLISHER = (
+    "import sys, fedmsg\n"
+    "try:\n"
+    "    import gilmsg\n"
+    "    sys.exit('gilmsg is here')\n"
+    "except ImportError:\n"
+    "    pass\n"
+    "fedmsg.init()\n"
+    "fedmsg.publish(topic=sys.argv[1], modname='stock', msg={})\n"
+)
+
+
+class Peers(Whole):
+    """Those of fedmsg's commands that are *names*, on a sandbox's bus."""
+
+    def __init__(self, bus, folder, names):
+        self._stack = contextlib.ExitStack()
+        self._names = names
+        self.bus = bus
+        self._folder = folder
+        self._consumed = folder / "hub" / "consumed"
+        self.running = {}
+
+    def _start(self):
+        for name in self._names:
+            folder = self._folder / name
+            folder.mkdir()
+            if name == "hub":
+                write_consumers(folder, CONSUMER % str(self._consumed), ["Plain"])
+            command = "fedmsg.commands.%s:%s" % (name, name)
+            self.running[name] = self._stack.enter_context(Stock(folder, self.bus.config, command))
+
+    def __exit__(self, *_):
+        self._stack.close()
+
+    def publish(self, topic):
+        """Let a stock process publish a plain signed message, by a port of its own."""
+        folder = self._folder / "publisher"
+        write_config(folder, dict(self.bus.config, name="stock", post_init_sleep=1.5))
+        done = python(PUBLISHER, folder, topic, env=environment(folder))
+        assert done.returncode == 0, done.stderr
+
+    def tailed(self):
+        """What fedmsg-tail has written, a `_key` for each message."""
+        return [_key(ast.literal_eval(line)) for line in self.running["tail"].lines if line.startswith("{")]
+
+    def consumed(self):
+        """The same of the hub's consumer."""
+        text = self._consumed.read_text() if self._consumed.exists() else ""
+        return [_key(json.loads(line)) for line in text.rpartition("\n")[0].splitlines()]
+
+
+def _key(message):
+    """A message's id; or, of an ACK, the id that it is for."""
+    if message["topic"].endswith(".gilmsg.ack"):
+        return "ACK for " + message["msg"]["ack_msg_id"]
+    return message["msg_id"]
+
+
+@pytest.fixture
+def stock(tmp_path, request):
+    """The peers that the test has for its parameter."""
+    logging = {
+        "version": 1,
+        "formatters": {"bare": {"format": "%(message)s"}},
+        "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "bare",
+                             "stream": "ext://sys.stdout"}},
+        "root": {"level": "INFO", "handlers": ["out"]},
+    }
+    settings = {"logging": logging, "plain.enabled": True, "fedmsg.consumers.gateway.high_water_mark": 0}
+    bus = Sandbox(["alice"], **settings)
+    bus.config["fedmsg.consumers.gateway.port"] = bus.ports.take()
+    make_room(bus, "relay_outbound", "stock")
+    bus.config["certnames"]["stock"] = "publisher"
+    with bus, Peers(bus, tmp_path, request.param) as stock:
+        yield stock
+
+
+@pytest.fixture
+def gateway(stock):
+    """A reader behind the gateway: returns the keys of what it has got so far."""
+    with zmq.Context() as context, context.socket(zmq.SUB) as reader:
+        reader.linger = 0
+        reader.subscribe(b"")
+        reader.connect("tcp://127.0.0.1:%d" % stock.bus.config["fedmsg.consumers.gateway.port"])
+        got = []
+
+        def read():
+            while reader.poll(0):
+                got.append(_key(json.loads(reader.recv_multipart()[1])))
+            return got
+
+        yield read
+
+
+def plain(publish=fedmsg.publish):
+    """Publish a plain message; return its id."""
+    ids = []
+    publish(topic="plain", modname="m", msg={}, pre_fire_hook=lambda m: ids.append(m["msg_id"]))
+    return ids[0]
+
+
+def confirmed(**config):
+    """Publish a message to alice; return its id."""
+    return gilmsg.publish(
+        topic="t", modname="m", msg={}, recipients=["alice"], ack_timeout=10.0, **config
+    ).msg_id
+
+
+def everywhere(readers, ids):
+    return all(set(ids) <= set(read()) for read in readers)
+
+
+def connect(readers):
+    """Publish until all readers are connected to us and to alice, and have read all so far.
+
+    First a plain signed message passes: the harness, and the crypto in those processes, work.
+    """
+    sent = []
+
+    def passes():
+        # Any of them: the last one is still on its way.
+        sent.append(plain())
+        return any(everywhere(readers, [one]) for one in sent)
+
+    def acknowledged():
+        sent.append(confirmed())
+        return any(everywhere(readers, ["ACK for " + one]) for one in sent)
+
+    wait_for(passes, "a plain signed message reaches all of them", 60)
+    until_present("alice")
+    wait_for(acknowledged, "an ACK reaches all of them", 60)
+    # Read by all: nothing that was sent before this is still on its way.
+    wait_for(lambda: everywhere(readers, sent[-1:]), "they have read what was sent so far")
+
+
+def exchange():
+    """Publish messages of each kind; return what is to be read because of it."""
+    ids = []
+    for _ in range(5):
+        ids += [plain(), confirmed(), plain(gilmsg.publish)]
+    # The last on our socket and on alice's: who has read these has read all before them.
+    ids.append(confirmed())
+    return ids + ["ACK for " + one for one in ids[1::3] + ids[-1:]]
+
+
+@pytest.mark.parametrize("stock", sampled([(PEERS,)], brief=(("relay", "tail"),)), ids="+".join, indirect=True)
+def test_stock_peers_notice_nothing(stock, gateway):
+    """fedmsg's own tail, hub, relay and gateway get what was published, the ACKs, and nothing more."""
+    readings = {"gateway": gateway, "hub": stock.consumed, "tail": stock.tailed}
+    readers = [read for name, read in readings.items() if name in stock.running]
+    gilmsg.init(**stock.bus.config)
+    connect(readers)
+    known = [len(read()) for read in readers]
+    expected = exchange()
+    wait_for(lambda: everywhere(readers, expected), "they have read it")
+    for read, start in zip(readers, known):
+        assert sorted(read()[start:]) == sorted(expected)
+    a_stock_publisher_reaches_all(stock, readers)
+    gilmsg.destroy()
+    the_stock_relay_sends_on(stock, readers)
+    for peer in stock.running.values():
+        assert peer.alive, str(peer)
+        for word in ("Traceback", "ERROR", "Failed", "invalid", "Invalid"):
+            assert word not in peer.out(), str(peer)
+
+
+def a_stock_publisher_reaches_all(stock, readers):
+    """A stock PUB socket, to which alice announces herself too, goes on as ever."""
+
+    def arrived():
+        return [m["msg_id"] for m in stock.bus.received("alice") if ".stock." in m["topic"]]
+
+    stock.publish("org.example.dev.stock.hello")
+    wait_for(arrived, "alice has it")
+    wait_for(lambda: everywhere(readers, arrived()), "the others have it")
+
+
+def the_stock_relay_sends_on(stock, readers):
+    """A message that goes through the stock relay is confirmed, and read once by each."""
+    way = dict(active=True, name="relay_inbound", cert_prefix="shell")
+    relayed = confirmed(**dict(stock.bus.config, **dict(way, **{"gilmsg.head_start": 30.0})))
+    wait_for(lambda: everywhere(readers, [relayed, "ACK for " + relayed]), "they have read it")
+    assert all(read().count(relayed) == 1 for read in readers)

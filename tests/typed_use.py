@@ -1,0 +1,163 @@
+"""The whole public interface as typed code uses it. mypy --strict reads this (.ci/lint); nothing runs it.
+
+Each ``type: ignore`` is a wrong use: mypy must reject it, with that very code, or it complains of an
+ignore that is not needed.
+"""
+
+import asyncio
+from concurrent.futures import Future
+from typing import Any, Dict, Generator, Iterator, List, Mapping, Optional, Tuple
+
+import gilmsg
+from gilmsg.errors import ConfigurationError, EndpointError, GilmsgError, ListenerError, Timeout
+from gilmsg.sandbox import Sandbox
+from gilmsg.testing import Bus, Buses, PublishForbidden, forbidden
+
+
+def receipts(config: Dict[str, Any]) -> Optional[gilmsg.Receipt]:
+    """publish takes any iterable of names, or one; it returns a Receipt, or None without recipients."""
+    some = gilmsg.publish("topic", {"id": 7}, "modname", ("a", gilmsg.any_of("b", "c")), 3.0, print)
+    gilmsg.publish(topic="t", msg={}, recipients="a", ack_timeout=3, **config)
+    gilmsg.publish(topic="t", msg={}, recipients=(name for name in "ab"), pre_fire_hook=lambda message: None)
+    gilmsg.send_message(topic="t", msg={}, recipients={"a"}, active=True)
+    some.acks  # type: ignore[union-attr]  # it may be None
+    gilmsg.publish(topic=b"t", msg={})  # type: ignore[arg-type]
+    gilmsg.publish(topic="t", msg={}, recipients=7)  # type: ignore[arg-type]
+    gilmsg.publish(topic="t", msg={}, recipients=[b"a"])  # type: ignore[list-item]
+    gilmsg.publish(topic="t", msg={}, ack_timeout="3")  # type: ignore[arg-type]
+    gilmsg.publish(topic="t", msg={}, pre_fire_hook=lambda: None)  # type: ignore[arg-type, misc]
+    gilmsg.any_of("a", 1)  # type: ignore[arg-type]
+    gilmsg.pubish(topic="t")  # type: ignore[attr-defined]
+    gilmsg.config.load_config()  # fedmsg's modules are there, and untyped
+    return some
+
+
+def parts(receipt: gilmsg.Receipt) -> Tuple[str, str, Mapping[str, float]]:
+    """What a Receipt holds; it cannot be changed."""
+    receipt.topic = "other"  # type: ignore[misc]
+    receipt.missing  # type: ignore[attr-defined]
+    wrong: Dict[str, str] = receipt.acks  # type: ignore[assignment]
+    del wrong
+    return receipt.msg_id, receipt.topic, receipt.acks
+
+
+async def later() -> Optional[gilmsg.Receipt]:
+    """publish_async returns a real Future of what publish returns."""
+    future: "Future[Optional[gilmsg.Receipt]]" = gilmsg.publish_async(topic="t", msg={}, recipients=["a"])
+    wrong: "Future[str]" = gilmsg.publish_async(topic="t", msg={})  # type: ignore[assignment]
+    del wrong
+    gilmsg.publish_async(topic="t", msg={}, recipients=[None])  # type: ignore[list-item]
+    return await asyncio.wrap_future(future)
+
+
+def failures() -> Tuple[Dict[str, str], Dict[str, float]]:
+    """Each exception is what the documentation says it is, and Timeout tells what is known."""
+    value_error: ValueError = ConfigurationError("x")
+    io_error: IOError = EndpointError("x")
+    ours: List[GilmsgError] = [ConfigurationError(), EndpointError(), ListenerError()]
+    no_value_error: ValueError = ListenerError("x")  # type: ignore[assignment]
+    del value_error, io_error, ours, no_value_error
+    try:
+        gilmsg.publish(topic="t", msg={}, recipients=["a"])
+    except gilmsg.Timeout as timeout:
+        text: str = timeout.msg_id + timeout.topic
+        seconds: float = timeout.ack_timeout
+        del text, seconds
+        return timeout.missing, timeout.acks
+    except (gilmsg.ListenerError, gilmsg.EndpointError, gilmsg.ConfigurationError, gilmsg.GilmsgError) as error:
+        error.missing  # type: ignore[attr-defined]
+    return {}, {}
+
+
+def a_timeout() -> Timeout:
+    """A fake one for a test of one's own."""
+    Timeout("id")  # type: ignore[call-arg]
+    return Timeout("id", "topic", 0.25, {"a": 0.1}, {"b": "never connected"}, 2)
+
+
+def tail() -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """tail_messages is a generator of four, which can be closed."""
+    messages = gilmsg.tail_messages(topic="org.example", passive=False, name="a")
+    for name, endpoint, topic, message in messages:
+        wrong: int = topic  # type: ignore[assignment]
+        del name, endpoint, wrong
+        yield topic, message
+    messages.close()
+    gilmsg.tail_messages(topic=7)  # type: ignore[arg-type]
+
+
+class Consumer(gilmsg.GilmsgConsumer):
+    """A consumer in fedmsg-hub."""
+
+    topic = "org.example.prod.compose"
+    config_key = "consumer.enabled"
+
+    def consume(self, message: Dict[str, Any]) -> None:
+        """Take a message."""
+        print(message["topic"], message["body"]["msg"])
+
+
+class Wrong(gilmsg.GilmsgConsumer):
+    """The setting that enables it has a name."""
+
+    config_key = 7  # type: ignore[assignment]
+
+
+def check() -> List[str]:
+    """check answers with a Report."""
+    report: gilmsg.Report = gilmsg.check(["a"], topic="org.example.prod.t", name="b")
+    gilmsg.check(topic=7)  # type: ignore[arg-type]
+    plain: Dict[str, Any] = report.as_dict()
+    known = {name: (seen.endpoints, seen.reachable, seen.listening, seen.detail)
+             for name, seen in report.recipients.items()}
+    own: List[Tuple[str, bool, str]] = [(line.check, line.ok, line.detail) for line in report.lines]
+    sure: bool = report.recipients["a"].reachable  # type: ignore[assignment]  # it may be None
+    del plain, known, own, sure
+    return report.missing + report.failures() if not report.ok else []
+
+
+def context() -> str:
+    """init and destroy as in fedmsg."""
+    gilmsg.init(name="a", active=True)
+    gilmsg.destroy()
+    gilmsg.init("a")  # type: ignore[call-arg]
+    return gilmsg.__version__
+
+
+def sandbox() -> Dict[str, Any]:
+    """A bus of one's own."""
+    Sandbox(relay=1.5)  # type: ignore[arg-type]
+    with Sandbox(["a", "b"], relay=True, topic_prefix="com.acme", on_event=lambda name, event: None) as bus:
+        bus.silent("a")
+        bus.slow("a", 0.5)
+        bus.dead("a")
+        bus.well("a")
+        bus.slow("a")  # type: ignore[call-arg]
+        bus.dead(["a"])  # type: ignore[arg-type]
+        bus.forget()
+        alive: bool = bus.is_alive("a")
+        messages: List[Dict[str, Any]] = bus.received("a")
+        del alive, messages
+        return dict(bus.config, directory=bus.directory, recipients=bus.recipients)
+
+
+def a_test(gilmsg_bus: Bus, gilmsg_forbidden: None) -> None:
+    """The fixtures of pytest, as types."""
+    gilmsg_bus.kill(gilmsg_bus.recipients[0])
+    gilmsg_bus.silence(7)  # type: ignore[arg-type]
+    got: List[Dict[str, Any]] = gilmsg_bus.received["a"]
+    gilmsg_bus.received["a"] = got  # type: ignore[index]
+
+
+def other_runners() -> Generator[Bus, None, None]:
+    """What is for other test runners."""
+    buses = Buses()
+    with buses.bus(["a"]) as bus:
+        yield bus
+    buses.close()
+    try:
+        with forbidden():
+            gilmsg.publish(topic="t", msg={})
+    except PublishForbidden as error:
+        is_assertion: AssertionError = error
+        del is_assertion
