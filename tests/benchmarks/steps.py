@@ -9,8 +9,9 @@ import os
 import statistics
 import tempfile
 import time
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Collection, Dict, List, Sequence
 
+from gilmsg._process import wait_for
 from tests.benchmarks import parties
 from tests.benchmarks.figures import in_sight
 from tests.benchmarks.watch import Times, Watch, watch_publishers
@@ -43,22 +44,33 @@ class WatchedBus(parties.Bus):
     def file(self, module: str) -> str:
         return os.path.join(self.directory, module + ".times")
 
-    def last(self, module: str, count: int) -> List[Times]:
-        """Return the times of the last *count* messages."""
-        with open(self.file(module)) as stream:
-            return [json.loads(line) for line in stream][-count:]
+    def times(self, module: str, messages: Collection[str]) -> Dict[str, Times]:
+        """Return the times of each of these messages.
+
+        A recipient writes them once its ACK is sent, so the publisher may be here before it.
+        """
+        found: Dict[str, Times] = {}
+
+        def complete() -> bool:
+            with open(self.file(module)) as stream:
+                # What follows the last line's end is a line that is being written.
+                found.update(json.loads(line) for line in stream if line.endswith("\n"))
+            return found.keys() >= set(messages)
+
+        wait_for(complete, "%s wrote down the times of %d messages" % (module, len(messages)), parties.LIMIT)
+        return found
 
 
 def measured(rounds: int, calls: int) -> Dict[str, List[Times]]:
     """Return the times of each message, *calls* in a round: ours, and the floor's."""
     watch = Watch()
     watch_publishers(watch)
-    taken: Dict[str, List[Times]] = {"ours": [], "floor": []}
+    taken: Dict[str, Dict[str, Times]] = {"ours": {}, "floor": {}}
 
     def noted(name: str, call: Callable[[], Any]) -> float:
         watch.times = {"call": time.monotonic()}
         call()
-        taken[name].append(dict(watch.times, returned=time.monotonic()))
+        taken[name][watch.message] = dict(watch.times, returned=time.monotonic())
         return 0.0
 
     with WatchedBus(["tail"]) as bus:
@@ -71,9 +83,9 @@ def measured(rounds: int, calls: int) -> Dict[str, List[Times]]:
             for _ in range(calls):
                 noted("floor", yardstick.confirm)
         for name, module in (("ours", "tests.benchmarks.parties"), ("floor", "tests.benchmarks.floor")):
-            theirs = bus.last(module, len(taken[name]))
-            taken[name] = [dict(one, **other) for one, other in zip(taken[name], theirs)]
-    return taken
+            theirs = bus.times(module, taken[name])
+            taken[name] = {message: dict(one, **theirs[message]) for message, one in taken[name].items()}
+    return {name: list(messages.values()) for name, messages in taken.items()}
 
 
 def table(taken: Dict[str, List[Times]]) -> str:

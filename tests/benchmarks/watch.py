@@ -20,12 +20,14 @@ class Watch:
 
     def __init__(self) -> None:
         self.times: Times = {}
+        #: The id of the message whose times these are.
+        self.message = ""
 
     def method(
         self, owner: Any, name: str, before: Optional[str], after: Optional[str],
-        then: Callable[[Times], None] = lambda times: None,
+        then: Callable[[], None] = lambda: None,
     ) -> None:
-        """Have the time taken *before* and *after* each call of a function, under these names; *then* gets them."""
+        """Have the time taken *before* and *after* each call of a function, under these names; *then* is called."""
         original = getattr(owner, name)
 
         def watched(*arguments: Any, **options: Any) -> Any:
@@ -34,31 +36,42 @@ class Watch:
             result = original(*arguments, **options)
             if after:
                 self.times[after] = time.monotonic()
-            then(self.times)
+            then()
             return result
 
         setattr(owner, name, watched)
+
+    def signatures(self, owner: Any, name: str, before: str, after: str) -> None:
+        """Have the times taken of a method that signs; what it signs says which message it is about."""
+        self.method(owner, name, before, after)
+        timed = getattr(owner, name)
+
+        def named(signer: Any, message: Dict[str, Any]) -> Any:
+            self.message = message["msg"].get("ack_msg_id", message["msg_id"])
+            return timed(signer, message)
+
+        setattr(owner, name, named)
 
 
 def watch_publishers(watch: Watch) -> None:
     from gilmsg import _judge, _keypair, _outlet
 
-    watch.method(_keypair.KeyPair, "seal", "sign", "signed")
+    watch.signatures(_keypair.KeyPair, "seal", "sign", "signed")
     watch.method(_outlet.Outlet, "send", None, "sent")
     watch.method(_judge.Judge, "proven", "decode", "verified")
-    watch.method(floor.Signer, "wire", "sign", "signed")
+    watch.signatures(floor.Signer, "wire", "sign", "signed")
     watch.method(floor.Floor, "send", None, "sent")
     watch.method(floor.Verifier, "open", "decode", "verified")
 
 
-def watch_recipients(watch: Watch, write: Callable[[Times], None]) -> None:
+def watch_recipients(watch: Watch, write: Callable[[], None]) -> None:
     from gilmsg import _acknowledge, _acks, _keypair, _tail
 
     watch.method(_acks, "decode", "(decode)", None)
     watch.method(_tail.Tail, "_checked", None, "(verified)")
-    watch.method(_keypair.KeyPair, "seal", "(sign)", "(signed)")
+    watch.signatures(_keypair.KeyPair, "seal", "(sign)", "(signed)")
     watch.method(floor.Verifier, "open", "(decode)", "(verified)")
-    watch.method(floor.Signer, "wire", "(sign)", "(signed)")
+    watch.signatures(floor.Signer, "wire", "(sign)", "(signed)")
     for owner, name in ((_acknowledge.Acknowledger, "send"), (floor._Answerer, "answer")):
         watch.method(owner, name, None, "(sent)", write)
 
@@ -66,12 +79,13 @@ def watch_recipients(watch: Watch, write: Callable[[Times], None]) -> None:
 def main(path: str, module: str, first: Any) -> None:
     """Play what *module* plays, and write the times of each message to *path*."""
     output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    watch_recipients(Watch(), lambda times: _write(output, times))
+    watch = Watch()
+    watch_recipients(watch, lambda: _write(output, watch))
     (parties if module == parties.__name__ else floor).serve(first)
 
 
-def _write(output: int, times: Times) -> None:
-    os.write(output, json.dumps(times).encode("ascii") + b"\n")
+def _write(output: int, watch: Watch) -> None:
+    os.write(output, json.dumps([watch.message, watch.times]).encode("ascii") + b"\n")
 
 
 if __name__ == "__main__":
