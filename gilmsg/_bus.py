@@ -3,8 +3,9 @@
 A context is fedmsg's: thread-local, in ``fedmsg.__local.__context``, so that ``fedmsg`` and
 ``gilmsg`` share it. Only ``context.publisher`` is ours. Relied on, of fedmsg.core:
 
-- ``FedMsgContext(mute=True, **config)`` binds nothing, and reads no other key of ``config``
-  that we change here; ``post_init_sleep`` is slept in its constructor.
+- ``FedMsgContext(mute=True, **config)`` binds nothing, gives ``io_threads`` to ``zmq.Context`` and to
+  nothing else, and reads no other key of ``config`` that we change here; ``post_init_sleep`` is slept in its
+  constructor.
 - ``publish`` uses ``context.publisher.send_multipart(parts, flags=...)``, ``destroy`` its ``close()``.
 - the rules by which a name and a certificate are chosen, repeated in `_named` and `certname`.
 """
@@ -199,11 +200,14 @@ def _new_context(config: Dict[str, Any]) -> Any:
     """Return a context of fedmsg's that was kept from binding a port, with our publisher in it."""
     publishes = config.get("zmq_enabled", True) and not config.get("mute", False)
     address = _address(config) if publishes else None
+    handle = SharedPublisher(address, config) if address is not None else None
+    # Ours, which an interrupt does not leave half made. fedmsg's own becomes a shadow of it, and is dropped.
+    zmq_context = _sockets.new_context(config)
     quiet = dict(config, mute=True, active=False, post_init_sleep=0, name=config["name"] or "-")
-    context = fedmsg.core.FedMsgContext(**quiet)
-    context.c = config
-    if address is not None:
-        context.publisher = SharedPublisher(address, config)
+    context = fedmsg.core.FedMsgContext(**dict(quiet, io_threads=zmq_context))
+    context.context, context.c = zmq_context, config
+    if handle is not None:
+        context.publisher = handle
     elif publishes:
         warnings.warn(
             "fedmsg is not configured to send any zmq messages for name %r" % config["name"],

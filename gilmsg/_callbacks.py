@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from typing import Any, Callable, Optional
 
 from ._fork import Owner
-from ._uninterrupted import unbroken
+from ._uninterrupted import uninterrupted
 from .errors import ListenerError
 
 Job = Callable[[], Any]
@@ -42,7 +42,7 @@ class Worker:
         if self._thread is not None and self._thread.is_alive():
             return True
         try:
-            return unbroken(self._start)
+            return uninterrupted(self._start)
         except (RuntimeError, ListenerError) as error:  # whoever calls, the listener above all, must go on
             # Later: whoever was interrupted in logging may wait for us.
             line = "there was no thread %s, its work had to wait: %s"

@@ -22,7 +22,7 @@ from . import _bus, _config_files, _listeners, _outlets
 
 
 @contextmanager
-def put_aside(config: Mapping[str, Any]) -> Iterator[Callable[[], None]]:
+def isolated(config: Mapping[str, Any]) -> Iterator[Callable[[], None]]:
     """Run as a process that has initialized nothing and is configured by *config*.
 
     Gives a function that makes it initialize nothing once more.

@@ -5,7 +5,7 @@ the next publish. It binds no port and touches no fedmsg context.
 
 Lock rule: what is expected (the ledger) is decided under the lock; sockets, signatures and
 waking happen outside it. Only the thread itself touches its zmq sockets; other threads
-reach it through the ledger and its bell. While it works it takes no lock that a signal handler
+reach it through the ledger and a wake-up. While it works it takes no lock that a signal handler
 could have interrupted somebody in, besides those by which such a handler's publish is refused
 (:mod:`gilmsg._reentry`): no future's that another holds, and not logging's. Nothing that comes from the
 bus can end the thread: a bad frame is logged and dropped. Should it die of anything else,
@@ -29,9 +29,9 @@ from ._judge import Expected, Judge
 from ._ledger import Ledger
 from ._links import Links
 from ._outcome import Gate
-from ._rate_limit import Sparing
-from ._uninterrupted import unbroken
-from ._wakeup import Bell
+from ._rate_limit import RateLimitedLog
+from ._uninterrupted import uninterrupted
+from ._wakeup import Wakeup
 from .errors import ListenerError
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Listener:
         self._undecided: Deque[Expected] = collections.deque()
         self._judge = Judge(bus.ack_topic, self._find)
         self._links = Links()
-        self._warn = Sparing(log, _callbacks.callbacks.run)
+        self._warn = RateLimitedLog(log, _callbacks.callbacks.run)
         self._ready = Gate()
         self._failure: Optional[BaseException] = None
         self._launched = False
@@ -69,7 +69,7 @@ class Listener:
         #: When the thread wakes by itself; the thread's to write.
         self._wakes_at: Optional[float] = None
         self._owner = Owner()
-        self._bell = unbroken(Bell)
+        self._wakeup = uninterrupted(Wakeup)
         self._thread = threading.Thread(target=self._run, name="gilmsg-listener", daemon=True)
 
     @property
@@ -83,7 +83,7 @@ class Listener:
             return
         self._launched = True
         try:
-            unbroken(self._start)
+            uninterrupted(self._start)
         except BaseException:
             self.give_up()  # started or not: it ends, or is never looked at again
             raise
@@ -122,7 +122,7 @@ class Listener:
     def give_up(self) -> None:
         """Take no more entries, and end as soon as may be; the next publish starts another."""
         self._stopping = True
-        self._bell.ring()
+        self._wakeup.wake()
 
     def expect(self, entry: Expected) -> None:
         """Start to wait for the ACKs of *entry*; call it before the message leaves.
@@ -137,10 +137,10 @@ class Listener:
             if not self.alive:
                 raise self._ended("nothing was sent")
             self._ledger.add(entry)
-            # Read, never written here: an interrupt before the bell rings must not leave a promise behind.
+            # Read, never written here: an interrupt before the wake-up must not leave a promise behind.
             late = self._wakes_at is None or entry.deadline < self._wakes_at
         if late:
-            self._bell.ring()
+            self._wakeup.wake()
 
     def forget(self, entry: Expected) -> bool:
         """Stop to wait for *entry*; False if it is decided already."""
@@ -182,7 +182,7 @@ class Listener:
             if context is not None:
                 _sockets.terminate(context)
         finally:
-            self._bell.close()
+            self._wakeup.close()
             self._ready.open()
 
     def _tell_all(self) -> None:
@@ -200,16 +200,16 @@ class Listener:
     def _serve(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
         acks = AckSocket(context, self.bus, self.origin, self._config, self._links)
         poller = zmq.Poller()
-        bell = self._bell.fileno()
-        for source in (acks.socket, acks.monitor, bell):
+        wakeup = self._wakeup.fileno()
+        for source in (acks.socket, acks.monitor, wakeup):
             poller.register(source, zmq.POLLIN)
         self._ready.open()
         while not self._stopping:
             events = dict(poller.poll(self._milliseconds_to_sleep()))
             if acks.monitor in events:
                 self._links.take(acks.monitor)
-            if bell in events:
-                self._bell.answer()
+            if wakeup in events:
+                self._wakeup.clear()
             if acks.socket in events:
                 self._take_frames(acks)
             self._expire()
@@ -221,7 +221,7 @@ class Listener:
         """How long to sleep, None for until something happens; round up, never spin.
 
         A wake-up that was announced stands, though what it was for is settled: whoever publishes
-        next, with a later deadline, need not ring. So a busy publisher rings once per ack_timeout.
+        next, with a later deadline, need not wake it. So a busy publisher does so once per ack_timeout.
         """
         now = time.monotonic()
         with self._lock:

@@ -10,7 +10,7 @@ import zmq
 from . import _inherited_sockets, _reentry, _sockets
 from ._fork import Owner
 from ._presence import LOOK_AGAIN, Peers
-from ._subscriptions import CATCH_UP, Intake
+from ._subscriptions import CATCH_UP, Subscriptions
 from .errors import ConfigurationError, ListenerError
 
 #: Milliseconds, at most, for what is still to be sent when a socket closes.
@@ -55,17 +55,17 @@ class Outlet:
         self._tried = self._busy = False
         self._linger = min(int(config.get("zmq_linger", 1000)), LONGEST_LINGER)
         try:
-            self._context = _sockets.new_context(int(config.get("io_threads") or 1))
-            self._socket, self._intake = self._made()
+            self._context = _sockets.new_context(config)
+            self._socket, self._subscriptions = self._made()
         except zmq.ZMQError as error:
             raise ConfigurationError(
                 "no socket can be opened for the name %r: %s (too many open files? ulimit -n)" % (address.name, error)
             ) from error
 
-    def _made(self) -> "Tuple[zmq.Socket[bytes], Intake]":
+    def _made(self) -> "Tuple[zmq.Socket[bytes], Subscriptions]":
         try:
             socket = self._context.socket(zmq.XPUB)
-            return socket, Intake(socket, connects=self.address.active)
+            return socket, Subscriptions(socket, connects=self.address.active)
         except zmq.ZMQError:
             _sockets.terminate(self._context)
             raise
@@ -123,7 +123,7 @@ class Outlet:
     @property
     def mark(self) -> int:
         """``Peers.mark`` as of the last look."""
-        return self._intake.peers.mark
+        return self._subscriptions.peers.mark
 
     @property
     def age(self) -> float:
@@ -148,13 +148,13 @@ class Outlet:
         _reentry.refuse(self._lock)
         with self._lock:
             self._drain()
-            if not ready(self._intake.peers):
+            if not ready(self._subscriptions.peers):
                 return None
             try:
                 self._touch(lambda: _sockets.send(self._socket, parts))
             except zmq.ZMQError as error:
                 raise _closed(error) from error
-            return self._intake.peers.mark
+            return self._subscriptions.peers.mark
 
     @contextmanager
     def look(self) -> Iterator[Peers]:
@@ -162,7 +162,7 @@ class Outlet:
         self._owner.require()
         with self._lock:
             self._drain()
-            yield self._intake.peers
+            yield self._subscriptions.peers
 
     def wait_until(self, ready: Callable[[Peers], bool], age: float) -> None:
         """Return once *ready* is true of the peers, at the latest when the socket is *age* s old.
@@ -188,7 +188,7 @@ class Outlet:
     def catch_up(self) -> None:
         """See to it that the next look finds out who has gone by now; takes some milliseconds."""
         with self.look():
-            descriptor = None if self.closed else self._intake.behind()
+            descriptor = None if self.closed else self._subscriptions.behind()
         if descriptor is not None:
             zmq.zmq_poll([(descriptor, zmq.POLLIN)], CATCH_UP)
 
@@ -196,7 +196,7 @@ class Outlet:
         if self.closed or self._busy:
             return
         try:
-            self._touch(self._intake.take)
+            self._touch(self._subscriptions.take)
         except zmq.ZMQError as error:
             if error.errno != zmq.ENOTSOCK:  # that is destroy(), called by a signal handler in here
                 raise _closed(error) from error
@@ -217,7 +217,7 @@ class Outlet:
         """Close the socket and give the port back before returning; idempotent."""
         with self._lock:
             if not self._socket.closed:
-                self._intake.close()
+                self._subscriptions.close()
                 self._socket.close(linger=self._linger)
             _sockets.terminate(self._context)
 

@@ -9,7 +9,7 @@ from ._judge import Expected
 from ._ledger import Sent
 from ._outcome import Outcome
 from ._receipt import Receipt
-from ._visibility import Sight
+from ._visibility import Visibility
 from .errors import GilmsgError, ListenerError, Timeout
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ class Pending(Expected):
         recipients: Sequence[str],
         ack_timeout: float,
         outcome: "Union[Outcome[Receipt], CallbackFuture]",
-        sight: Sight,
+        visibility: Visibility,
         store: "TrustStore",
     ) -> None:
         super().__init__(sent, recipients, ack_timeout)
         self._outcome = outcome
-        self._sight = sight
+        self._visibility = visibility
         self._store = store
         self._told = False
 
@@ -74,7 +74,7 @@ class Pending(Expected):
             self.topic,
             self.ack_timeout,
             self.acks,
-            self._sight.missing(self),
+            self._visibility.missing(self),
             len(self.recipients),
         )
         self._tell(None, timeout)
@@ -94,7 +94,7 @@ class Pending(Expected):
         """Return or raise what becomes of the message; the caller forgets it if this raises."""
         assert isinstance(self._outcome, Outcome)
         if not any(map(self._outcome.wait, (self.ack_timeout,) + _GRACE)):
-            self._sight.listener.give_up()
+            self._visibility.listener.give_up()
             raise ListenerError(
                 "the ACK listener does not keep its deadlines; whether the message was received is unknown"
             )
@@ -108,7 +108,7 @@ class Pending(Expected):
 
     def forget(self) -> None:
         """Stop to expect anything; nothing happens where all is decided already."""
-        self._sight.listener.forget(self)
+        self._visibility.listener.forget(self)
 
     def _log_success(self) -> None:
         """Write one DEBUG line for a message that all its recipients acknowledged."""

@@ -13,7 +13,7 @@ from ._outcome import Outcome
 from ._outlets import wait_for_age
 from ._pending import Pending, Result
 from ._receipt import Receipt
-from ._visibility import Sight
+from ._visibility import Visibility
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -175,18 +175,18 @@ class Sending:
         store = _trust.trust_store(self._config)
         listener = _listeners.listener_for(directory.bus, self._config)
         message, sealed = self._signed(listener.origin)
-        sight = Sight(self._topic, outlet, listener, directory)
-        sight.wait_for(self.recipients, self._settings.head_start)
+        visibility = Visibility(self._topic, outlet, listener, directory)
+        visibility.wait_for(self.recipients, self._settings.head_start)
         if self._hook is not None:
             self._hook(message)
             sealed = None  # it may have changed the message
         wire = sealed.wire if sealed else _encoded(message)
         sent = _sent(self._topic, message, wire, sealed.canonical if sealed else None)
-        pending = Pending(sent, self.recipients, self._settings.ack_timeout, outcome, sight, store)
+        pending = Pending(sent, self.recipients, self._settings.ack_timeout, outcome, visibility, store)
         self._pending = pending
-        sight.left = outlet.mark  # if it times out before it has left
+        visibility.left = outlet.mark  # if it times out before it has left
         listener.expect(pending)
-        sight.left = outlet.send([self._topic.encode("utf-8"), wire])
+        visibility.left = outlet.send([self._topic.encode("utf-8"), wire])
         return pending
 
     def forget(self) -> None:

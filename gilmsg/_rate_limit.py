@@ -8,7 +8,7 @@ from typing import Any, Callable
 _INTERVAL = 1.0
 
 
-class Sparing:
+class RateLimitedLog:
     """Writes WARNINGs to *log*, one per second; the next one says how many were left out.
 
     *run* is called with what writes a line; logging may block, so it may want another thread.

@@ -12,7 +12,7 @@ import zmq
 from fedmsg.utils import set_tcp_keepalive, set_tcp_reconnect  # type: ignore[import-untyped]
 
 from . import _config_types
-from ._uninterrupted import unbroken
+from ._uninterrupted import uninterrupted
 from .errors import ConfigurationError, EndpointError
 
 log = logging.getLogger(__name__)
@@ -160,9 +160,10 @@ def watch_by_keepalive(socket: "zmq.Socket[bytes]") -> None:
     socket.setsockopt(zmq.TCP_MAXRT, _UNANSWERED)
 
 
-def new_context(io_threads: int) -> "zmq.Context[zmq.Socket[bytes]]":
+def new_context(config: Mapping[str, Any]) -> "zmq.Context[zmq.Socket[bytes]]":
     """Return a new context. One that an interrupt leaves half made would keep its descriptor for ever."""
-    return unbroken(lambda: zmq.Context(io_threads))
+    io_threads = int(config.get("io_threads") or 1)
+    return uninterrupted(lambda: zmq.Context(io_threads))
 
 
 def terminate(context: "zmq.Context[zmq.Socket[bytes]]") -> None:

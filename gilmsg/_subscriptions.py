@@ -18,7 +18,7 @@ CATCH_UP = 5
 _CATCH_UP_EVERY = 0.05
 
 
-class Intake:
+class Subscriptions:
     """Reads one XPUB socket into ``peers``. Its owner holds a lock.
 
     A bound socket is told when a peer's connection ends. One that *connects* (to a relay) is

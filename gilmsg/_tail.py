@@ -14,7 +14,7 @@ from fedmsg.replay import check_for_replay  # type: ignore[import-untyped]
 from . import _acks, _bus, _descriptors, _inherited_sockets, _sockets, _trust
 from ._acknowledge import Acknowledger, can_acknowledge
 from ._fork import Owner
-from ._rate_limit import Sparing
+from ._rate_limit import RateLimitedLog
 from .errors import ConfigurationError, GilmsgError
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Tail:
 
     def __init__(self, context: Any, topic: str, passive: bool, asked: Asked = lambda *_: True) -> None:
         self._config: Mapping[str, Any] = context.c
-        self._warn = Sparing(log)
+        self._warn = RateLimitedLog(log)
         self._topic = _prefix(topic)
         self._passive = passive
         self._asked = asked
@@ -101,7 +101,7 @@ class Tail:
         """Set up, yield None once, then the messages."""
         targets = list(_sockets.connectable(_sockets.publishing_endpoints(self._config)))
         _descriptors.require(len(targets), _DESCRIPTORS_EACH)
-        context = _sockets.new_context(int(self._config.get("io_threads") or 1))
+        context = _sockets.new_context(self._config)
         context.set(zmq.MAX_SOCKETS, max(1023, len(targets) + 16))
         try:
             self._claim(context, targets)

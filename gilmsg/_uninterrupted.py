@@ -15,7 +15,7 @@ from .errors import ListenerError
 Made = TypeVar("Made")
 
 
-def unbroken(make: Callable[[], Made]) -> Made:
+def uninterrupted(make: Callable[[], Made]) -> Made:
     """Return what *make* returns, or raise what it raises; it runs to its end, come what may.
 
     It does so on a thread of its own: Python runs signal handlers on the main thread only. (To block

@@ -29,7 +29,7 @@ class WayBack:
         return self._listener is not None and any(map(self._listener.connected, endpoints))
 
 
-class Sight:
+class Visibility:
     """The evidence for one message: one topic, one outlet, one listener."""
 
     def __init__(

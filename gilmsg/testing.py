@@ -156,7 +156,7 @@ class Buses:
         in_order = False
         try:
             sandbox = self._ready(key)
-            with _isolation.put_aside(sandbox.config) as start_anew:
+            with _isolation.isolated(sandbox.config) as start_anew:
                 _warm_up(sandbox)
                 start_anew()
                 try:

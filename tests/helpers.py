@@ -257,15 +257,15 @@ def deaf(port):
         yield port
 
 
-def sight(topic="org.example.dev.tests.t"):
+def visibility(topic="org.example.dev.tests.t"):
     """What this thread's publisher sees of its recipients."""
     from gilmsg import _bus, _listeners
-    from gilmsg._visibility import Sight
+    from gilmsg._visibility import Visibility
 
     context = _bus.current()
     outlet = _bus.publisher(context).outlet()
     directory = _bus.directory(context)
-    return Sight(topic, outlet, _listeners.listener_for(directory.bus, context.c), directory)
+    return Visibility(topic, outlet, _listeners.listener_for(directory.bus, context.c), directory)
 
 
 def look(question):
@@ -277,4 +277,4 @@ def look(question):
 
 
 def until_present(*recipients, limit=_process.START_LIMIT):
-    _process.wait_for(lambda: sight().ready(recipients), "%s are present" % (recipients,), limit)
+    _process.wait_for(lambda: visibility().ready(recipients), "%s are present" % (recipients,), limit)

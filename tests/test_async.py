@@ -13,7 +13,7 @@ import pytest
 import gilmsg
 from gilmsg import _callbacks, _listeners
 from gilmsg._process import wait_for
-from gilmsg._uninterrupted import unbroken
+from gilmsg._uninterrupted import uninterrupted
 
 
 def send(config, number=0, recipient="alice", ack_timeout=60.0):
@@ -250,5 +250,5 @@ def test_without_a_thread_the_caller_does_it_itself(monkeypatch):
     with monkeypatch.context() as patch:
         # A mock: using up the machine's threads for real would harm everybody else on it.
         patch.setattr(_thread, "start_new_thread", refuse)
-        assert unbroken(threading.get_ident) == threading.get_ident()
-    assert unbroken(threading.get_ident) != threading.get_ident()
+        assert uninterrupted(threading.get_ident) == threading.get_ident()
+    assert uninterrupted(threading.get_ident) != threading.get_ident()

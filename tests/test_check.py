@@ -599,8 +599,8 @@ def test_too_few_descriptors_for_a_socket(config, monkeypatch, changes):
     (A context without room refuses as a process without descriptors does; of most of those libzmq aborts the process.)
     """
 
-    def full(io_threads):
-        context = zmq.Context(io_threads)
+    def full(config):
+        context = zmq.Context()
         context.set(zmq.MAX_SOCKETS, 2 if changes else 1)  # an active one takes a monitor, too
         made.append((context, context.socket(zmq.PAIR)))
         return context

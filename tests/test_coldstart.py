@@ -16,7 +16,7 @@ from gilmsg._process import wait_for
 
 from . import coldstart
 from .conftest import own_config
-from .helpers import Tailer, frames, sight
+from .helpers import Tailer, frames, visibility
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_destroy_ends_the_wait_for_recipients(config):
 def test_a_young_consumer_waits_for_the_listener_not_for_a_reader(bus, config, tmp_path):
     """A new consumer to whom others already listen still gives our ACK listener time to find it."""
     gilmsg.init(**config)
-    sight()  # our listener has been trying carol's port in vain
+    visibility()  # our listener has been trying carol's port in vain
     with zmq.Context() as context, context.socket(zmq.SUB) as reader:
         reader.linger = 0
         reader.setsockopt(zmq.RECONNECT_IVL, 5)

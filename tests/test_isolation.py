@@ -19,7 +19,7 @@ def test_what_was_open_stays_and_what_was_opened_is_closed(bus, config):
     gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=10, **config)
     context, outlets, listeners = _bus.current(), dict(_outlets._outlets), dict(_listeners._listeners)
     other = own_config(bus, name="carol", environment="prod")
-    with _isolation.put_aside(other):
+    with _isolation.isolated(other):
         assert _bus.current() is None
         gilmsg.init()
         _listeners.listener_for(_bus.directory(_bus.current()).bus, _bus.current().c)
@@ -46,7 +46,7 @@ def test_contexts_of_every_kind_are_closed(config):
             assert over.wait(30)
 
     thread = threading.Thread(target=read)
-    with _isolation.put_aside(config):
+    with _isolation.isolated(config):
         thread.start()
         assert reading.wait(30)
         gilmsg.init(mute=True)
@@ -122,7 +122,7 @@ def test_what_cannot_be_closed_spoils_nothing_else(config):
 
     before = _config_files.kept(), dict(fedmsg.config.conf), _outlets.opened(), _listeners.started()
     with pytest.raises(RuntimeError, match="on purpose"):
-        with _isolation.put_aside(config) as start_anew:
+        with _isolation.isolated(config) as start_anew:
             contexts = [gilmsg.init(mute=True)]
             for mute in (False, True):
                 start_anew()

@@ -29,8 +29,8 @@ from gilmsg._directory import Bus
 from gilmsg._links import Links
 from gilmsg._outlet import Address, Outlet
 from gilmsg._process import wait_for
-from gilmsg._rate_limit import Sparing
-from gilmsg._wakeup import Bell
+from gilmsg._rate_limit import RateLimitedLog
+from gilmsg._wakeup import Wakeup
 
 from .processes import python
 
@@ -92,7 +92,7 @@ def test_an_outlet_that_is_closed_while_it_is_drained(outlet, config, monkeypatc
         peer.subscribe(b"")
         peer.connect(outlet.endpoint)
         # As the handler would, at just that place.
-        monkeypatch.setattr(outlet._intake.peers, "note", lambda *_: outlet.close())
+        monkeypatch.setattr(outlet._subscriptions.peers, "note", lambda *_: outlet.close())
 
         def closed():
             with outlet.look():
@@ -109,7 +109,7 @@ def test_an_outlet_that_fails_is_given_up(outlet, config, monkeypatch):
         raise zmq.ZMQError(zmq.EFSM)
 
     # A mock: libzmq has no reason to fail here.
-    monkeypatch.setattr(outlet._intake, "take", fail)
+    monkeypatch.setattr(outlet._subscriptions, "take", fail)
     with pytest.raises(gilmsg.ListenerError, match="the publisher failed .*nothing was sent"):
         with outlet.look():
             pass
@@ -238,16 +238,16 @@ def test_buses_are_told_apart():
     assert one != Bus("acks", {"a": ["tcp://1"]}) and one != Bus("other", dict(one.endpoints)) and one != "acks"
 
 
-def test_a_bell_is_rung_by_anybody_at_any_time():
-    """However often it is rung, one answer may come; answered when nobody rang or rung when closed, it does nothing."""
-    bell = Bell()
-    bell.answer()
+def test_a_wakeup_is_for_anybody_at_any_time():
+    """Any number of wake-ups is cleared at once; to clear none, or to wake what is closed, does nothing."""
+    wakeup = Wakeup()
+    wakeup.clear()
     for _ in range(10000):  # more than the pipe holds
-        bell.ring()
-    bell.answer()
-    bell.close()
-    bell.ring()
-    assert bell.fileno() == -1
+        wakeup.wake()
+    wakeup.clear()
+    wakeup.close()
+    wakeup.wake()
+    assert wakeup.fileno() == -1
 
 
 def test_a_child_of_a_process_that_holds_nothing_keeps_what_is_the_users(monkeypatch):
@@ -318,9 +318,9 @@ def test_a_crowd_of_subscriptions_is_taken_in_bit_by_bit(outlet, config, monkeyp
 def test_to_catch_up_takes_a_moment_once(outlet, config):
     """Many looks that shall find out who has gone wait for that once; at a closed outlet nothing is waited for."""
     outlet.open(config, "")
-    assert outlet._intake.behind() is not None and outlet._intake.behind() is None
+    assert outlet._subscriptions.behind() is not None and outlet._subscriptions.behind() is None
     outlet.catch_up()
-    outlet._intake._caught_up = 0.0
+    outlet._subscriptions._caught_up = 0.0
     outlet.catch_up()
     outlet.close()
     outlet.catch_up()
@@ -328,11 +328,11 @@ def test_to_catch_up_takes_a_moment_once(outlet, config):
 
 def test_lines_that_strangers_cause_are_few(caplog):
     """Of many at once the first is written; the next one, a while later, says how many were left out."""
-    sparing = Sparing(logging.getLogger("gilmsg.tested"))
+    limited = RateLimitedLog(logging.getLogger("gilmsg.tested"))
     for number in range(3):
-        sparing.warning("dropped %d", number)
-    sparing._next = 0.0  # a second later
-    sparing.warning("dropped %d", 3)
+        limited.warning("dropped %d", number)
+    limited._next = 0.0  # a second later
+    limited.warning("dropped %d", 3)
     assert [record.getMessage() for record in caplog.records] == [
         "dropped 0", "dropped 3 (and 2 more like it in the meantime)"
     ]

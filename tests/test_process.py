@@ -270,7 +270,7 @@ def test_many_open_files_are_no_obstacle(echo, many_open):
     with Console() as console:
         console.wake()
         console.sleep()
-        assert console._bell.fileno() > 1023
+        assert console._wakeup.fileno() > 1023
 
 
 def test_what_on_event_raises_is_logged(tmp_path, caplog):

@@ -515,35 +515,35 @@ def test_the_listener_is_woken_only_by_what_ends_earlier(bus, config, monkeypatc
         lambda: listener._wakes_at or gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=30) is None,
         "the listener knows a deadline",
     )
-    rung, ring = [], _wakeup.Bell.ring
-    # A spy: it counts, and rings.
-    monkeypatch.setattr(_wakeup.Bell, "ring", lambda self: rung.append(self) or ring(self))
+    woken, wake = [], _wakeup.Wakeup.wake
+    # A spy: it counts, and wakes.
+    monkeypatch.setattr(_wakeup.Wakeup, "wake", lambda self: woken.append(self) or wake(self))
     for _ in range(20):
         gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=30)
-    assert not rung
+    assert not woken
     bus.silent("alice")
     later = gilmsg.publish_async(topic="t", msg={}, recipients=["alice"], ack_timeout=60)
     begin = time.monotonic()
     with pytest.raises(gilmsg.Timeout):
         gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=0.2)
-    assert time.monotonic() - begin < 15 and len(rung) == 1 and not later.done()
+    assert time.monotonic() - begin < 15 and len(woken) == 1 and not later.done()
 
 
-def test_an_interrupt_before_the_bell_leaves_no_promise(bus, config, monkeypatch):
-    """Ctrl-C between an entry and its bell: the next publish, that the listener does not know of, ends in time."""
+def test_an_interrupt_before_the_wakeup_leaves_no_promise(bus, config, monkeypatch):
+    """Ctrl-C between an entry and its wake-up: the next publish, that the listener does not know of, ends in time."""
     gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=30, **config)
     gilmsg.destroy()
     bus.silent("alice")
-    ring, struck = _wakeup.Bell.ring, []
+    wake, struck = _wakeup.Wakeup.wake, []
 
-    def strike(bell):
+    def strike(wakeup):
         if not struck:
-            struck.append(bell)
+            struck.append(wakeup)
             raise KeyboardInterrupt
-        ring(bell)
+        wake(wakeup)
 
     # Not a mock: what a signal handler raises, put where it does most harm.
-    monkeypatch.setattr(_wakeup.Bell, "ring", strike)
+    monkeypatch.setattr(_wakeup.Wakeup, "wake", strike)
     with pytest.raises(KeyboardInterrupt):
         gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=0.2, **config)
     with pytest.raises(gilmsg.Timeout):

@@ -10,7 +10,7 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any, Dict, Iterator, List, Optional, Type
 
-from .._wakeup import Bell
+from .._wakeup import Wakeup
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -33,11 +33,11 @@ class Console:
         self._signal: Optional[int] = None
         self._rest = b""
         self._listening = True
-        self._bell = Bell()
+        self._wakeup = Wakeup()
         self._former: Dict[int, Any] = {}
 
     def __enter__(self) -> "Console":
-        self._former_wakeup = signal.set_wakeup_fd(self._bell.wakeup_fd(), warn_on_full_buffer=False)
+        self._former_wakeup = signal.set_wakeup_fd(self._wakeup.wakeup_fd(), warn_on_full_buffer=False)
         for number in SIGNALS:
             self._former[number] = signal.signal(number, self._note)
         return self
@@ -51,7 +51,7 @@ class Console:
         for number, handler in self._former.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._former_wakeup)
-        self._bell.close()
+        self._wakeup.close()
 
     def _note(self, number: int, frame: Optional[FrameType]) -> None:
         self._signal = self._signal or number
@@ -63,7 +63,7 @@ class Console:
 
     def wake(self) -> None:
         """Make ``sleep`` return; from any thread."""
-        self._bell.ring()
+        self._wakeup.wake()
 
     def sleep(self) -> None:
         """Return when something may have happened that is not a typed line.
@@ -95,12 +95,12 @@ class Console:
         Returns whether there is.
         """
         poller = select.poll()  # select() knows no descriptor beyond 1023
-        poller.register(self._bell, select.POLLIN)
+        poller.register(self._wakeup, select.POLLIN)
         if stdin:
             poller.register(0, select.POLLIN)
         ready = [descriptor for descriptor, _ in poller.poll(None if limit is None else limit * 1000)]
-        if self._bell.fileno() in ready:
-            self._bell.answer()
+        if self._wakeup.fileno() in ready:
+            self._wakeup.clear()
         return 0 in ready
 
     def _typed(self) -> List[str]:

@@ -58,13 +58,13 @@ def alternate(
     Returns the seconds that each call reported: contestant -> rounds -> calls.
     """
     results: Dict[str, List[List[float]]] = {name: [] for name in contestants}
-    for _ in in_sight(range(rounds), "rounds"):
+    for _ in with_progress(range(rounds), "rounds"):
         for name, call in contestants.items():
             results[name].append([call() for _ in range(calls.get(name, 1))])
     return results
 
 
-def in_sight(steps: Sequence[Any], what: str) -> Any:
+def with_progress(steps: Sequence[Any], what: str) -> Any:
     """Iterate over *steps*, with a bar on stderr where that is a terminal."""
     return tqdm.tqdm(steps, desc="  " + what, disable=None, leave=False)
 

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import gilmsg
 from gilmsg._process import Talker
-from tests.benchmarks.figures import Figure, Outcome, alternate, in_sight, median, timed
+from tests.benchmarks.figures import Figure, Outcome, alternate, median, timed, with_progress
 from tests.benchmarks.floor import TOPIC
 from tests.benchmarks.parties import Bus, publish
 from tests.benchmarks.scale import Scale
@@ -21,7 +21,7 @@ def recipients(scale: Scale) -> Outcome:
     times: Dict[str, Dict[int, float]] = {"signed floor": {}, "gilmsg.publish": {}}
     busy: Dict[str, Dict[int, float]] = {"signed floor": {}, "gilmsg.publish": {}}
     crypto: List[float] = []
-    for count in in_sight(scale.recipients, "recipients"):
+    for count in with_progress(scale.recipients, "recipients"):
         crypto.append(_to_many(count, max(5, min(scale.rounds, 300 // count)), times, busy))
     ours, floor = times["gilmsg.publish"], times["signed floor"]
     figures = [

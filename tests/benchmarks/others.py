@@ -7,7 +7,7 @@ from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Sequen
 
 from gilmsg._process import Talker
 from tests.benchmarks import servers
-from tests.benchmarks.figures import Figure, Outcome, in_sight, median, ratio
+from tests.benchmarks.figures import Figure, Outcome, median, ratio, with_progress
 from tests.benchmarks.parties import Bus, publish
 from tests.benchmarks.scale import Scale
 
@@ -114,7 +114,7 @@ def _in_turns(
     for batch in batches.values():
         batch(5)  # warm
     results: Dict[str, List[List[float]]] = {name: [] for name in batches}
-    for _ in in_sight(range(scale.rounds), "rounds"):
+    for _ in with_progress(range(scale.rounds), "rounds"):
         for name, batch in batches.items():
             results[name].append(batch(scale.calls))
     return results

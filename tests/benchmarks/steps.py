@@ -13,7 +13,7 @@ from typing import Any, Callable, Collection, Dict, List, Sequence
 
 from gilmsg._process import wait_for
 from tests.benchmarks import parties
-from tests.benchmarks.figures import in_sight
+from tests.benchmarks.figures import with_progress
 from tests.benchmarks.watch import Times, Watch, watch_publishers
 
 ROUNDS, CALLS = 30, 50
@@ -77,7 +77,7 @@ def measured(rounds: int, calls: int) -> Dict[str, List[Times]]:
         bus.tail("tail")
         yardstick = bus.floor(["signed"])
         lane = bus.lane()
-        for _ in in_sight(range(rounds), "rounds"):
+        for _ in with_progress(range(rounds), "rounds"):
             for _ in range(calls):
                 lane.run(lambda: noted("ours", lambda: parties.publish("tail")))
             for _ in range(calls):

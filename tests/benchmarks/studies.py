@@ -12,7 +12,7 @@ import fedmsg
 
 import gilmsg
 from gilmsg import _process
-from tests.benchmarks.figures import Figure, Outcome, alternate, flat, in_sight, median, percentile, ratio
+from tests.benchmarks.figures import Figure, Outcome, alternate, flat, median, percentile, ratio, with_progress
 from tests.benchmarks.many import endpoints, recipients
 from tests.benchmarks.others import others
 from tests.benchmarks.parties import Bus, publish
@@ -119,7 +119,7 @@ def deadlines(scale: Scale) -> Outcome:
                 return time.monotonic() - left[0] - 0.02
             raise AssertionError("a recipient that is not there has answered")
 
-        late = [lane.run(overrun) for _ in in_sight(range(scale.timeouts), "timeouts")]
+        late = [lane.run(overrun) for _ in with_progress(range(scale.timeouts), "timeouts")]
 
         def outstanding() -> float:
             tracemalloc.start()
@@ -172,7 +172,7 @@ def processes(scale: Scale) -> Outcome:
         alternate(imports, 1, {})  # warm
         imported = alternate(imports, scale.starts, {})
         _said(START, bus.directory)  # warm, too
-        starts = [_said(START, bus.directory) for _ in in_sight(range(scale.starts), "starts")]
+        starts = [_said(START, bus.directory) for _ in with_progress(range(scale.starts), "starts")]
     _, first, second = (1000 * statistics.median(seconds) for seconds in zip(*starts))
     return Outcome(
         [

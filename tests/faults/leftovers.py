@@ -111,7 +111,7 @@ def figures():
         "jobs": jobs(),
         "outlets": len(_outlets._outlets),
         "handles": sum(map(len, _outlets._handles.values())),
-        "names seen": sum(len(one._intake.peers._ended) for one in _outlets._outlets.values()),
+        "names seen": sum(len(one._subscriptions.peers._ended) for one in _outlets._outlets.values()),
         "python memory": tracemalloc.get_traced_memory()[0],
         "resident": process.memory_info().rss,
     }
@@ -143,7 +143,7 @@ def _settle():
     """Wait until the listener has nothing to wait for, and looks at its heap a last time."""
     for listener in list(_listeners._listeners.values()):
         _process.wait_for(lambda: not len(listener._ledger), "nothing is waited for")
-        listener._bell.ring()
+        listener._wakeup.wake()
         _process.wait_for(lambda: not listener._ledger._deadlines, "the heap is empty", 5)
 
 

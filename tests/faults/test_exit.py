@@ -69,7 +69,7 @@ BY_ITSELF = {
     "the listener died": (
         "publish()\n"
         "def fail(*_): raise OSError('injected')\n"
-        "_wakeup.Bell.answer = fail\n"
+        "_wakeup.Wakeup.clear = fail\n"
         "try: publish()\nexcept gilmsg.ListenerError: pass", 0, "the ACK listener died",
     ),
 }  # fmt: skip

@@ -51,7 +51,7 @@ def test_an_interrupt_takes_no_lock_along(bus, tmp_path):
 
 
 CONTEXTS = interrupts.USABLE + """
-from gilmsg import _sockets
+from gilmsg import _bus, _sockets
 
 def strike(*_): raise KeyboardInterrupt
 
@@ -63,20 +63,28 @@ while hits < COUNT:
     try:
         try:
             signal.setitimer(signal.ITIMER_REAL, random.expovariate(1 / 5e-5) + 1e-6, 5.0)
-            while True: kept.append(_sockets.new_context(1))
+            while True: kept.append(MAKE)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
     except KeyboardInterrupt:
         hits += 1
-    [context.term() for context in kept]
+    for context in kept: END
 if not same(): say("left behind: %s, before %s: %s, %s" % (state(), before, kinds(), kinds_before))
 say("hits %d" % hits)
 """
 
 
-def test_an_interrupted_context_leaves_no_descriptor(bus, tmp_path):
-    """A zmq context that is interrupted in the making is given back whole."""
-    status, wrong, hits, errors = interrupts.interrupt(CONTEXTS, own_config(bus), tmp_path, 100, 1, 60)
+@pytest.mark.parametrize(
+    "make, end",
+    [
+        ("_sockets.new_context(config)", "context.term()"),
+        ("_bus._new_context(dict(config, mute=True))", "context.destroy()"),
+    ],
+)
+def test_an_interrupted_context_leaves_no_descriptor(bus, tmp_path, make, end):
+    """A context, zmq's or fedmsg's with one in it, that is interrupted in the making is given back whole."""
+    code = CONTEXTS.replace("MAKE", make).replace("END", end)
+    status, wrong, hits, errors = interrupts.interrupt(code, own_config(bus), tmp_path, 100, 1, 60)
     assert (status, wrong, hits) == (0, [], 100), errors
 
 

@@ -68,7 +68,7 @@ class Waiters:
 def wake():
     """Make each listener's thread go round its loop."""
     for listener in list(_listeners._listeners.values()):
-        listener._bell.ring()
+        listener._wakeup.wake()
 
 
 def patient(bus):
@@ -92,7 +92,7 @@ def test_every_waiter_is_told_at_once(bus, monkeypatch, fault):
     """Whatever ends the loop, threads and futures get a ListenerError with it as the cause."""
     waiters = Waiters(bus)
     with monkeypatch.context() as patch:
-        patch.setattr(_wakeup.Bell, "answer", raiser(fault))
+        patch.setattr(_wakeup.Wakeup, "clear", raiser(fault))
         wake()
         errors = waiters.errors()
     assert all(isinstance(error, gilmsg.ListenerError) for error in errors)
@@ -138,7 +138,7 @@ def test_death_while_it_tells_a_timeout(bus, monkeypatch):
     fault = OSError("injected")
     late = dict(own_config(bus), topic="t", msg={}, recipients=["nobody"], ack_timeout=0.01)
     with monkeypatch.context() as patch:
-        patch.setattr(_visibility.Sight, "missing", raiser(fault))
+        patch.setattr(_visibility.Visibility, "missing", raiser(fault))
         with pytest.raises(gilmsg.ListenerError) as raised:
             gilmsg.publish(**late)
         errors = waiters.errors()
@@ -219,10 +219,10 @@ say(list(publish().acks))
 threads = [threading.Thread(target=wait) for _ in range(3)]
 [thread.start() for thread in threads]
 until(lambda: sum(len(one._ledger) for one in _listeners._listeners.values()) == 3)
-plain, _wakeup.Bell.answer = _wakeup.Bell.answer, fail
-[one._bell.ring() for one in list(_listeners._listeners.values())]
+plain, _wakeup.Wakeup.clear = _wakeup.Wakeup.clear, fail
+[one._wakeup.wake() for one in list(_listeners._listeners.values())]
 [thread.join(20) for thread in threads]
-_wakeup.Bell.answer = plain
+_wakeup.Wakeup.clear = plain
 say(told)
 say(list(publish().acks))
 gilmsg.destroy()
@@ -338,7 +338,7 @@ def test_destroy_on_the_listeners_own_thread(bus, monkeypatch):
     logging.getLogger("gilmsg._listener").addHandler(handler)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(_wakeup.Bell, "answer", raiser(OSError("injected")))
+            patch.setattr(_wakeup.Wakeup, "clear", raiser(OSError("injected")))
             wake()
             wait_for(lambda: handler.threads, "it is called")
     finally:

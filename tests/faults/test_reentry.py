@@ -151,11 +151,11 @@ class Handler(logging.Handler):
 config["gilmsg.head_start"] = 20.0
 publish()
 def fail(*_): raise OSError("injected")
-plain, _wakeup.Bell.answer = _wakeup.Bell.answer, fail
+plain, _wakeup.Wakeup.clear = _wakeup.Wakeup.clear, fail
 logging.getLogger("gilmsg").addHandler(Handler())
-[one._bell.ring() for one in list(_listeners._listeners.values())]
+[one._wakeup.wake() for one in list(_listeners._listeners.values())]
 until(lambda: refused)
-_wakeup.Bell.answer = plain
+_wakeup.Wakeup.clear = plain
 say(refused[0][0]); say("listener's own thread" in refused[0][1])
 say(list(publish().acks))
 """
