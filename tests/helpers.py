@@ -257,6 +257,30 @@ def deaf(port):
         yield port
 
 
+class Inbox:
+    """What a stand-in gets from here on, on a topic (the end of one) that no other test uses.
+
+    All tests share a bus: what another has sent, and nobody had to confirm, may come at any time.
+    """
+
+    def __init__(self, bus, topic, name="alice"):
+        self._bus, self._topic, self._name = bus, "." + topic, name
+        self._before = len(self._all())
+
+    def _all(self):
+        return [message for message in self._bus.received(self._name) if message["topic"].endswith(self._topic)]
+
+    def messages(self):
+        return self._all()[self._before:]
+
+
+def received(bus, name, msg_id):
+    """The message of that id as the stand-in *name* gets it."""
+    what = "%s has %s" % (name, msg_id)
+    [message] = _process.wait_for(lambda: [one for one in bus.received(name) if one["msg_id"] == msg_id], what)
+    return message
+
+
 def visibility(topic="org.example.dev.tests.t"):
     """What this thread's publisher sees of its recipients."""
     from gilmsg import _bus, _listeners

@@ -17,7 +17,7 @@ from gilmsg import _ack_socket, _bus, _check, _evidence, _listeners, _outlets, _
 from gilmsg._pki import Authority
 from gilmsg._process import wait_for
 
-from .helpers import deaf, listening_ports, look, until_present, write_config
+from .helpers import Inbox, deaf, listening_ports, look, until_present, write_config
 from .processes import Program, module
 
 PATIENT = {"gilmsg.head_start": 20.0}
@@ -57,10 +57,10 @@ def test_all_is_well(bus, config):
 
 def test_nothing_is_published(bus, config):
     """A check puts no message on the bus: a publish after it is the first that the recipient gets."""
-    before = len(bus.received("alice"))
-    assert gilmsg.check(["alice"], **dict(config, **PATIENT))
-    receipt = gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5, **dict(config, **PATIENT))
-    assert [m["msg_id"] for m in bus.received("alice")[before:]] == [receipt.msg_id]
+    inbox = Inbox(bus, "checked")
+    assert gilmsg.check(["alice"], "org.example.dev.tests.checked", **dict(config, **PATIENT))
+    receipt = gilmsg.publish(topic="checked", msg={}, recipients=["alice"], ack_timeout=5, **dict(config, **PATIENT))
+    assert [message["msg_id"] for message in inbox.messages()] == [receipt.msg_id]
 
 
 def test_a_fresh_process_is_left_as_it_was(bus, config):

@@ -28,7 +28,7 @@ from gilmsg.commands._streams import printable
 
 from . import processes
 from .conftest import own_config
-from .helpers import REPOSITORY, ack_body, signed, write_config
+from .helpers import REPOSITORY, Inbox, ack_body, signed, write_config
 
 PATIENT = {"gilmsg.ack_timeout": 10.0, "gilmsg.head_start": 20.0}
 
@@ -418,15 +418,16 @@ def test_what_is_no_text_is_told():
 
 def test_one_bad_line_does_not_stop_the_others(bus):
     """Each good line is published, each bad one told with its number; at the end the exit status is 2."""
-    before = len(bus.received("alice"))
+    inbox = Inbox(bus, "badline")
+    options = ["--json-input", "--topic", "badline", "--recipients", "alice", "--ack-timeout", "5"]
     done = run(
-        "gilmsg.commands.logger", "--json-input", "--recipients", "alice", "--ack-timeout", "5", cwd=bus.directory,
+        "gilmsg.commands.logger", *options, cwd=bus.directory,
         text='{"n": 1}\n[2]\n{"gilmsg": 3}\nfour\n{"n": 5}\n', HOME=os.getcwd(),
     )
     assert (done.returncode, done.stdout) == (2, "")
     told = [re.match(r"gilmsg-logger: line (\d): .*(\[2\]|'gilmsg'|'four')", line) for line in done.stderr.splitlines()]
     assert [one and one.group(1) for one in told] == ["2", "3", "4"], done.stderr
-    assert [message["msg"].get("n") for message in bus.received("alice")[before:]] == [1, 5]
+    assert [message["msg"].get("n") for message in inbox.messages()] == [1, 5]
 
 
 LOGGED = {
@@ -584,11 +585,11 @@ def test_streams_that_are_closed_or_unread(bus, line, status):
 @pytest.mark.slow
 def test_all_is_published_though_nobody_reads(bus):
     """With --verbose into a closed pipe every line is still published; a full disk is told."""
-    before = len(bus.received("alice"))
-    words = "gilmsg logger --recipients alice --ack-timeout 5 --verbose"
+    inbox = Inbox(bus, "unread")
+    words = "gilmsg logger --topic unread --recipients alice --ack-timeout 5 --verbose"
     unread = "printf '1\\n2\\n3\\n' | %s | true; exit ${PIPESTATUS[1]}" % words
     assert shell(unread, bus.directory) == (0, "", "")
-    assert [message["msg"]["log"] for message in bus.received("alice")[before:]] == ["1", "2", "3"]
+    assert [message["msg"]["log"] for message in inbox.messages()] == ["1", "2", "3"]
     status, _, told = shell("echo 1 | %s > /dev/full" % words, bus.directory)
     assert (status, told) == (2, "gilmsg-logger: [Errno 28] No space left on device\n")
 

@@ -11,7 +11,7 @@ from gilmsg._process import wait_for
 from gilmsg.sandbox import Sandbox
 
 from .conftest import own_config
-from .helpers import Forger, Hub, Tailer, ack_body, frames, look, signed, until_present, write_config
+from .helpers import Forger, Hub, Inbox, Tailer, ack_body, frames, look, signed, until_present, write_config
 from .processes import Program
 
 AT_ONCE = {"gilmsg.head_start": 0}
@@ -105,9 +105,9 @@ def test_gone_while_we_wait(bus, config):
     gilmsg.init(**config)
     until_present("bob")
     bus.silent("bob")
-    before = len(bus.received("bob"))
-    future = gilmsg.publish_async(topic="t", msg={}, recipients=["bob"], ack_timeout=3.0)
-    wait_for(lambda: len(bus.received("bob")) > before, "bob has it")
+    inbox = Inbox(bus, "held", "bob")
+    future = gilmsg.publish_async(topic="held", msg={}, recipients=["bob"], ack_timeout=3.0)
+    wait_for(inbox.messages, "bob has it")
     bus.dead("bob")
     reason = future.exception(20).missing["bob"]
     assert reason == "it has gone since the message left; its ACK did not come, it may have received the message"

@@ -9,7 +9,7 @@ from gilmsg import _acks, _outlets, _process
 from gilmsg._acknowledge import Acknowledger
 
 from .conftest import own_config
-from .helpers import Hub, listening_ports, signed, write_config
+from .helpers import Hub, Inbox, listening_ports, signed, write_config
 from .processes import module
 
 
@@ -217,21 +217,24 @@ def logger(bus, *arguments, text=""):
 
 def test_logger_is_silent_on_success(bus):
     """Each line is a message, confirmed through the relay: exit 0 and no output."""
-    before = len(bus.received("alice"))
-    done = logger(bus, "--recipients", "alice", "bob", "--ack-timeout", "3", text="testing\nmore\n")
+    inbox = Inbox(bus, "silently")
+    words = ["--topic", "silently", "--recipients", "alice", "bob", "--ack-timeout", "3"]
+    done = logger(bus, *words, text="testing\nmore\n")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    logs = [message["msg"]["log"] for message in bus.received("alice")[before:]]
+    logs = [message["msg"]["log"] for message in inbox.messages()]
     assert logs == ["testing", "more"]
 
 
 def test_logger_says_who_is_missing(bus):
     """A Timeout is one line on stderr and exit 1, and does not stop the lines after it."""
-    before = len(bus.received("alice"))
-    done = logger(bus, "--recipients", "alice", "nobody", "--ack-timeout", "0.3", text="one\ntwo\n")
+    inbox = Inbox(bus, "missed")
+    done = logger(
+        bus, "--topic", "missed", "--recipients", "alice", "nobody", "--ack-timeout", "0.3", text="one\ntwo\n"
+    )
     assert done.returncode == 1 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 2
     assert all("missing: nobody" in line for line in done.stderr.splitlines())
-    assert len(bus.received("alice")) == before + 2
+    _process.wait_for(lambda: len(inbox.messages()) == 2, "alice has both")
 
 
 @pytest.mark.parametrize(
@@ -260,12 +263,13 @@ def test_logger_without_recipients_warns(bus):
 
 def test_logger_takes_json(bus):
     """--json-input reads one document; where it is none, each line is one."""
-    before = len(bus.received("alice"))
-    one = logger(bus, "--json-input", "--recipients", "alice", text='{"a":\n1}\n')
-    many = logger(bus, "--json-input", "--recipients", "alice", "--verbose", text='{"a": 2}\n{"a": 3}\n')
+    inbox = Inbox(bus, "documents")
+    words = ["--topic", "documents", "--json-input", "--recipients", "alice"]
+    one = logger(bus, *words, text='{"a":\n1}\n')
+    many = logger(bus, *words, "--verbose", text='{"a": 2}\n{"a": 3}\n')
     assert one.returncode == many.returncode == 0, one.stderr + many.stderr
     assert len(many.stdout.splitlines()) == 2
-    assert [m["msg"]["a"] for m in bus.received("alice")[before:]] == [1, 2, 3]
+    assert [message["msg"]["a"] for message in inbox.messages()] == [1, 2, 3]
 
 
 def test_logger_without_a_relay_times_out(bus, tmp_path):

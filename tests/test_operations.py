@@ -15,7 +15,7 @@ import gilmsg
 from gilmsg import _process, _settings
 
 from .conftest import own_config
-from .helpers import CONSUMERS, REPOSITORY, Hub, write_config
+from .helpers import CONSUMERS, REPOSITORY, Hub, Inbox, write_config
 from .processes import python
 
 SAMPLE = REPOSITORY / "fedmsg.d" / "gilmsg.py"
@@ -76,16 +76,17 @@ def test_a_producer_gains_the_guarantee_by_a_file(bus, config, tmp_path):
 def test_bad_values_in_fedmsg_d_are_refused(bus, config, key, value, named):
     """A bad value of any key, even where it would not match, is refused with key and value."""
     write_config(pathlib.Path("."), dict(config, **{key: value}), "base.py")
-    before = len(bus.received("alice"))
+    inbox = Inbox(bus, "unusable")
     for recipients in (["alice"], None, []):
         with pytest.raises(gilmsg.ConfigurationError) as raised:
-            gilmsg.publish(topic="t", msg={}, recipients=recipients)
+            gilmsg.publish(topic="unusable", msg={}, recipients=recipients)
         assert key in str(raised.value) and named in str(raised.value)
     gilmsg.destroy()
     setattr(fedmsg.config, "__cache", {})
     write_config(pathlib.Path("."), config, "base.py")
-    gilmsg.publish(topic="after", msg={}, recipients=["alice"], ack_timeout=5.0, **own_config(bus))
-    assert [m["topic"] for m in bus.received("alice")[before:]] == ["org.example.dev.tests.after"]
+    later = dict(own_config(bus), topic="after.unusable", recipients=["alice"], ack_timeout=5.0)
+    receipt = gilmsg.publish(msg={}, **later)
+    assert [message["msg_id"] for message in inbox.messages()] == [receipt.msg_id]
 
 
 @pytest.mark.parametrize(
