@@ -171,8 +171,9 @@ def connect(readers):
     wait_for(passes, "a plain signed message reaches all of them", 60)
     until_present("alice")
     wait_for(acknowledged, "an ACK reaches all of them", 60)
-    # Read by all: nothing that was sent before this is still on its way.
-    wait_for(lambda: everywhere(readers, sent[-1:]), "they have read what was sent so far")
+    # Read by all: nothing that was sent before these, by us or by alice, is still on its way.
+    last = [sent[-1], "ACK for " + sent[-1]]
+    wait_for(lambda: everywhere(readers, last), "they have read what was sent so far")
 
 
 def exchange():
