@@ -16,7 +16,8 @@ A history is three lists: the *calls* of publish, what each recipient *noted*, a
 4. A Timeout has a fault in its window. A recipient may be missing if a fault of it, of the
    publisher, or between the two overlaps the call. A fault lasts from its beginning until
    the publisher next gets an ACK from that recipient for a message that it began to publish
-   after the fault was mended (or the new process was ready); at most until ``RECOVERY`` s after that.
+   after the fault was mended (or the new process was ready); at most until ``RECOVERY`` s after that. Where
+   processes and connections lived through it, it lasts ``LATE_END`` s past its mending at least.
    A group may be missing only if each member may be. Any other exception is a violation.
 """
 
@@ -25,6 +26,11 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 #: Seconds. So long after a link is back a publish succeeds, without a restart of anything.
 RECOVERY = 10.0
+
+#: Seconds. The timer of a heartbeat that was not answered within a fault, and the kernel's for what was not
+#: acknowledged, may end a connection so long after (gilmsg._sockets): by then an ACK may have come by it, and
+#: the next one is lost with it.
+LATE_END = 6.0
 
 #: Seconds that a call may overrun on a machine that is busy with everything else here.
 MARGIN = 2.0
@@ -230,7 +236,8 @@ class _Checker:
             return latest
         if self._alone(fault, after, (publisher, name)):
             self._note("longest recovery: " + fault.kind, after - fault.ended)
-        return after
+        lived_on = fault.dead is None and fault.kind != "start"
+        return max(after, fault.ended + LATE_END) if lived_on else after
 
     def _alone(self, fault, after, names):
         """Whether nothing else befell either of *names* until *after*: then the figure means something."""

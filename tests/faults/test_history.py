@@ -5,7 +5,7 @@ import os
 import pytest
 
 from ..processes import module
-from .history import EVERYBODY, MARGIN, RECOVERY, Call, Fault, Noted, check
+from .history import EVERYBODY, LATE_END, MARGIN, RECOVERY, Call, Fault, Noted, check
 from .plan import PARTITIONS, plan
 
 GOOD = Call("p", 100.0, 100.1, ("a", "b,c"), "success", "1", acks=("a", "c"))
@@ -163,15 +163,26 @@ def test_a_timeout_needs_a_fault_in_its_window(fault, explained):
 
 
 def test_an_ack_closes_the_window():
-    """Once the publisher has an ACK for what it sent after the fault, the fault explains no more."""
-    fault = Fault("stop", "a", 80.0, 95.0)
+    """Once the publisher has an ACK for what it sent after a crash, the crash explains no more."""
+    fault = Fault("kill", "a", 80.0, 95.0, dead=80.1)
     answered = Call("p", 96.0, 96.1, ("a",), "success", "0", acks=("a",))
     handed = received(("a", "0"))
     one_violation("without a fault", [answered, TIMEOUT], handed, [fault])
+    one_violation("without a fault", [answered, TIMEOUT], handed, [Fault("start", "a", 80.0, 95.0)])
     before = answered._replace(began=94.0)
     assert violations([before, TIMEOUT], handed, [fault]) == []
     other = answered._replace(publisher="q")
     assert violations([other, TIMEOUT], handed, [fault]) == []
+
+
+def test_a_connection_that_lived_through_a_fault_may_end_late():
+    """After a partition or a stop an ACK closes the window only when no timer of that time can end a connection."""
+    answered = Call("p", 96.0, 96.1, ("a",), "success", "0", acks=("a",))
+    handed = received(("a", "0"))
+    for kind in ("partition", "stop"):
+        fault = Fault(kind, "a", 80.0, 100.1 - LATE_END)
+        assert violations([answered, TIMEOUT], handed, [fault]) == []
+        one_violation("without a fault", [answered, TIMEOUT], handed, [fault._replace(ended=99.9 - LATE_END)])
 
 
 def test_figures_in_seconds():
