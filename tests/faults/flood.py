@@ -42,6 +42,9 @@ VICTIM = "alice"
 #: Publishes in a flood, however short it is.
 _FEWEST = 3
 
+#: Seconds past its time in which a flood must have become one.
+_LONGEST = 60.0
+
 
 class Figures(NamedTuple):
     """What came of a flood; rates in frames a second."""
@@ -125,8 +128,11 @@ class Flood(Whole):
         return wait_for(lambda: self._process.said("sent", before), "the attacker's count", 60.0)
 
 
-def run(config, victim_pid, kind, seconds, ack_timeout, rate=RATE, relay=False):
-    """Publish one after the other for *seconds*, three times at least, in a flood of *kind*; return the figures."""
+def run(config, victim_pid, kind, seconds, ack_timeout, rate=RATE, relay=False, least=0):
+    """Publish one after the other in a flood of *kind*, for *seconds*, three times at least; return the figures.
+
+    It also goes on until *least* frames of junk were looked at; that they never are is a TimeoutError.
+    """
     heard = Heard()
     # Before the flood: a lie about the victim's presence cuts a young publisher's wait short.
     publish(config, 20.0)
@@ -135,7 +141,9 @@ def run(config, victim_pid, kind, seconds, ack_timeout, rate=RATE, relay=False):
         memory, frames, sent = memory_of(victim_pid), heard.frames, flood.sent()
         took, failures = [], []
         until = time.monotonic() + seconds
-        while time.monotonic() < until or len(took) + len(failures) < _FEWEST:
+        while time.monotonic() < until or len(took) + len(failures) < _FEWEST or heard.frames - frames < least:
+            if time.monotonic() > until + _LONGEST:
+                raise TimeoutError("no flood: only %d frames were heard" % (heard.frames - frames))
             try:
                 took.append(publish(config, ack_timeout))
             except gilmsg.Timeout as timeout:

@@ -11,10 +11,9 @@ from ..helpers import sampled
 from . import flood
 from .flood import KINDS, Flood, publish, run
 
-#: Junk frames a second that the listener must have looked at, or the flood was none. On two cores with
-#: little else to do it is 20,000 of each of the first three kinds; of the others, whose signature or
-#: certificate has to be checked, 1,000 to 9,000. A slow machine with other tests beside this one does a
-#: fraction of that.
+#: Junk frames for each second of a flood that the listener must look at, however long that takes. On two
+#: cores with little else to do it is 20,000 a second of each of the first three kinds; of the others, whose
+#: signature or certificate has to be checked, 1,000 to 9,000.
 FLOODED = dict(suffix=2000, unknown=2000, digest=1000, signature=300, certificate=100, padded=50)
 
 
@@ -27,11 +26,10 @@ def field():
 @pytest.mark.parametrize("kind, seconds", sampled([(kind, 3.0) for kind in KINDS], brief=("digest", 0.5)))
 def test_real_publishes_succeed_in_a_flood_of_junk(field, kind, seconds):
     """Each publish is confirmed, and memory stays, whatever the junk looks like."""
-    figures = run(*field, kind, seconds, ack_timeout=20.0)
+    figures = run(*field, kind, seconds, ack_timeout=20.0, least=seconds * FLOODED[kind])
     gilmsg.destroy()
     print(figures.HEADER, figures, sep="\n")
     assert not figures.failures and len(figures.took) >= 3
-    assert figures.heard >= FLOODED[kind], str(figures)
     # A queue without limit grows by 40 MB a second, where the listener does not keep up.
     assert figures.grown < 60
 
@@ -57,10 +55,9 @@ def behind_relay():
 @pytest.mark.slow
 def test_what_the_relay_can_forward_does_no_harm(behind_relay):
     """With junk and real ACKs on one connection, publishes succeed as long as the relay keeps up."""
-    figures = run(*behind_relay, "digest", seconds=3.0, ack_timeout=20.0, rate=200, relay=True)
+    figures = run(*behind_relay, "digest", seconds=3.0, ack_timeout=20.0, rate=200, relay=True, least=150)
     gilmsg.destroy()
     assert not figures.failures and len(figures.took) >= 3
-    assert figures.heard >= 50, str(figures)
 
 
 @pytest.mark.slow
