@@ -81,8 +81,9 @@ class Outlet:
         with self._lock:
             if self._tried:
                 return
+            self._tried = True  # before "try": interrupted after it, the outlet is closed, and not opened again
             try:
-                self._tried = self._busy = True
+                self._busy = True
                 self._open(config, preferred)
                 self.born = time.monotonic()
             except zmq.ZMQError as error:

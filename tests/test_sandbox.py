@@ -124,11 +124,15 @@ def check_the_lines_to_copy(running):
     done = run(["bash", "-ec", "\n".join(lines)])
     assert done.returncode == 0 and "Receipt(" in done.stdout
     running.wait_for('{"text": "hi"}', '{"log": "testing"}', after=before)
-    new = running.out()[before:].splitlines()
     for name in ("alice", "bob"):
-        mine = [line.split() for line in new if " %s " % name in line]
-        received = [line for line in mine if line[2] == "received"]
-        acked = [line for line in mine if line[2] == "ACK"]
+
+        def shown(what):
+            words = [line.split() for line in running.out()[before:].splitlines()]
+            return [one for one in words if one[1:3] == [name, what]]
+
+        # An ACK is told of once it has left: whoever waits for it may be here before that.
+        wait_for(lambda: len(shown("ACK")) >= 2, "both ACKs of %s are shown" % name)
+        received, acked = shown("received"), shown("ACK")
         assert len(received) == len(acked) == 2
         assert {line[3] for line in received} == {line[3] for line in acked}
         assert all(line[4].startswith("com.acme.dev.") for line in received)

@@ -77,7 +77,7 @@ class Peers(Whole):
     def publish(self, topic):
         """Let a stock process publish a plain signed message, by a port of its own."""
         folder = self._folder / "publisher"
-        write_config(folder, dict(self.bus.config, name="stock", post_init_sleep=1.5))
+        write_config(folder, dict(self.bus.config, name="stock", post_init_sleep=4.0))
         done = python(PUBLISHER, folder, topic, env=environment(folder))
         assert done.returncode == 0, done.stderr
 

@@ -101,7 +101,7 @@ for number in range(COUNT):
     if number % 10 == 9: gilmsg.destroy()
     try:
         try:
-            signal.setitimer(signal.ITIMER_REAL, random.expovariate(1 / 0.003) + 1e-6, 1.0)
+            signal.setitimer(signal.ITIMER_REAL, random.expovariate(1 / 0.003) + 1e-6, 10.0)
             while True: publish()
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)

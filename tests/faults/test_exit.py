@@ -175,5 +175,5 @@ def test_a_hub_ends_on_a_signal(bus, tmp_path, number):
 
 
 def quick(bus):
-    """A configuration whose head start ends soon for "nobody", who never comes."""
-    return own_config(bus, **{"gilmsg.head_start": 1.0})
+    """A configuration whose head start ends soon for "nobody", who never comes; alice tries to connect each second."""
+    return own_config(bus, **{"gilmsg.head_start": 2.5})

@@ -215,7 +215,7 @@ def test_no_lock_is_held_in_a_child(bus, tmp_path):
 @pytest.mark.slow
 def test_what_is_outstanding_is_the_parents(bus, tmp_path):
     """A child that asks for the outcome of its parent's message is told at once; the parent gets it."""
-    bus.slow("alice", 1.0)
+    bus.slow("alice", 5.0)
     code = FORK + (
         "future = gilmsg.publish_async(topic='t', msg={}, recipients=['alice'], ack_timeout=20, **config)\n"
         "reap(fork(future.result)); say(list(future.result(30).acks))\n"
