@@ -144,6 +144,20 @@ os.register_at_fork(before=forking.set)  # the last that was registered comes fi
     assert sorted(said(code + FORK, own_config(bus), tmp_path)) == ["['alice']", "child ['alice']", "status 0"]
 
 
+def test_a_fork_within_a_load_of_its_own_thread(tmp_path):
+    """Who forks in the middle of a load, in a signal handler, say, holds the lock after it: the load goes on."""
+    code = (
+        "import os\n"
+        "from gilmsg import _later\n"
+        "with _later._lock:\n"
+        "    child = os.fork()\n"
+        "    if not child: os._exit(not _later._lock._is_owned())\n"
+        "    print(os.waitpid(child, 0)[1], _later._lock._is_owned())\n"
+        "print(_later._lock._is_owned())"
+    )
+    assert python(code, tmp_path).stdout.split() == ["0", "True", "False"]
+
+
 def test_an_interrupted_load_is_done_anew(bus, tmp_path):
     """Interrupted at the end of each module, once, it leaves no lock held and nothing half loaded."""
     code = """
