@@ -268,7 +268,7 @@ def test_init_then_publish(config):
     """After gilmsg.init a publish needs no configuration."""
     context = gilmsg.init(**config)
     assert getattr(fedmsg, "__local").__dict__["__context"] is context
-    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"]).acks
+    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0).acks
 
 
 def test_init_twice_is_refused_as_in_fedmsg(config):
@@ -281,7 +281,7 @@ def test_init_twice_is_refused_as_in_fedmsg(config):
 def test_configuration_comes_from_fedmsg_d(config, tmp_path):
     """Without any configuration in the call, that of fedmsg.d is used."""
     write_config(tmp_path, config)
-    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"]).acks
+    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0).acks
 
 
 def test_takes_over_a_plain_fedmsg_context(config, tmp_path):
@@ -299,7 +299,7 @@ def test_destroy_then_publish(config):
     """After destroy the next publish starts anew, on the same single port."""
     config["endpoints"]["publisher"] = config["endpoints"]["publisher"][:1]
     for _ in range(3):
-        assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config).acks
+        assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0, **config).acks
         gilmsg.destroy()
         assert not _outlets._outlets and not _listeners._listeners
 
@@ -356,7 +356,7 @@ def test_destroy_tells_waiters_at_once(bus, config):
     assert time.monotonic() - began < 5
     assert isinstance(caught[0], gilmsg.ListenerError) and "destroy" in str(caught[0])
     bus.well("alice")
-    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config).acks
+    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0, **config).acks
 
 
 def test_a_listener_that_dies_tells_its_waiters(config, monkeypatch):
@@ -372,7 +372,7 @@ def test_a_listener_that_dies_tells_its_waiters(config, monkeypatch):
         with pytest.raises(gilmsg.ListenerError) as raised:
             gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=60, **config)
     assert raised.value.__cause__ is fault
-    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"]).acks
+    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0).acks
 
 
 def test_async_is_a_running_future(config):
@@ -413,7 +413,7 @@ def test_with_asyncio(bus, config):
     assert receipt.acks
     assert isinstance(late.exception(10), gilmsg.Timeout)
     bus.well("alice")
-    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config).acks
+    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0, **config).acks
 
 
 def test_a_callback_that_fails_or_blocks_harms_no_ack(config):
@@ -424,7 +424,7 @@ def test_a_callback_that_fails_or_blocks_harms_no_ack(config):
     first.add_done_callback(lambda f: blocked.wait(30))
     try:
         assert first.result(10)
-        assert gilmsg.publish(topic="t", msg={}, recipients=["alice"]).acks
+        assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0).acks
     finally:
         blocked.set()
 
@@ -480,7 +480,7 @@ def test_an_interrupted_wait_leaves_nothing(bus, config, monkeypatch):
         thread.join()
     assert [len(listener._ledger) for listener in _listeners._listeners.values()] == [0]
     bus.well("alice")
-    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"]).acks
+    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0).acks
 
 
 def test_a_forked_child_publishes_by_a_port_of_its_own(bus, config):
@@ -490,7 +490,7 @@ def test_a_forked_child_publishes_by_a_port_of_its_own(bus, config):
     child = os.fork()
     if child == 0:
         try:
-            acks = gilmsg.publish(topic="child", msg={}, recipients=["alice"]).acks
+            acks = gilmsg.publish(topic="child", msg={}, recipients=["alice"], ack_timeout=5.0).acks
             os.write(writing, b"ok" if acks else b"no")
             os.close(writing)
             gilmsg.destroy()
@@ -500,7 +500,7 @@ def test_a_forked_child_publishes_by_a_port_of_its_own(bus, config):
     with os.fdopen(reading) as stream:
         assert stream.read() == "ok"
     os.waitpid(child, 0)
-    assert gilmsg.publish(topic="parent", msg={}, recipients=["alice"]).acks
+    assert gilmsg.publish(topic="parent", msg={}, recipients=["alice"], ack_timeout=5.0).acks
 
 
 def test_the_listener_is_woken_only_by_what_ends_earlier(bus, config, monkeypatch):
