@@ -9,8 +9,7 @@ import atexit
 import copy
 import os
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from . import _isolation, _outlets, _publish, _settings
 from ._outlet import Outlet
@@ -133,12 +132,7 @@ class Buses:
     def __enter__(self) -> "Buses":
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextmanager

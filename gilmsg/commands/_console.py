@@ -7,8 +7,8 @@ they would leave it running. ``check`` raises them where it is safe.
 import os
 import select
 import signal
-from types import FrameType, TracebackType
-from typing import Any, Dict, Iterator, List, Optional, Type
+from types import FrameType
+from typing import Any, Dict, Iterator, List, Optional
 
 from .._wakeup import Wakeup
 
@@ -42,12 +42,7 @@ class Console:
             self._former[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._former_wakeup)
