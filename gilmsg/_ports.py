@@ -22,7 +22,9 @@ class Ports:
         """Return a port that nobody has bound and nobody else was given."""
         while True:
             port = random.SystemRandom().randint(_LOWEST, _HIGHEST)
-            if not refusal(port) and self._claim(port):
+            # Claimed first: a port that another process was given is not even tried. For as long
+            # as we try it, a bind without SO_REUSEADDR would be refused to its owner.
+            if self._claim(port) and not refusal(port):
                 return port
 
     def endpoint(self) -> str:

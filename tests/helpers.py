@@ -247,9 +247,7 @@ def deaf(port):
     Nobody accepts, and the queue is full. On Linux all of 127.0.0.0/8 leads there.
     """
     with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(socket.socket())
-        listening.bind(("", port))
-        listening.listen(0)
+        stack.enter_context(socket.create_server(("", port), backlog=0))
         for _ in range(4):
             queued = stack.enter_context(socket.socket())
             queued.setblocking(False)

@@ -147,9 +147,7 @@ def test_a_port_that_is_bound_is_not_handed_out(two_ports, monkeypatch):
     taken, free = two_ports
     drawn(monkeypatch, taken, free)
     ports = _ports.Ports()
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", taken))
-        holder.listen()
+    with socket.create_server(("127.0.0.1", taken)):
         assert ports.take() == free
         ports.close()
         assert taken in _ports.held_here() and free not in _ports.held_here()

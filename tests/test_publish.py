@@ -145,10 +145,8 @@ def test_no_free_port_is_an_ioerror_too(bus, config):
     """Where another process holds every declared port, publish says so, as an IOError as well."""
     import socket
 
-    with socket.socket() as taken:
-        port = bus.ports.take()
-        taken.bind(("", port))
-        taken.listen(1)
+    port = bus.ports.take()
+    with socket.create_server(("", port)):
         config["endpoints"]["publisher"] = ["tcp://127.0.0.1:%d" % port]
         with pytest.raises(gilmsg.ConfigurationError, match="publisher.*in use") as raised:
             gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config)
