@@ -115,9 +115,10 @@ def config(bus):
 
 
 def own_config(bus, **changes):
+    """The bus's configuration, to be changed at will, with an ack_timeout that a busy machine keeps."""
     endpoints = {name: list(value) for name, value in bus.config["endpoints"].items()}
     copy = dict(bus.config, endpoints=endpoints, certnames=dict(bus.config["certnames"]))
-    return dict(copy, **changes)
+    return dict(copy, **{"gilmsg.ack_timeout": 5.0, **changes})
 
 
 @pytest.fixture(autouse=True)

@@ -184,7 +184,7 @@ def test_a_disabled_consumer_is_silent(bus, tmp_path):
 
         def consumed():
             with pytest.raises(gilmsg.Timeout):
-                gilmsg.publish(topic="t", msg={}, recipients=["carol"])
+                gilmsg.publish(topic="t", msg={}, recipients=["carol"], ack_timeout=0.25)
             return hub.consumed()
 
         _process.wait_for(consumed, "First consumes, once it is connected")
@@ -274,7 +274,7 @@ def test_logger_takes_json(bus):
 
 def test_logger_without_a_relay_times_out(bus, tmp_path):
     """A relay that is not running is a Timeout that says so, not a hang."""
-    write_config(tmp_path, own_config(bus, relay_inbound=bus.ports.endpoint()))
+    write_config(tmp_path, own_config(bus, relay_inbound=bus.ports.endpoint(), **{"gilmsg.ack_timeout": 0.25}))
     done = module("gilmsg.commands.logger", "--recipients", "alice", "--message", "x", cwd=tmp_path)
     assert done.returncode == 1 and "relay" in done.stderr
 

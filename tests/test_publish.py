@@ -37,10 +37,10 @@ def test_a_dead_recipient_is_a_timeout(bus, config):
     """A killed recipient never counts; the Timeout carries what is known of every one."""
     bus.dead("bob")
     with pytest.raises(gilmsg.Timeout) as raised:
-        gilmsg.publish(topic="hello", msg={}, recipients=["alice", "bob"], **config)
+        gilmsg.publish(topic="hello", msg={}, recipients=["alice", "bob"], ack_timeout=2.5, **config)
     timeout = raised.value
     assert list(timeout.acks) == ["alice"] and list(timeout.missing) == ["bob"]
-    assert timeout.ack_timeout == 0.25
+    assert timeout.ack_timeout == 2.5
     assert timeout.topic == "org.example.dev.tests.hello"
     for part in (timeout.topic, timeout.msg_id, "1 of 2", "bob"):
         assert part in str(timeout)
@@ -50,7 +50,7 @@ def test_a_silent_recipient_may_have_received(bus, config):
     """A recipient that gets the message and does not answer is neither delivered nor lost."""
     bus.silent("bob")
     with pytest.raises(gilmsg.Timeout) as raised:
-        gilmsg.publish(topic="hello", msg={}, recipients="bob", **config)
+        gilmsg.publish(topic="hello", msg={}, recipients="bob", ack_timeout=0.25, **config)
     assert "may have received" in raised.value.missing["bob"]
     assert received(bus, "bob", raised.value.msg_id)
 
@@ -234,6 +234,7 @@ def test_hook_that_breaks_the_signature_is_a_timeout(config):
             msg={},
             recipients=["alice"],
             pre_fire_hook=lambda m: m.update(i=77),
+            ack_timeout=0.25,
             **config
         )
 
@@ -390,7 +391,7 @@ def test_async_is_a_running_future(config):
 def test_async_times_out_on_its_future(bus, config):
     """A Timeout of publish_async is set on the Future at its deadline."""
     bus.dead("alice")
-    future = gilmsg.publish_async(topic="t", msg={}, recipients=["alice"], **config)
+    future = gilmsg.publish_async(topic="t", msg={}, recipients=["alice"], ack_timeout=0.1, **config)
     assert isinstance(future.exception(10), gilmsg.Timeout)
 
 
@@ -437,8 +438,13 @@ def test_recipients_by_configuration(config):
 
 
 def test_ack_timeout_by_configuration(bus, config):
-    """gilmsg.ack_timeout is the default; a keyword wins even over an existing context."""
+    """gilmsg.ack_timeout is the default, else 0.25 s; a keyword wins even over an existing context."""
     bus.dead("alice")
+    del config["gilmsg.ack_timeout"]
+    with pytest.raises(gilmsg.Timeout) as raised:
+        gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config)
+    assert raised.value.ack_timeout == 0.25
+    gilmsg.destroy()
     gilmsg.init(**dict(config, **{"gilmsg.ack_timeout": 0.1}))
     with pytest.raises(gilmsg.Timeout) as raised:
         gilmsg.publish(topic="t", msg={}, recipients=["alice"])
