@@ -2,10 +2,10 @@
 
 ::
 
-    python -m tests.coldstart [--count 100] [--to tail hub relay]
+    python -m tests.coldstart [--count 100] [--to tail hub relay] [--ack-timeout 0.25]
 
 Each publisher is a process of its own, with fedmsg's shipped settings and the default
-ack_timeout. Its consumers have been running, and trying its port in vain, for so long that
+ack_timeout, unless it is given. Its consumers have been running, and trying its port in vain, for so long that
 they try only once in ``zmq_reconnect_ivl_max``: so each publisher has a port that was
 never used before.
 """
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 
+from gilmsg._settings import DEFAULT_ACK_TIMEOUT
 from gilmsg.sandbox import Sandbox
 
 from .conftest import make_known
@@ -40,10 +41,11 @@ PUBLISHER = (
 class Scene(Whole):
     """A bus with a tail (alice), a hub (carol) and a relay, backed off from *count* dead ports a way."""
 
-    def __init__(self, folder, count):
+    def __init__(self, folder, count, ack_timeout):
         self._folder = folder
         self._bus = Sandbox(["alice"], relay=True)
         self._ports = {way: [self._bus.ports.endpoint() for _ in range(count)] for way in ("tail", "hub")}
+        self._bus.config["gilmsg.ack_timeout"] = ack_timeout
         self._bus.config["endpoints"]["publisher"] = sum(self._ports.values(), [])
         make_known(self._bus, "carol")
         self._hub = None
@@ -81,10 +83,10 @@ class Scene(Whole):
         return [sys.executable, "-W", "ignore", "-c", PUBLISHER, config, {"tail": "alice", "hub": "carol"}[way]]
 
 
-def measure(count, ways=WAYS):
+def measure(count, ways=WAYS, ack_timeout=DEFAULT_ACK_TIMEOUT):
     """Return way -> list of (seconds or None, stderr)."""
     with tempfile.TemporaryDirectory(prefix="gilmsg-") as folder:
-        with Scene(pathlib.Path(folder), count) as scene:
+        with Scene(pathlib.Path(folder), count, ack_timeout) as scene:
             return {way: [scene.run(way, number) for number in range(count)] for way in ways}
 
 
@@ -92,8 +94,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=100, help="publishers for each way")
     parser.add_argument("--to", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--ack-timeout", type=float, default=DEFAULT_ACK_TIMEOUT, help="seconds")
     options = parser.parse_args()
-    found = measure(options.count, options.to)
+    found = measure(options.count, options.to, options.ack_timeout)
     for way, runs in found.items():
         times = [seconds for seconds, _ in runs if seconds is not None]
         print("%-5s %d of %d succeeded" % (way, len(times), len(runs)), end="")

@@ -22,7 +22,7 @@ from .helpers import Tailer, frames, visibility
 @pytest.mark.slow
 def test_fresh_processes_reach_consumers_that_have_backed_off():
     """A fresh publisher's first message is confirmed by a tail, by a hub, and through the relay."""
-    found = coldstart.measure(3)
+    found = coldstart.measure(3, ack_timeout=10.0)
     assert [errors for runs in found.values() for seconds, errors in runs if seconds is None] == []
     assert [len(found[way]) for way in coldstart.WAYS] == [3, 3, 3]
 

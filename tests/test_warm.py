@@ -23,5 +23,5 @@ def test_a_timeout_comes_in_time(own_bus):
 @pytest.mark.slow
 def test_a_recipient_that_restarts_is_usable_again(own_bus):
     """Killed and restarted, it gets every message once its presence is seen, and none before."""
-    for _, failures, away in warm.restarts(own_bus, 3):
+    for _, failures, away in warm.restarts(own_bus, 3, ack_timeout=5.0):
         assert (failures, away) == (0, 5)

@@ -3,7 +3,7 @@
 ::
 
     python -m tests.warm overrun [--count 500]
-    python -m tests.warm restarts [--count 20]
+    python -m tests.warm restarts [--count 20] [--ack-timeout 0.25]
 """
 
 import argparse
@@ -12,6 +12,7 @@ import time
 
 import gilmsg
 from gilmsg import _process
+from gilmsg._settings import DEFAULT_ACK_TIMEOUT
 from gilmsg.sandbox import Sandbox
 
 from .helpers import look, until_present
@@ -40,14 +41,14 @@ def overruns(bus, count):
     return found
 
 
-def restarts(bus, count):
+def restarts(bus, count, ack_timeout=DEFAULT_ACK_TIMEOUT):
     """Kill and restart alice *count* times under a publisher that never stops.
 
     Returns:
         list: of each restart (seconds until her presence was seen, publishes that failed
         after it, publishes that raised while she was away).
     """
-    gilmsg.init(**dict(bus.config, **OLD))
+    gilmsg.init(**dict(bus.config, **OLD, **{"gilmsg.ack_timeout": ack_timeout}))
     until_present("alice")
     return [_restart(bus) for _ in range(count)]
 
@@ -75,6 +76,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("overrun", "restarts"))
     parser.add_argument("--count", type=int, help="500 messages, or 20 restarts, by default")
+    parser.add_argument("--ack-timeout", type=float, default=DEFAULT_ACK_TIMEOUT, help="seconds, of restarts")
     options = parser.parse_args()
     with Sandbox(["alice"]) as bus:
         try:
@@ -92,7 +94,7 @@ def _overrun(bus, options):
 
 
 def _restarts(bus, options):
-    found = restarts(bus, options.count or 20)
+    found = restarts(bus, options.count or 20, options.ack_timeout)
     failed = sum(failures for _, failures, _ in found)
     print("%d restarts; present again after at most %.2f s; of %d publishes after that %d failed; "
           "of %d while she was away %d raised" % (
