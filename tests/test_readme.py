@@ -288,7 +288,7 @@ def test_a_bus_on_the_laptop(readme, shell, tmp_path):
 MY_TESTS = """#!/bin/sh
 '%s' -W ignore -c '
 import gilmsg
-print(*gilmsg.publish(topic="t", msg={}, recipients=["backend01"], ack_timeout=10).acks)
+print(*gilmsg.publish(topic="t", msg={}, recipients=["backend01"], ack_timeout=10, **{"gilmsg.head_start": 20}).acks)
 '
 exit 7
 """

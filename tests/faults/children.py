@@ -24,6 +24,8 @@ def say(text):
 
 def publish(*recipients, **more):
     call = dict(config, topic="t", msg={}, recipients=recipients or ["alice"], ack_timeout=10.0)
+    if not recipients:  # alice is there, or on her way
+        call.setdefault("gilmsg.head_start", 20.0)
     call.update(more)
     return gilmsg.publish(**call)
 

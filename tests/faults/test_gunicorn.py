@@ -22,7 +22,7 @@ with open("config.json") as stream:
 
 
 def publish():
-    call = dict(CONFIG, topic="t", msg={}, recipients=["alice"], ack_timeout=10)
+    call = dict(CONFIG, topic="t", msg={}, recipients=["alice"], ack_timeout=10, **{"gilmsg.head_start": 20.0})
     return "%d %s" % (os.getpid(), ",".join(gilmsg.publish(**call).acks))
 
 
