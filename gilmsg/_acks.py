@@ -89,13 +89,8 @@ class Canonical:
         return self._form
 
 
-def digest(message: Mapping[str, Any]) -> str:
-    """Return the SHA-256, in hex, of the canonical form of *message*."""
-    return digest_of(canonical(message))
-
-
 def digest_of(form: bytes) -> str:
-    """Return the same of what :func:`canonical` returned."""
+    """Return the SHA-256, in hex, of what :func:`canonical` returned."""
     return hashlib.sha256(form).hexdigest()
 
 

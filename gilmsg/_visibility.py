@@ -56,12 +56,6 @@ class Visibility:
             lambda peers: _presence.ready(recipients, self._route, peers, self._back.linked), head_start
         )
 
-    def ready(self, recipients: Sequence[str]) -> bool:
-        """Whether all *recipients* are present now."""
-        self._outlet.catch_up()
-        with self._outlet.look() as peers:
-            return _presence.ready(recipients, self._route, peers, self._back.linked)
-
     def missing(self, entry: Entry) -> Dict[str, str]:
         """Return, for each recipient that has not answered, one sentence of what is known."""
         names = [name for one in entry.missing() for name in _acks.members(one)]

@@ -82,9 +82,14 @@ def _case(values, *marks):
     return pytest.param(*(values if isinstance(values, tuple) else (values,)), marks=marks)
 
 
+def digest(message):
+    """The digest that an ACK for *message* carries."""
+    return _acks.digest_of(_acks.canonical(message))
+
+
 def ack_body(message, **changes):
     """The body of a right ACK for *message*."""
-    body = {"ack_msg_id": message["msg_id"], "ack_digest": _acks.digest(message)}
+    body = {"ack_msg_id": message["msg_id"], "ack_digest": digest(message)}
     return {k: v for k, v in dict(body, **changes).items() if v is not None}
 
 
@@ -299,4 +304,11 @@ def look(question):
 
 
 def until_present(*recipients, limit=_process.START_LIMIT):
-    _process.wait_for(lambda: visibility().ready(recipients), "%s are present" % (recipients,), limit)
+    """Wait until a publish to *recipients* from this thread would not have to wait for anybody."""
+
+    def present():
+        seen = visibility()
+        seen._outlet.catch_up()
+        return look(lambda peers: _presence.ready(recipients, seen._route, peers, seen._back.linked))
+
+    _process.wait_for(present, "%s are present" % (recipients,), limit)

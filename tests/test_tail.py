@@ -13,7 +13,7 @@ from gilmsg._keypair import KeyPair
 from gilmsg._process import wait_for
 
 from .conftest import own_config
-from .helpers import frames
+from .helpers import digest, frames
 from .processes import python
 
 
@@ -117,7 +117,7 @@ def test_only_what_names_us_is_acknowledged(carol):
         assert ids == [m["msg_id"] for m in (plain, others, trap, ours)]
         assert acks.poll(5000)
         ack = json.loads(acks.recv_multipart()[1])
-        assert ack["msg"] == {"ack_msg_id": ours["msg_id"], "ack_digest": _acks.digest(ours)}
+        assert ack["msg"] == {"ack_msg_id": ours["msg_id"], "ack_digest": digest(ours)}
         assert not acks.poll(100)
     finally:
         tail.close()

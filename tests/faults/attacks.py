@@ -4,10 +4,10 @@ import base64
 import json
 from typing import Any, Dict, NamedTuple
 
-from gilmsg import _acks, _message
+from gilmsg import _message
 from gilmsg._keypair import KeyPair
 
-from ..helpers import ack_body, frames
+from ..helpers import ack_body, digest, frames
 
 ACK = "org.example.dev.gilmsg.ack"
 
@@ -65,7 +65,7 @@ ATTACKS = {
     "duplicate keys, the wanted ones last": lambda x: twice(x.old, {}, ack_body(x.message)),
     "duplicate keys, the wanted ones first": lambda x: twice(x.old, ack_body(x.message), {}),
     "keys of another case": lambda x: twice(
-        x.old, {"Ack_Msg_Id": x.message["msg_id"]}, {"ACK_DIGEST": _acks.digest(x.message)}
+        x.old, {"Ack_Msg_Id": x.message["msg_id"]}, {"ACK_DIGEST": digest(x.message)}
     ),
     "NaN and numbers beyond bounds": lambda x: frames(
         dict(edited(x.old, **ack_body(x.message)), i=float("nan"), timestamp=10**4000)

@@ -25,6 +25,8 @@ import zmq
 
 from gilmsg import _acks, _message, _presence
 
+from ..helpers import digest
+
 #: Frames made up beforehand for each target, each different.
 POOL = 300
 
@@ -139,7 +141,7 @@ def aim(subscriber, junk):
         except _acks.BadFrame:
             continue
         bait = topic.endswith(".bait")
-        junk.aim(message["msg_id"], _acks.digest(message), bait)
+        junk.aim(message["msg_id"], digest(message), bait)
         say(event="aims", msg_id=message["msg_id"], bait=bait)
 
 

@@ -11,6 +11,8 @@ from gilmsg._ledger import Ledger, Sent
 from gilmsg._pending import Pending
 from gilmsg._pki import Authority
 
+from ..helpers import digest
+
 TOPIC = "org.example.dev.gilmsg.ack"
 
 
@@ -23,7 +25,7 @@ class Ground:
         authority.issue("alice")
         self.store = _chain.TrustStore(authority.ca_file, authority.crl_file, 3600)
         self.sent = _message.compose("org.example.dev.x.y", _acks.marked({"n": 1}, ["alice"]), 1)
-        body = {"ack_msg_id": self.sent["msg_id"], "ack_digest": _acks.digest(self.sent)}
+        body = {"ack_msg_id": self.sent["msg_id"], "ack_digest": digest(self.sent)}
         self.pair = KeyPair(self._folder, "alice")
         self.ack = self.pair.sign(_message.compose(TOPIC, body, 1))
         self.wire = _message.encode(self.ack)
@@ -34,7 +36,7 @@ class Ground:
         shutil.rmtree(self._folder)
 
     def entry(self):
-        sent = Sent(self.sent["msg_id"], self.sent["topic"], _acks.digest(self.sent), 0.0)
+        sent = Sent(self.sent["msg_id"], self.sent["topic"], digest(self.sent), 0.0)
         # What tells the end of it is not under test here: an entry is only judged.
         return Pending(sent, ["alice"], 1.0, None, None, self.store)
 
@@ -88,7 +90,7 @@ def frame(parts):
         return
     assert isinstance(topic, str) and isinstance(message, dict)
     assert _acks.canonical(again) == canonical
-    assert _acks.digest(dict(message, signature="x", certificate="y")) == _acks.digest(message)
+    assert digest(dict(message, signature="x", certificate="y")) == digest(message)
     due(message)
     try:
         ack = _acks.parse_ack(message)
@@ -103,7 +105,7 @@ def due(message):
     body = _acks.ack_due(message, "alice", True)
     if body is None:
         return
-    assert body == {"ack_msg_id": message["msg_id"], "ack_digest": _acks.digest(message)}
+    assert body == {"ack_msg_id": message["msg_id"], "ack_digest": digest(message)}
     assert not str(message.get("topic")).endswith(".gilmsg.ack")
     named = message["msg"]["gilmsg"]["recipients"]
     assert any("alice" in [n.strip() for n in one.split(",")] for one in named if isinstance(one, str))

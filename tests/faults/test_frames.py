@@ -9,13 +9,13 @@ import pytest
 import zmq
 
 import gilmsg
-from gilmsg import _acks, _diagnosis, _listeners, _message, _outlets, _presence
+from gilmsg import _diagnosis, _listeners, _message, _outlets, _presence
 from gilmsg._keypair import KeyPair
 from gilmsg._process import wait_for
 from gilmsg.sandbox import Sandbox
 
 from ..conftest import own_config, with_neighbours
-from ..helpers import Hub, frames
+from ..helpers import Hub, digest, frames
 
 ACK = b"org.example.dev.gilmsg.ack"
 MB = 1000 * 1000
@@ -83,7 +83,7 @@ def strange_certificates(config):
 
 def claims(message, config):
     """ACKs for *message* that get as far as its digest and its certificate."""
-    right = {"ack_msg_id": message["msg_id"], "ack_digest": _acks.digest(message)}
+    right = {"ack_msg_id": message["msg_id"], "ack_digest": digest(message)}
     for body in (right, dict(right, ack_digest="0")):
         for certificate in strange_certificates(config):
             ack = dict(_message.compose(ACK.decode(), body, 1), crypto="x509",
