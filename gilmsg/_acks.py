@@ -112,7 +112,7 @@ def marked(payload: Any, recipients: Sequence[str]) -> Dict[str, Any]:
     try:
         decoded = fedmsg.encoding.loads(fedmsg.encoding.dumps(payload))
     except (TypeError, ValueError, RecursionError) as error:
-        raise PayloadError("msg cannot be encoded as JSON: %s" % error) from error
+        raise PayloadError("msg cannot be encoded as JSON, all its keys text: %s" % error) from error
     if not isinstance(decoded, dict):
         raise PayloadError(
             "msg must be a dict when recipients are given, to carry their names; it is %.80r"

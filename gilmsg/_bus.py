@@ -7,7 +7,7 @@ A context is fedmsg's: thread-local, in ``fedmsg.__local.__context``, so that ``
   nothing else, and reads no other key of ``config`` that we change here; ``post_init_sleep`` is slept in its
   constructor.
 - ``publish`` uses ``context.publisher.send_multipart(parts, flags=...)``, ``destroy`` its ``close()``.
-- the rules by which a name and a certificate are chosen, repeated in `_named` and `certname`.
+- the rules by which a name and a certificate are chosen, repeated in `named_after` and `certname`.
 """
 
 import socket
@@ -17,7 +17,7 @@ from typing import Any, Dict, Mapping, Optional
 import fedmsg  # type: ignore[import-untyped]
 import fedmsg.core  # type: ignore[import-untyped]
 
-from . import _config_files, _config_types, _sockets
+from . import _config_files, _config_types, _settings, _sockets
 from ._caller import calling_module
 from ._directory import Directory
 from ._outlet import Address
@@ -48,7 +48,7 @@ def init(**config: Any) -> Any:
     """
     if current() is not None:
         raise ValueError("fedmsg already initialized")
-    context = _new_context(_named(loaded(config), calling_module()))
+    context = _new_context(named_after(loaded(config), calling_module()))
     setattr(_local, "__context", context)
     return context
 
@@ -88,7 +88,9 @@ def loaded(overrides: Mapping[str, Any]) -> Dict[str, Any]:
         ConfigurationError: there is none, a file of it cannot be used, or a value has the wrong type.
     """
     config = _config_files.current(overrides)
-    _config_types.require({**config, **overrides})  # before fedmsg keeps it
+    whole = {**config, **overrides}
+    _config_types.require(whole)  # before fedmsg keeps it
+    _settings.require_known(whole)
     config.update(overrides)
     return config
 
@@ -132,10 +134,10 @@ def require_publisher(config: Mapping[str, Any]) -> Address:
         raise ConfigurationError("mute is True: this context cannot publish")
     address = _address(config)
     if address is None:
+        names = ", ".join(sorted(_sockets.publishing_endpoints(config)))
         raise ConfigurationError(
-            "endpoints has no entry for the name %r, so it has no port to publish on; declare one, "
-            "or set name to one of: %s"
-            % (config.get("name"), ", ".join(sorted(_sockets.publishing_endpoints(config))) or "-")
+            "endpoints has no entry for the name %r, so it has no port to publish on; declare one%s"
+            % (config.get("name"), ", or set name to one of: " + names if names else "")
         )
     return address
 
@@ -168,10 +170,6 @@ def hostname() -> str:
 
 def named_after(config: Mapping[str, Any], module: str) -> Dict[str, Any]:
     """Return a copy of *config* with the name that fedmsg would guess for *module*."""
-    return _named(dict(config), module)
-
-
-def _named(config: Mapping[str, Any], module: str) -> Dict[str, Any]:
     config = dict(config)
     config["endpoints"] = dict(config.get("endpoints") or {})
     if not config.get("name"):

@@ -75,7 +75,7 @@ class Worker:
             try:
                 job()
             except BaseException:  # noqa: B902  even SystemExit: the other callbacks need the thread
-                log.exception("a callback of publish_async failed")
+                log.exception("a job of the thread %s failed", self._name)
             del job  # or the last job, and what it holds, would live until the next one comes
 
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence
 
 import six
 
-from . import _acks, _bus, _config_files, _listeners, _outlets, _ports, _self_check, _settings, _sockets
+from . import _acks, _bus, _config_files, _listeners, _outlets, _own_sockets, _ports, _self_check, _settings, _sockets
 from ._caller import calling_module
 from ._directory import Directory
 from ._evidence import Evidence, with_groups
@@ -90,12 +90,12 @@ class _Check:
         self._lines.append(Line(check, False, detail))
 
     def _require_topic(self) -> None:
-        prefix = str(self._config.get("topic_prefix"))
+        prefix = "%s.%s." % (self._config.get("topic_prefix"), self._config.get("environment"))
         if self._topic is not None and not self._topic.startswith(prefix):
             self._fail(
                 "topic",
-                "%r does not begin with topic_prefix %r, so nothing is ever published on it; "
-                "give the full topic" % (self._topic, prefix),
+                "%r does not begin with %r, topic_prefix and environment, so nothing is published on it here; "
+                "give the full topic, or mend those" % (self._topic, prefix),
             )
 
     def _recipients(self) -> Sequence[str]:
@@ -188,7 +188,7 @@ class _Check:
                 listener = listener or self._opened(directory)
                 whose = "this process's own listener" if borrowed else "can listen"
                 self._lines.append(Line("listener", True, "%s for %s" % (whose, directory.bus.ack_topic)))
-        except (GilmsgError, OSError) as error:
+        except GilmsgError as error:
             self._fail("listener", "cannot listen for ACKs: %s" % error)
         try:
             yield listener
@@ -217,7 +217,7 @@ def _in_so_many_words(address: Address, otherwise: str) -> str:
     """Return why none of our ports can be bound: in plain words if all are taken."""
     if not all(map(_is_taken, address.endpoints)):
         return otherwise
-    here = _ports.held_here()
+    here = _own_sockets.listening_ports()
     ours = [one for one in address.endpoints if _sockets.port(one) in here]
     if not ours:
         holder = "another process holds"

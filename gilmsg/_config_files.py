@@ -182,7 +182,9 @@ def _salvage(files: List[str], error: Exception, has_endpoints: bool) -> Loaded:
         problems.append(_whole_problem(config["endpoints"], error))
     elif "endpoints" not in config and not has_endpoints:
         problems += said.passed_over
-        problems.append("endpoints: no configuration file sets it (looked in %s)" % places())
+        problems.append(
+            "endpoints: no configuration file sets it (looked in %s); declare yours in one, as README shows" % places()
+        )
     return Loaded(config, files, problems)
 
 

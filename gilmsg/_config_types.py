@@ -41,7 +41,7 @@ def wrong(config: Mapping[str, Any]) -> List[Tuple[Tuple[str, ...], str]]:
     ways: List[Tuple[Tuple[str, ...], Any]] = [(("endpoints", name), value or None) for name, value in named]
     for way, value in ways + [(("relay_inbound",), config.get("relay_inbound"))]:
         where = "endpoints[%r]" % way[1] if way[1:] else way[0]
-        problem = _problem(value)
+        problem = _problem(value) if all(map(_is_text, way)) else " has a name that is no text"
         if problem:
             found.append((way, where + problem))
     return found
@@ -78,6 +78,10 @@ def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
+def _is_names(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_text, [*value, *value.values()]))
+
+
 def _is_count(value: Any) -> bool:
     # libzmq takes a C int.
     return isinstance(value, int) and 0 < value < 2**31
@@ -100,8 +104,10 @@ _NEVER_NONE = frozenset(
 _SHAPES: Dict[str, Tuple[Callable[[Any], bool], str]] = {
     "topic_prefix": (_is_text, "text"),
     "environment": (_is_text, "text"),
+    "name": (_is_text, "text"),
     "endpoints": (_is_mapping, "a dict of name -> endpoints"),
-    "certnames": (_is_mapping, "a dict"),
+    "certnames": (_is_names, "a dict of name -> name of a certificate"),
+    "ssldir": (_is_text, "the path of a folder"),
     "io_threads": (_is_count, "a positive number"),
     "high_water_mark": (_is_whole, "a whole number, 0 for no limit"),
     "zmq_linger": (_is_whole, "a whole number of milliseconds"),

@@ -74,7 +74,7 @@ def _explain_one(
         return missing
     link = linked(name)
     if link is False:
-        return "%s, but its endpoint %s cannot be reached for the ACK; %s" % (
+        return "%s, but its endpoint %s cannot be reached for the ACK, or not yet again; %s" % (
             "the relay is there" if route.via_relay else "it is listening",
             ", ".join(endpoints(name)),
             _UNKNOWN,
@@ -121,7 +121,7 @@ def _absent(name: str, route: Route, peers: Peers, left: int) -> Optional[str]:
         if since <= left:
             return None
         # Or libzmq took the subscription while it sent, and told of it only afterwards.
-        return "it is listening now, but was not seen to when the message left; " + _UNKNOWN
+        return "it is listening now, but was not yet seen listening when the message left; " + _UNKNOWN
     if peers.topics(name):
         topics = _named([repr(topic) for topic in peers.topics(name)])
         sentence = "connected to us, but not subscribed to this topic (only to %s)" % topics

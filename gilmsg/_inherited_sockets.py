@@ -15,9 +15,10 @@ connected to an endpoint of the bus is a zmq socket, ours or fedmsg's.
 
 import os
 import socket
-import stat
 import weakref
-from typing import Any, Iterable, Iterator, List, NamedTuple, Set
+from typing import Any, Iterable, List, NamedTuple, Set
+
+from . import _own_sockets
 
 #: Objects of the parent. pyzmq skips them at exit, but warns when they are collected.
 _kept: List[Any] = []
@@ -46,33 +47,10 @@ def _after_fork() -> None:
     bound = {port for _, one in claims for port in one.bound}
     peers = {peer for _, one in claims for peer in one.connected_to}
     if bound or peers:
-        for descriptor in _open_sockets():
-            if _leads_to(descriptor, bound, peers):
+        for descriptor, duplicate in _own_sockets.each():
+            ours = duplicate.family == socket.AF_INET and duplicate.getsockname()[1] in bound
+            if ours or _peer(duplicate) in peers:
                 os.close(descriptor)
-
-
-def _open_sockets() -> Iterator[int]:
-    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
-    for entry in os.listdir(folder):
-        try:
-            if stat.S_ISSOCK(os.fstat(int(entry)).st_mode):
-                yield int(entry)
-        except OSError:
-            continue  # the descriptor of the listing itself
-
-
-def _leads_to(descriptor: int, bound: Set[int], peers: Set[str]) -> bool:
-    """Whether *descriptor* is an IPv4 socket on a port of *bound*, or a TCP one to one of *peers*."""
-    try:
-        duplicate = socket.socket(fileno=os.dup(descriptor))
-    except OSError:
-        return False
-    with duplicate:
-        if duplicate.type != socket.SOCK_STREAM:
-            return False
-        if duplicate.family == socket.AF_INET and duplicate.getsockname()[1] in bound:
-            return True
-        return duplicate.family in (socket.AF_INET, socket.AF_INET6) and _peer(duplicate) in peers
 
 
 def _peer(connection: socket.socket) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Collection, Dict, List, Mapping, Optional
 from . import _descriptors, _reentry
 from ._directory import Bus
 from ._listener import Listener
-from .errors import ConfigurationError
+from .errors import ConfigurationError, ListenerError
 
 _registry_lock = threading.RLock()
 _listeners: Dict[Bus, Listener] = {}
@@ -52,7 +52,10 @@ def new(bus: Bus, config: Mapping[str, Any]) -> Listener:
     """
     # One to hear each endpoint by; another for the consumer there, which connects to us.
     _descriptors.require(sum(map(len, bus.endpoints.values())), 1, 2)
-    return Listener(bus, config)
+    try:
+        return Listener(bus, config)
+    except OSError as error:  # its wake-up needs descriptors
+        raise ListenerError("the ACK listener did not start: %s; nothing was sent" % error) from error
 
 
 def _refuse_on_own_thread() -> None:

@@ -21,13 +21,13 @@ import six
 from .errors import ConfigurationError
 
 
-def full_topic(topic: Any, modname: str, config: Mapping[str, Any]) -> str:
+def full_topic(topic: Any, modname: Any, config: Mapping[str, Any]) -> str:
     """Return the full topic as fedmsg forms it; one that begins with the prefix is left as it is.
 
     Raises:
-        ConfigurationError: it cannot be sent: bytes of a command line that are not text.
+        ConfigurationError: it is no text, or holds bytes of a command line that are none.
     """
-    name = "%s.%s" % (modname, six.ensure_text(topic or "unspecified"))
+    name = "%s.%s" % (_text(modname, "modname"), _text(topic or "unspecified", "the topic"))
     if not name.startswith(config["topic_prefix"]):
         name = "%s.%s.%s" % (config["topic_prefix"], config["environment"], name)
     try:
@@ -35,6 +35,13 @@ def full_topic(topic: Any, modname: str, config: Mapping[str, Any]) -> str:
     except UnicodeEncodeError:
         raise ConfigurationError("the topic %r is not valid text" % name) from None
     return name
+
+
+def _text(value: Any, what: str) -> str:
+    try:
+        return str(six.ensure_text(value))
+    except (TypeError, UnicodeDecodeError):
+        raise ConfigurationError("%s must be text; it is %r" % (what, value)) from None
 
 
 def new_origin() -> str:
@@ -55,7 +62,10 @@ def _checked(digits: str) -> str:
 @functools.lru_cache(maxsize=None)
 def _login(uid: int) -> str:
     """Return the user's name; it may take a look into the password database."""
-    return getpass.getuser()
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run us as a user that no database knows
+        return str(uid)
 
 
 def compose(topic: str, body: Any, number: int, origin: Optional[str] = None) -> Dict[str, Any]:

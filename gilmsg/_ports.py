@@ -1,10 +1,9 @@
 """Free TCP ports on loopback that stay ours."""
 
-import os
 import random
 import socket
 import sys
-from typing import List, Set
+from typing import List
 
 #: Below the range from which Linux takes the source ports of outgoing connections (32768 on).
 #: Above it, a client that tries again and again to reach a dead port would in the end connect
@@ -51,24 +50,6 @@ class Ports:
             return False
         self._claims.append(claim)
         return True
-
-
-def held_here() -> Set[int]:
-    """Return the TCP ports on which this very process listens."""
-    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
-    return {_listening_port(int(entry)) for entry in os.listdir(folder)} - {0}
-
-
-def _listening_port(descriptor: int) -> int:
-    """Return the TCP port on which *descriptor* listens; 0 if it does not."""
-    try:
-        with socket.socket(fileno=os.dup(descriptor)) as duplicate:
-            if duplicate.family not in (socket.AF_INET, socket.AF_INET6):
-                return 0
-            listens = duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-            return int(duplicate.getsockname()[1]) if listens else 0
-    except OSError:  # no socket at all, or the descriptor of the listing itself
-        return 0
 
 
 def refusal(port: int) -> int:

@@ -27,7 +27,7 @@ def environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
     """Return an environment in which a child imports the gilmsg that runs here."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     paths = [package] + [path for path in [os.environ.get("PYTHONPATH")] if path]
-    return dict(os.environ, PYTHONPATH=os.pathsep.join(paths), **(extra or {}))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(extra or {})}
 
 
 def wait_for(condition: Callable[[], Any], what: str, limit: float = START_LIMIT) -> Any:
@@ -214,14 +214,19 @@ class Talker:
 
 
 def start(
-    command: Sequence[str], cwd: Optional[str], prefix: Sequence[str] = (), **streams: Any
+    command: Sequence[str],
+    cwd: Optional[str],
+    prefix: Sequence[str] = (),
+    env: Optional[Mapping[str, str]] = None,
+    **streams: Any,
 ) -> "subprocess.Popen[bytes]":
     """Start *command* in *cwd*, in a session of its own, with the gilmsg that runs here.
 
-    *prefix* is put before it; of *streams* (stdin, stdout, stderr) those that are not given are /dev/null.
+    *prefix* is put before it, *env* is added to its environment; of *streams* (stdin, stdout, stderr) those that
+    are not given are /dev/null.
     """
     files = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **streams}
-    return subprocess.Popen([*prefix, *command], cwd=cwd, env=environment(), start_new_session=True, **files)
+    return subprocess.Popen([*prefix, *command], cwd=cwd, env=environment(env), start_new_session=True, **files)
 
 
 def stop(process: "subprocess.Popen[Any]", limit: float = STOP_LIMIT, number: int = signal.SIGINT) -> None:

@@ -14,7 +14,7 @@ from ._outlets import wait_for_age
 from ._pending import Pending, Result
 from ._receipt import Receipt
 from ._visibility import Visibility
-from .errors import ConfigurationError
+from .errors import ConfigurationError, PayloadError
 
 if TYPE_CHECKING:
     from ._keypair import Sealed
@@ -138,11 +138,15 @@ class Sending:
         self._context = _bus.context(config)
         self._config: Dict[str, Any] = self._context.c
         self._settings = _settings.settings(self._config, ack_timeout, config)
+        if pre_fire_hook is not None and not callable(pre_fire_hook):
+            raise ConfigurationError("pre_fire_hook must be callable; it is %r" % (pre_fire_hook,))
         self._suffix, self._msg, self._hook = topic, msg, pre_fire_hook
         self._pending: Optional[Pending] = None
         self._modname = modname or calling_module()
         self._topic = _message.full_topic(topic, self._modname, self._config)
-        self.recipients = self._settings.recipients_for(self._topic) if named is None else named
+        self.recipients = (
+            _settings.recipients_for(self._topic, self._settings.table) if named is None else named
+        )
 
     def send_plain(self) -> None:
         """Publish as fedmsg does, by fedmsg's own code."""
@@ -204,7 +208,11 @@ class Sending:
         message = _message.compose(self._topic, body, self._context._i, origin)
         sealed = None
         if self._config.get("sign_messages", False):
-            sealed = _trust.key_pair(self._config, _bus.certname(self._config)).seal(message)
+            pair = _trust.key_pair(self._config, _bus.certname(self._config))
+            try:
+                sealed = pair.seal(message)
+            except _acks.BadFrame as error:  # it fits, but not one level further down
+                raise PayloadError("msg cannot be signed: %s" % error) from error
             message = sealed.message
         store = self._config.get("persistent_store")
         if not store:
@@ -221,7 +229,7 @@ def _encoded(message: Any) -> bytes:
         wire = _message.encode(message)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(
-            "pre_fire_hook or persistent_store left a message that cannot be encoded: %s" % error
+            "the message, as pre_fire_hook or persistent_store may have left it, cannot be encoded: %s" % error
         ) from error
     if not isinstance(message.get("msg_id"), str):
         raise ConfigurationError(
@@ -233,6 +241,9 @@ def _encoded(message: Any) -> bytes:
 def _sent(topic: str, message: Dict[str, Any], wire: bytes, canonical: Optional[bytes]) -> Sent:
     """Return what ACKs must state: by the bytes that leave, unless their *canonical* form is known."""
     if canonical is None:
-        _, message = _acks.decode([topic.encode("utf-8"), wire])
-        canonical = _acks.canonical(message)
+        try:
+            _, message = _acks.decode([topic.encode("utf-8"), wire])
+            canonical = _acks.canonical(message)
+        except _acks.BadFrame as error:
+            raise PayloadError("the message cannot be read back: %s" % error) from error
     return Sent(message["msg_id"], topic, _acks.digest_of(canonical), time.monotonic())

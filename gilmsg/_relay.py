@@ -2,7 +2,6 @@
 
 import subprocess
 import tempfile
-from typing import Sequence
 
 from . import _process
 
@@ -15,15 +14,14 @@ class Relay:
 
     Args:
         cwd: its working directory: it is configured by the ``fedmsg.d`` there.
-        prefix: put before the command, to run it elsewhere (see :class:`gilmsg._process.Talker`).
     """
 
-    def __init__(self, cwd: str, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, cwd: str) -> None:
         # A file: nobody reads while it runs, and a pipe would be full one day.
         self._errors = tempfile.TemporaryFile()
         try:
             command = _process.script("fedmsg.commands.relay:relay", tied=True)
-            self._process = _process.start(command, cwd, prefix, stdin=subprocess.PIPE, stderr=self._errors)
+            self._process = _process.start(command, cwd, stdin=subprocess.PIPE, stderr=self._errors)
         except BaseException:
             self._errors.close()
             raise

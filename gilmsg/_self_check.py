@@ -32,6 +32,10 @@ def lines(loaded: _config_files.Loaded, config: Mapping[str, Any]) -> List[Line]
     return found
 
 
+#: What is a dict even where fedmsg has no default for it.
+_DICTS = frozenset(["endpoints", "certnames"])
+
+
 def shape(config: Dict[str, Any]) -> List[Line]:
     """Take out of *config* what has the wrong type for any further look; return a line for each."""
     found = _config_types.wrong(config)
@@ -39,7 +43,7 @@ def shape(config: Dict[str, Any]) -> List[Line]:
         if name:
             del config[key][name[0]]
         else:
-            config[key] = copy.deepcopy(fedmsg.config.defaults.get(key))
+            config[key] = {} if key in _DICTS else copy.deepcopy(fedmsg.config.defaults.get(key))
     return [Line("configuration", False, problem) for _, problem in found]
 
 
@@ -62,12 +66,18 @@ def _configuration(loaded: _config_files.Loaded) -> Iterator[Line]:
 
 def _own_keys(config: Mapping[str, Any]) -> List[Line]:
     """Return a line for each gilmsg.* key that is wrong, one in all if none is."""
-    found = [attempt("settings", lambda: str(_settings.read(key, config))) for key in _settings.KEYS]
+    found = [attempt("settings", lambda: _known(config))]
+    found += [attempt("settings", lambda: str(_settings.read(key, config))) for key in _settings.KEYS]
     wrong = [line for line in found if not line.ok]
     times = (_settings.ACK_TIMEOUT, _settings.HEAD_START)
     return wrong or [
         Line("settings", True, ", ".join("%s %g s" % (key, _settings.read(key, config)) for key in times))
     ]
+
+
+def _known(config: Mapping[str, Any]) -> str:
+    _settings.require_known(config)
+    return "no unknown key"
 
 
 def _crypto(config: Mapping[str, Any]) -> str:

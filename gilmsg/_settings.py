@@ -32,13 +32,9 @@ class Settings(NamedTuple):
     ack_timeout: float
     head_start: float
 
-    def recipients_for(self, topic: str) -> Tuple[str, ...]:
-        """Return the configured recipients of the full *topic*: the longest match counts."""
-        return recipients_for(topic, self.table)
-
 
 def recipients_for(topic: str, table: Mapping[str, Tuple[str, ...]]) -> Tuple[str, ...]:
-    """Return what *table*, the value of ``gilmsg.recipients``, has for the full *topic*."""
+    """Return what *table*, the value of ``gilmsg.recipients``, has for the full *topic*: the longest match counts."""
     return next((table[prefix] for prefix in _prefixes(topic) if prefix in table), ())
 
 
@@ -56,12 +52,25 @@ def settings(
     def value(key: str) -> Any:
         return read(key, own if key in own else config)
 
+    require_known(own)
+
     configured = value(ACK_TIMEOUT)
     return Settings(
         value(RECIPIENTS),
         configured if ack_timeout is None else _seconds(ack_timeout, "ack_timeout"),
         value(HEAD_START),
     )
+
+
+def require_known(config: Mapping[str, Any]) -> None:
+    """Refuse a ``gilmsg.*`` key that does not exist: a misspelt one would silently guarantee nothing.
+
+    Raises:
+        ConfigurationError: it names the key, and those that there are.
+    """
+    for key in config:
+        if isinstance(key, str) and key.startswith("gilmsg.") and key not in KEYS:
+            raise ConfigurationError("there is no setting %r; these are: %s" % (key, ", ".join(KEYS)))
 
 
 def read(key: str, config: Mapping[str, Any]) -> Any:

@@ -174,6 +174,7 @@ class Tail:
         for one in self._with_missed(name, item, context) if name in self._sequence else [item]:
             self._acknowledge(one)
             yield name, endpoint, one.envelope, one.message
+            self._refuse_in_a_child()  # it may have forked in there
 
     def _checked(self, envelope: str, message: Dict[str, Any]) -> _Received:
         """Return what may be handed over; raise BadFrame if signatures are validated and it must not."""

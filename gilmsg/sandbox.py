@@ -175,8 +175,9 @@ class Sandbox:
 
         Raises what ``silent`` does, and ConfigurationError for what is no number of seconds.
         """
-        if not 0 <= seconds <= threading.TIMEOUT_MAX or not math.isfinite(seconds):
-            raise ConfigurationError("%r cannot be waited for; give a number of seconds" % seconds)
+        number = isinstance(seconds, (int, float)) and math.isfinite(seconds)
+        if not number or not 0 <= seconds <= threading.TIMEOUT_MAX:
+            raise ConfigurationError("%r cannot be waited for; give a number of seconds" % (seconds,))
         self._tell(common_name, float(seconds))
 
     def dead(self, common_name: str) -> None:
@@ -190,7 +191,7 @@ class Sandbox:
         """Make *common_name* acknowledge again, started anew if it has ended.
 
         Raises:
-            ConfigurationError: it is not a recipient here, or the sandbox was stopped.
+            ConfigurationError: it is not a recipient here, or the sandbox does not run.
             TimeoutError: it does not react, or does not come up.
         """
         if self.is_alive(common_name):
@@ -228,8 +229,9 @@ class Sandbox:
         self._wait_for(lambda: self._stand_ins[name].said("ready"), "%s is ready" % name)
 
     def _launch(self, name: str) -> None:
-        if self._state == "stopped":
-            raise ConfigurationError("this sandbox was stopped; make another")
+        if self._state != "started":
+            what_to_do = "was stopped; make another" if self._state == "stopped" else "was not started; start it first"
+            raise ConfigurationError("this sandbox " + what_to_do)
         report = self._on_event
         self._delays[name] = 0.0
         self._stand_ins[name] = _process.Talker(

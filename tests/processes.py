@@ -53,10 +53,7 @@ class Program(Whole):
         ours = dict(self._files, stdin=subprocess.PIPE)
         if log:
             ours["stderr"] = subprocess.STDOUT
-        self.process = subprocess.Popen(
-            [*prefix, *words], cwd=str(cwd), env=dict(_process.environment(), **(env or {})),
-            start_new_session=True, **dict(ours, **streams),
-        )
+        self.process = _process.start(words, str(cwd), prefix, env, **dict(ours, **streams))
 
     def __exit__(self, *_):
         if self.ENDED_BY != signal.SIGKILL:

@@ -62,7 +62,7 @@ def test_the_endpoint_for_the_ack_cannot_be_reached(bus, config, tmp_path):
     with Tailer(own_config(bus, name="carol"), tmp_path):
         wait_for(lambda: look(lambda peers: peers.listens("carol", "")), "carol listens")
         assert only_reason("carol", **AT_ONCE) == (
-            "it is listening, but its endpoint %s cannot be reached for the ACK; "
+            "it is listening, but its endpoint %s cannot be reached for the ACK, or not yet again; "
             "its ACK did not come, it may have received the message" % wrong
         )
 
@@ -129,7 +129,7 @@ def test_came_too_late(bus, config):
         reason = future.exception(20).missing["carol"]
         late.linger = 0
     assert reason == (
-        "it is listening now, but was not seen to when the message left; "
+        "it is listening now, but was not yet seen listening when the message left; "
         "its ACK did not come, it may have received the message"
     )
 
@@ -261,7 +261,7 @@ def test_a_dead_recipient_behind_a_relay(bus):
     timeout = timeout_of("alice", "bob", ack_timeout=3.0, **config)
     assert list(timeout.acks) == ["alice"]
     assert timeout.missing["bob"] == (
-        "the relay is there, but its endpoint %s cannot be reached for the ACK; "
+        "the relay is there, but its endpoint %s cannot be reached for the ACK, or not yet again; "
         "its ACK did not come, it may have received the message" % bus.config["endpoints"]["bob"][0]
     )
 

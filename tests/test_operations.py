@@ -67,6 +67,7 @@ def test_a_producer_gains_the_guarantee_by_a_file(bus, config, tmp_path):
         ("gilmsg.recipients", {"org..other": ["alice"]}, "'org..other'"),
         ("gilmsg.recipients", {"org.other ": ["alice"]}, "'org.other '"),
         ("gilmsg.recipients", {"org.other": ["alice"], "org.other.": ["bob"]}, "'org.other'"),
+        ("gilmsg.recipient", {"org.other": ["alice"]}, "these are: gilmsg.recipients, gilmsg.ack_timeout, gilmsg."),
         ("gilmsg.ack_timeout", "soon", "'soon'"),
         ("gilmsg.ack_timeout", 0, "0"),
         ("gilmsg.head_start", -1.5, "-1.5"),
@@ -110,7 +111,8 @@ def test_the_longest_match_counts(topic, expected):
         "org.example.prod.a.b": ["two", "two"],
         "org.example.prod.a.none": [],
     }
-    assert _settings.settings({"gilmsg.recipients": table}, None).recipients_for(topic) == expected
+    checked = _settings.read("gilmsg.recipients", {"gilmsg.recipients": table})
+    assert _settings.recipients_for(topic, checked) == expected
 
 
 def test_groups_in_python_and_in_configuration(bus, config):
@@ -139,7 +141,7 @@ def test_several_files_in_fedmsg_d_add_up(config, tmp_path):
     ):
         write_config(tmp_path, dict(config, **{"gilmsg.recipients": rules}), name)
     settings = _settings.settings(fedmsg.config.load_config([], None), None)
-    found = [settings.recipients_for("org.example.dev." + topic) for topic in ("one", "two")]
+    found = [_settings.recipients_for("org.example.dev." + topic, settings.table) for topic in ("one", "two")]
     assert found == [("alice",), ("bob",)]
 
 
@@ -176,11 +178,13 @@ def test_the_sample_is_right():
     settings = _settings.settings(sample(), None)
     assert settings.ack_timeout == _settings.DEFAULT_ACK_TIMEOUT
     assert settings.head_start == _settings.DEFAULT_HEAD_START
-    finished = settings.recipients_for("org.example.prod.compose.finished")
-    assert finished == ("backend01.example.com", "archive01.example.com")
-    assert settings.recipients_for("org.example.prod.compose.x") == ("backend01.example.com",)
-    assert settings.recipients_for("org.example.prod.deploy.x") == ("web01.example.com,web02.example.com",)
-    assert settings.recipients_for("org.example.prod.compose.progress") == ()
+    for topic, expected in (
+        ("compose.finished", ("backend01.example.com", "archive01.example.com")),
+        ("compose.x", ("backend01.example.com",)),
+        ("deploy.x", ("web01.example.com,web02.example.com",)),
+        ("compose.progress", ()),
+    ):
+        assert _settings.recipients_for("org.example.prod." + topic, settings.table) == expected
 
 
 #: moksha reports every 5 s; a test has no time for that.
@@ -322,7 +326,12 @@ def test_readme_tells_every_logger_that_warns():
         ("endpoints", {"other": "tcp://host:" + 5000 * "9"}, "a port"),
         ("relay_inbound", 5, "5"),
         ("relay_inbound", ["tcp://host:-1"], "'tcp://host:-1'"),
+        ("endpoints", {5: ["tcp://127.0.0.1:1"]}, "endpoints[5] has a name that is no text"),
         ("certnames", ["alice"], "['alice']"),
+        ("certnames", {"publisher": ["alice"]}, "{'publisher': ['alice']}"),
+        ("ssldir", ["pki"], "['pki']"),
+        ("name", ["publisher"], "['publisher']"),
+        ("name", 5, "5"),
         ("io_threads", 0, "0"),
         ("io_threads", -1, "-1"),
         ("io_threads", 10**20, str(10**20)),
@@ -337,7 +346,7 @@ def test_a_value_of_fedmsg_that_cannot_be_used_is_refused(config, key, value, na
         with pytest.raises(gilmsg.ConfigurationError) as raised:
             call(**wrong)
         assert key in str(raised.value) and named in str(raised.value)
-    if not (key == "endpoints" and isinstance(value, list)):
+    if not (key == "endpoints" and isinstance(value, list)):  # then no file can be read beside it
         report = gilmsg.check(["alice"], **dict(config, **{key: value}))
         assert any(key in line and named in line for line in report.failures())
     gilmsg.init(**config)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import time
@@ -182,24 +183,32 @@ config = json.loads(sys.argv[1])
 config["gilmsg.head_start"] = 20.0
 def publish(): return list(gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=20.0, **config).acks)
 publish()
-gilmsg._outlets.close_all()  # as another thread's destroy()
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+if sys.argv[2] == "publisher": gilmsg._outlets.close_all()  # as another thread's destroy()
+else: gilmsg._listeners.stop_all()
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 taken = []
 try:
     while True: taken.append(os.dup(0))
 except OSError: pass
 try: publish()
-except gilmsg.ConfigurationError as error: print(error)
+except gilmsg.GilmsgError as error: print(type(error).__name__, error)
 for one in taken: os.close(one)
 print(publish())
 """
 
 
-def test_no_descriptor_is_left(config, tmp_path):
+@pytest.mark.parametrize(
+    "closed, said",
+    [
+        ("publisher", "ConfigurationError .*too many open files\\? ulimit -n"),
+        ("listener", "ListenerError the ACK listener did not start: .*Too many open files; nothing was sent"),
+    ],
+)
+def test_no_descriptor_is_left(config, tmp_path, closed, said):
     """Where no more files can be opened, that is said, and what to do; afterwards all works again."""
-    done = python(NO_FILES, tmp_path, json.dumps(config))
+    done = python(NO_FILES, tmp_path, json.dumps(config), closed)
     lines = done.stdout.splitlines()
-    assert done.returncode == 0 and "too many open files? ulimit -n" in lines[0], done.stdout + done.stderr
+    assert done.returncode == 0 and re.match(said, lines[0]), done.stdout + done.stderr
     assert lines[1:] == ["['alice']"]
 
 
@@ -251,7 +260,7 @@ def test_a_wakeup_is_for_anybody_at_any_time():
 
 
 def test_a_child_of_a_process_that_holds_nothing_keeps_what_is_the_users(monkeypatch):
-    """Where gilmsg has opened no socket, a fork closes none; a descriptor that cannot be looked at leads nowhere."""
+    """Where gilmsg has opened no socket, a fork closes none."""
     monkeypatch.setattr(_inherited_sockets, "_claims", weakref.WeakKeyDictionary())
     with socket.create_server(("127.0.0.1", 0)) as own:
         child = os.fork()
@@ -261,7 +270,6 @@ def test_a_child_of_a_process_that_holds_nothing_keeps_what_is_the_users(monkeyp
             finally:
                 os._exit(1)
         assert os.waitpid(child, 0)[1] == 0
-    assert not _inherited_sockets._leads_to(-1, {1}, {"tcp://127.0.0.1:1"})
 
 
 def test_a_closed_outlet_is_replaced(config):

@@ -242,7 +242,7 @@ def test_the_sentence_tells_before_from_after():
     frames = [on(b""), on(ALICE), off(ALICE), on(ALICE)]
     assert "listening, but silent" in sentence("alice", peers(*frames), left=4)
     assert sentence("alice", peers(*frames), left=3) == (
-        "it is listening now, but was not seen to when the message left; " + UNPROVEN
+        "it is listening now, but was not yet seen listening when the message left; " + UNPROVEN
     )
     gone = "it has gone since the message left; " + UNPROVEN
     assert sentence("alice", peers(*frames[:3]), left=2) == gone
@@ -254,7 +254,7 @@ def test_the_sentence_of_the_way_back():
     here = peers(on(ALICE))
     assert sentence("alice", here, links={"alice": True}) == "listening, but silent for 0.25 s" + MAY
     assert sentence("alice", here, links={"alice": False}) == (
-        "it is listening, but its endpoint tcp://alice:1 cannot be reached for the ACK; "
+        "it is listening, but its endpoint tcp://alice:1 cannot be reached for the ACK, or not yet again; "
         + UNPROVEN
     )
 
@@ -272,7 +272,7 @@ def test_the_sentences_of_a_relay():
     )
     assert sentence("alice", peers(on(b"")), RELAY, {"alice": False}) == (
         "the relay is there, but its endpoint tcp://alice:1 cannot be reached "
-        "for the ACK; " + UNPROVEN
+        "for the ACK, or not yet again; " + UNPROVEN
     )
 
 

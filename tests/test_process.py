@@ -12,7 +12,7 @@ import types
 import psutil
 import pytest
 
-from gilmsg import _ports, _process, _standin
+from gilmsg import _own_sockets, _ports, _process, _standin
 from gilmsg._relay import Relay
 from gilmsg.commands import _family
 from gilmsg.commands._console import Console
@@ -141,7 +141,7 @@ def test_no_port_is_handed_out_twice(two_ports, monkeypatch):
 
 
 def test_a_port_that_is_bound_is_not_handed_out(two_ports, monkeypatch):
-    """A port on which somebody listens is left alone; held_here names it."""
+    """A port on which somebody listens is left alone; listening_ports names it."""
     import socket
 
     taken, free = two_ports
@@ -150,7 +150,19 @@ def test_a_port_that_is_bound_is_not_handed_out(two_ports, monkeypatch):
     with socket.create_server(("127.0.0.1", taken)):
         assert ports.take() == free
         ports.close()
-        assert taken in _ports.held_here() and free not in _ports.held_here()
+        assert taken in _own_sockets.listening_ports() and free not in _own_sockets.listening_ports()
+
+
+def test_to_look_at_all_sockets_leaves_nothing_open(tmp_path):
+    """Of all descriptors only TCP sockets are given, and a look opens none that stays."""
+    import socket
+
+    one, other = socket.socketpair()
+    with open(str(tmp_path / "file"), "w") as file, socket.socket() as tcp, one, other:
+        before = psutil.Process().num_fds()
+        found = [descriptor for descriptor, _ in _own_sockets.each()]
+        assert tcp.fileno() in found and not {file.fileno(), one.fileno()} & set(found)
+        assert psutil.Process().num_fds() == before
 
 
 def test_where_the_kernel_has_no_names_nothing_is_claimed(monkeypatch):

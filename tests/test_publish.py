@@ -1,5 +1,6 @@
 """publish: the Receipt, the Timeout, and everything that is refused before anything is sent."""
 
+import getpass
 import json
 import os
 import threading
@@ -97,6 +98,12 @@ BAD = [
     (dict(ack_timeout=float("nan")), "nan"),
     (dict(ack_timeout="1"), "'1'"),
     (dict(ack_timeout=True), "True"),
+    (dict(topic=5), "5"),
+    (dict(modname=5), "modname"),
+    (dict(pre_fire_hook="no"), "'no'"),
+    (dict(msg={1: 2, "x": 1}), "keys text"),
+    ({"gilmsg.ack_timout": 3}, "'gilmsg.ack_timout'"),
+    (dict(topic=b"\xff"), "b'\\xff'"),
     (dict(msg=["a"]), "dict"),
     (dict(msg="a"), "dict"),
     (dict(msg={"gilmsg": 1}), "gilmsg"),
@@ -133,6 +140,53 @@ def test_bad_input_is_refused_before_anything_is_sent(bus, config, wrong, named)
     gilmsg.destroy()
     receipt = gilmsg.publish(topic="after.refused", msg={}, recipients=["alice"], ack_timeout=5.0, **own_config(bus))
     assert [message["msg_id"] for message in inbox.messages()] == [receipt.msg_id]
+
+
+def nested(depth):
+    inner = []
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+@pytest.mark.parametrize("way", ["msg", "hook", "unsigned"])
+def test_what_is_nested_as_deeply_as_can_be_is_sent_or_refused(config, way):
+    """What can be encoded by itself, but not in its message, or not once more, is refused like what cannot at all."""
+
+    def refusal(depth):
+        deep = {"deep": nested(depth)}
+        call = dict(config, topic="t", msg=deep, recipients=["alice"], ack_timeout=0.01)
+        call["sign_messages"] = way != "unsigned"
+        if way == "hook":
+            call.update(msg={}, pre_fire_hook=lambda message: message.update(msg=deep))
+        try:
+            gilmsg.publish(**call)
+        except gilmsg.Timeout:
+            return None
+        except gilmsg.ConfigurationError as error:
+            return error
+        return None
+
+    sent, refused = 1, 200_000
+    while refused - sent > 1:
+        middle = (sent + refused) // 2
+        sent, refused = (sent, middle) if refusal(middle) else (middle, refused)
+    assert refusal(sent) is None and refusal(refused)
+
+
+def test_a_user_without_a_name_is_one_all_the_same(bus, config, monkeypatch):
+    """Where the user has no name, as in a container, its number is one. (Patched: only root can become such a user.)"""
+
+    def nobody():
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    _message._login.cache_clear()
+    try:
+        receipt = gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config)
+    finally:
+        _message._login.cache_clear()
+    assert received(bus, "alice", receipt.msg_id)["username"] == str(os.getuid())
 
 
 def test_async_raises_bad_input_from_the_call(config):

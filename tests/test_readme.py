@@ -18,6 +18,8 @@ import docutils.nodes
 import pytest
 
 import gilmsg
+from gilmsg._pki import Authority
+from gilmsg._ports import Ports
 from gilmsg.sandbox import Sandbox
 
 from . import processes
@@ -29,7 +31,9 @@ from .helpers import REPOSITORY, Hub, sampled
 BLOCKS = {
     "Quick start": {"python3 -m venv": ".ci/run, word for word; the demo below and in test_hub"},
     "How it goes": {"success": "test_the_picture_is_what_its_source_says"},
-    "Publishing": {"import gilmsg": "test_publishing", "async def": "test_under_asyncio"},
+    "Publishing": {
+        "import gilmsg": "test_publishing", "async def": "test_under_asyncio", "config =": "test_configuring",
+    },
     "Consuming": {"import gilmsg\n\nfor name": "test_consuming_in_a_loop", "import gilmsg\n\nclass": "test_in_a_hub"},
     "The shell": {"echo testing |": "test_the_shell", "gilmsg-tail": "test_the_shell"},
     "Before it fails": {"gilmsg-check": "test_checking", "report =": "test_checking"},
@@ -183,6 +187,32 @@ def test_publishing(readme, readmes_bus, capsys, monkeypatch):
     readmes_bus.dead(BACKENDS[0])
     exec(code, {"__name__": "example"})
     assert re.match(BACKENDS[0] + " .*(connected|gone)", capsys.readouterr().out)
+
+
+def test_configuring(readme, tmp_path):
+    """With that file alone, its folder and hosts changed, a message arrives, and all is as gilmsg-check wants it."""
+    pki, ports = str(tmp_path / "pki"), Ports()
+    authority = Authority(pki)
+    for name in ("app01.example.com", "backend01.example.com"):
+        authority.issue(name)
+    (tmp_path / "fedmsg.d").mkdir()
+    text = readme["Publishing"][2].replace("/etc/pki/fedmsg", pki)
+    text = re.sub(r"tcp://[^\"]*", lambda _: ports.endpoint(), text)
+    (tmp_path / "fedmsg.d" / "bus.py").write_text(text)
+    tail = [sys.executable, "-W", "ignore", "-m", "gilmsg.commands.tail", "--name", "backend01"]
+    code = (
+        "import gilmsg\n"
+        "more = {'name': 'bodhi.app01', 'gilmsg.head_start': 20.0}\n"
+        "call = dict(more, topic='t', msg={}, recipients=['backend01.example.com'], ack_timeout=10.0)\n"
+        "print(*gilmsg.publish(**call).acks)\n"
+        "print(gilmsg.check(call['recipients'], **more).failures())\n"
+    )
+    try:
+        with Reader(tail, tmp_path):
+            done = processes.python(code, tmp_path)
+    finally:
+        ports.close()
+    assert done.stdout.splitlines() == ["backend01.example.com", "[]"], done.stdout + done.stderr
 
 
 @pytest.mark.slow

@@ -606,7 +606,7 @@ def test_a_relay_that_does_not_come_up(tmp_path, capsys):
 
 
 def test_a_sandbox_runs_once(tmp_path):
-    """Started again, before it was stopped or after, it refuses and leaves all as it is."""
+    """Started again, before it was stopped or after, it refuses and leaves all as it is; no recipient is up before."""
     sandbox = Sandbox([])
     with sandbox as bus:
         for start in (bus.start, bus.__enter__):
@@ -620,6 +620,13 @@ def test_a_sandbox_runs_once(tmp_path):
             one.start()
     with pytest.raises(gilmsg.ConfigurationError, match="was stopped; make another"):
         unused.well("r1")
+    young = Sandbox(["r1"])
+    try:
+        with pytest.raises(gilmsg.ConfigurationError, match="was not started; start it first"):
+            young.well("r1")
+        assert not young.is_alive("r1")
+    finally:
+        young.stop()
     assert not os.path.exists(sandbox.directory) and not unused.is_alive("r1")
 
 

@@ -1,6 +1,7 @@
 """tail_messages: ACK, then yield; what is not for us, what is no message, what cannot work."""
 
 import json
+import os
 import threading
 
 import psutil
@@ -336,6 +337,33 @@ def test_what_was_missed_is_replayed(bus, carol, answers, caplog):
             expected = [0, 1, 2, 3] if answers else [0, 3]
             assert [next(tail)[3]["seq_id"] for _ in expected] == expected
         assert ("the replay failed" in caplog.text) is not answers
+    finally:
+        tail.close()
+        socket.close(linger=0)
+
+
+def test_a_child_is_given_nothing_of_a_replay(bus, carol):
+    """A fork in the midst of what one frame brought leaves the rest to the parent: in the child, next() refuses."""
+    replay = bus.ports.endpoint()
+    sequence = [dict(signed_message(carol), seq_id=number) for number in range(3)]
+    socket = hostile_socket(carol)
+    tail = gilmsg.tail_messages(**dict(carol, validate_signatures=False, replay_endpoints={"hostile": replay}))
+    try:
+        seen(socket)
+        with Replay(carol, replay, Store(sequence)):
+            for number in (0, 2):
+                socket.send_multipart(frames(sequence[number]))
+            assert [next(tail)[3]["seq_id"] for _ in range(2)] == [0, 1]
+        child = os.fork()
+        if child == 0:
+            try:
+                next(tail)
+            except gilmsg.ConfigurationError:
+                os._exit(7)
+            finally:
+                os._exit(1)
+        assert os.WEXITSTATUS(os.waitpid(child, 0)[1]) == 7
+        assert next(tail)[3]["seq_id"] == 2
     finally:
         tail.close()
         socket.close(linger=0)

@@ -107,7 +107,7 @@ class _Run:
         try:
             command = _family.Command(words, sandbox.directory, is_terminal(), self._console.wake)
         except OSError as error:
-            complain(PROG, "cannot run %s: %s" % (words[0], error.strerror))
+            complain(PROG, "cannot run %s in %s: %s" % (words[0], sandbox.directory, error.strerror))
             return NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
         try:
             while command.status is None:

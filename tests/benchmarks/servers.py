@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import signal
-import subprocess
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Dict, Iterator, Sequence
 
 from gilmsg import _process
 from gilmsg._ports import Ports
+from gilmsg.commands._family import end_group
 
 #: Seconds. Erlang takes its time.
 START_LIMIT, STOP_LIMIT = 60.0, 15.0
@@ -83,27 +82,9 @@ def _wait(port: int) -> None:
 @contextmanager
 def _running(command: Sequence[str], folder: str, environment: Dict[str, str]) -> Iterator[None]:
     """Run *command* in a process group of its own, which is ended with it."""
-    with ExitStack() as stack, open(os.path.join(folder, "output"), "ab") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env=dict(os.environ, **environment), stdin=subprocess.DEVNULL,
-            stdout=output, stderr=output, start_new_session=True,
-        )
-        stack.callback(_end, process)
-        yield
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    _signal(process, signal.SIGTERM)
-    try:
-        process.wait(STOP_LIMIT)
-    except subprocess.TimeoutExpired:
-        pass
-    _signal(process, signal.SIGKILL)
-    process.wait()
-
-
-def _signal(process: "subprocess.Popen[bytes]", number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
+    with open(os.path.join(folder, "output"), "ab") as output:
+        process = _process.start(command, folder, env=environment, stdout=output, stderr=output)
+        try:
+            yield
+        finally:
+            end_group(process, STOP_LIMIT)
