@@ -13,6 +13,7 @@ import gilmsg
 from gilmsg import _listener, _listeners, _message, _outlets, _wakeup
 from gilmsg._keypair import KeyPair
 from gilmsg._process import wait_for
+from gilmsg.sandbox import Sandbox
 
 from .conftest import own_config
 from .helpers import Inbox, received, write_config
@@ -150,8 +151,14 @@ def nested(depth):
 
 
 @pytest.mark.parametrize("way", ["msg", "hook", "unsigned"])
-def test_what_is_nested_as_deeply_as_can_be_is_sent_or_refused(config, way):
+def test_what_is_nested_as_deeply_as_can_be_is_sent_or_refused(way):
     """What can be encoded by itself, but not in its message, or not once more, is refused like what cannot at all."""
+    with Sandbox(["alice"]) as own_bus:  # one that is received can hardly be shown
+        outermost_refused(own_config(own_bus), way)
+
+
+def outermost_refused(config, way):
+    """Look for the depth from which on publish refuses, and never see another error than its own."""
 
     def refusal(depth):
         deep = {"deep": nested(depth)}
