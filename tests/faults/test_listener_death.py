@@ -65,10 +65,13 @@ class Waiters:
         return found
 
 
-def wake():
-    """Make each listener's thread go round its loop."""
-    for listener in list(_listeners._listeners.values()):
-        listener._wakeup.wake()
+def wake_to_die():
+    """Make each listener's thread go round its loop, in which it dies now.
+
+    Again and again: the round before may take in a wake-up too, with what was not yet patched.
+    """
+    listeners = list(_listeners._listeners.values())
+    wait_for(lambda: [one._wakeup.wake() for one in listeners] and not any(one.alive for one in listeners), "they die")
 
 
 def patient(bus):
@@ -93,7 +96,7 @@ def test_every_waiter_is_told_at_once(bus, monkeypatch, fault):
     waiters = Waiters(bus)
     with monkeypatch.context() as patch:
         patch.setattr(_wakeup.Wakeup, "clear", raiser(fault))
-        wake()
+        wake_to_die()
         errors = waiters.errors()
     assert all(isinstance(error, gilmsg.ListenerError) for error in errors)
     assert all(error.__cause__ is fault and "injected" in str(error) for error in errors)
@@ -160,7 +163,7 @@ def test_a_waiter_that_cannot_be_told_does_not_keep_others(bus, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(type(first), "settle", refuse)
         patch.setattr(_ledger.Ledger, "expired", raiser(OSError("injected")))
-        wake()
+        wake_to_die()
         for thread in waiters.threads:
             thread.join(PROMPT)
         assert len(waiters.failures) == 3
@@ -220,7 +223,8 @@ threads = [threading.Thread(target=wait) for _ in range(3)]
 [thread.start() for thread in threads]
 until(lambda: sum(len(one._ledger) for one in _listeners._listeners.values()) == 3)
 plain, _wakeup.Wakeup.clear = _wakeup.Wakeup.clear, fail
-[one._wakeup.wake() for one in list(_listeners._listeners.values())]
+listeners = list(_listeners._listeners.values())
+until(lambda: [one._wakeup.wake() for one in listeners] and not any(one.alive for one in listeners))
 [thread.join(20) for thread in threads]
 _wakeup.Wakeup.clear = plain
 say(told)
@@ -339,7 +343,7 @@ def test_destroy_on_the_listeners_own_thread(bus, monkeypatch):
     try:
         with monkeypatch.context() as patch:
             patch.setattr(_wakeup.Wakeup, "clear", raiser(OSError("injected")))
-            wake()
+            wake_to_die()
             wait_for(lambda: handler.threads, "it is called")
     finally:
         logging.getLogger("gilmsg._listener").removeHandler(handler)
