@@ -17,6 +17,9 @@ from ._tail import Tail
 
 _saying = threading.Lock()
 
+#: Seconds. To report an ACK that has left takes a moment.
+_LAST_WORDS = 1.0
+
 
 def say(event: str, **fields: Any) -> None:
     """Report one event, in a line that no other thread's is mixed into: one may exceed what a pipe takes at once."""
@@ -32,8 +35,11 @@ class StandIn:
     def __init__(self) -> None:
         self._delay: Optional[float] = 0.0
         self._changed = threading.Event()
-        #: Whether the message that was reported last was acknowledged.
-        self.answers = False
+        #: Whether the message that was reported last is to be acknowledged.
+        self._answers = False
+        #: Not set from when an ACK may leave until it is reported.
+        self._reported = threading.Event()
+        self._reported.set()
 
     def obey(self) -> None:
         """Follow what is said on stdin until it ends; then end the process."""
@@ -42,14 +48,25 @@ class StandIn:
             self._delay = order["delay"]
             self._changed.set()
             say("obeys", **order)
+        # Whoever got the ACK may end us at once; what became of it is told first, unless it takes too long.
+        self._reported.wait(_LAST_WORDS)
         os._exit(0)
 
     def asked(self, envelope: str, message: Dict[str, Any], due: bool) -> bool:
         """Report *message*, wait as told, and return whether its ACK may leave."""
         say("message", topic=envelope, message=message, due=due)
         # What needs no ACK (its own ACKs come back to it, too) must not hold up what does.
-        self.answers = due and self._waits()
-        return self.answers
+        self._answers = due and self._waits()
+        if self._answers:
+            self._reported.clear()
+        return self._answers
+
+    def handed_over(self, message: Dict[str, Any]) -> None:
+        """Report that the ACK of *message* has left, if it was to."""
+        if self._answers:
+            say("ack", msg_id=message.get("msg_id"))
+        self._answers = False
+        self._reported.set()
 
     def _waits(self) -> bool:
         """Wait as told; return whether it is not silent."""
@@ -69,9 +86,8 @@ def main() -> None:
     threading.Thread(target=stand_in.obey, daemon=True).start()
     say("ready")
     for item in messages:  # pragma: no branch  it goes on until os._exit
-        if item is not None and stand_in.answers:
-            say("ack", msg_id=item[3].get("msg_id"))
-        stand_in.answers = False
+        if item is not None:
+            stand_in.handed_over(item[3])
 
 
 if __name__ == "__main__":
