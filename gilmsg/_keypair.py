@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from . import _acks, _dates, _files, _message
-from .errors import ConfigurationError
+from .errors import ConfigurationError, PayloadError
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +67,14 @@ class KeyPair:
 
         Raises:
             ConfigurationError: the pair cannot be loaded, does not match, or is out of date.
+            PayloadError: it is nested too deeply: what it carries may fit, but not one level further down.
         """
         loaded = self._usable()
         message = dict(message, crypto="x509")
-        canonical = _acks.canonical(message)
+        try:
+            canonical = _acks.canonical(message)
+        except _acks.BadFrame as error:
+            raise PayloadError("msg cannot be signed: %s" % error) from error
         credentials = {
             "certificate": loaded.certificate,
             "signature": _base64(loaded.key.sign(canonical, padding.PKCS1v15(), hashes.SHA1())),

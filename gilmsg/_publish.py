@@ -208,11 +208,7 @@ class Sending:
         message = _message.compose(self._topic, body, self._context._i, origin)
         sealed = None
         if self._config.get("sign_messages", False):
-            pair = _trust.key_pair(self._config, _bus.certname(self._config))
-            try:
-                sealed = pair.seal(message)
-            except _acks.BadFrame as error:  # it fits, but not one level further down
-                raise PayloadError("msg cannot be signed: %s" % error) from error
+            sealed = _trust.key_pair(self._config, _bus.certname(self._config)).seal(message)
             message = sealed.message
         store = self._config.get("persistent_store")
         if not store:

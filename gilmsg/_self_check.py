@@ -32,10 +32,6 @@ def lines(loaded: _config_files.Loaded, config: Mapping[str, Any]) -> List[Line]
     return found
 
 
-#: What is a dict even where fedmsg has no default for it.
-_DICTS = frozenset(["endpoints", "certnames"])
-
-
 def shape(config: Dict[str, Any]) -> List[Line]:
     """Take out of *config* what has the wrong type for any further look; return a line for each."""
     found = _config_types.wrong(config)
@@ -43,7 +39,7 @@ def shape(config: Dict[str, Any]) -> List[Line]:
         if name:
             del config[key][name[0]]
         else:
-            config[key] = {} if key in _DICTS else copy.deepcopy(fedmsg.config.defaults.get(key))
+            config[key] = copy.deepcopy(fedmsg.config.defaults.get(key))
     return [Line("configuration", False, problem) for _, problem in found]
 
 

@@ -49,10 +49,10 @@ def settings(
         ConfigurationError: for the first value that cannot be used.
     """
 
+    require_known(own)
+
     def value(key: str) -> Any:
         return read(key, own if key in own else config)
-
-    require_known(own)
 
     configured = value(ACK_TIMEOUT)
     return Settings(

@@ -5,9 +5,9 @@
     python -m tests.coldstart [--count 100] [--to tail hub relay] [--ack-timeout 0.25]
 
 Each publisher is a process of its own, with fedmsg's shipped settings and the default
-ack_timeout, unless it is given. Its consumers have been running, and trying its port in vain, for so long that
-they try only once in ``zmq_reconnect_ivl_max``: so each publisher has a port that was
-never used before.
+ack_timeout, unless it is given. Its consumers have been running, and trying its port in
+vain, for so long that they try only once in ``zmq_reconnect_ivl_max``: so each publisher
+has a port that was never used before.
 """
 
 import argparse

@@ -24,7 +24,7 @@ TOO_SHORT = 1e-6
 
 def test_every_recipient_confirms(bus, config):
     """publish returns a Receipt that says when each recipient's ACK came."""
-    receipt = gilmsg.publish(topic="hello", msg={"a": 1}, recipients=["bob", "alice"], ack_timeout=5.0, **config)
+    receipt = gilmsg.publish(topic="hello", msg={"a": 1}, recipients=["bob", "alice"], **config)
     assert sorted(receipt.acks) == ["alice", "bob"]
     assert all(0 < seconds < 5.0 for seconds in receipt.acks.values())
     assert receipt.topic == "org.example.dev.tests.hello"
@@ -139,7 +139,7 @@ def test_bad_input_is_refused_before_anything_is_sent(bus, config, wrong, named)
     assert isinstance(raised.value, ValueError)
     assert named in str(raised.value)
     gilmsg.destroy()
-    receipt = gilmsg.publish(topic="after.refused", msg={}, recipients=["alice"], ack_timeout=5.0, **own_config(bus))
+    receipt = gilmsg.publish(topic="after.refused", msg={}, recipients=["alice"], **own_config(bus))
     assert [message["msg_id"] for message in inbox.messages()] == [receipt.msg_id]
 
 
@@ -217,7 +217,7 @@ def test_no_free_port_is_an_ioerror_too(bus, config):
 def test_payload_survives_the_encoder(bus, config):
     """A payload whose key order changes in the encoder is signed as it arrives, and stays as it was."""
     payload = {"n": {10: "a", 9: "b"}}
-    receipt = gilmsg.publish(topic="t", msg=payload, recipients=["alice"], ack_timeout=5.0, **config)
+    receipt = gilmsg.publish(topic="t", msg=payload, recipients=["alice"], **config)
     assert payload == {"n": {10: "a", 9: "b"}}
     assert received(bus, "alice", receipt.msg_id)["msg"]["n"] == {"9": "b", "10": "a"}
 
@@ -242,7 +242,7 @@ def test_hook_that_raises_sends_nothing(bus, config):
             topic="hooked", msg={}, recipients=["alice"], pre_fire_hook=lambda m: 1 / 0, **config
         )
     assert [len(listener._ledger) for listener in _listeners._listeners.values()] == [0]
-    receipt = gilmsg.publish(topic="after.hooked", msg={}, recipients=["alice"], ack_timeout=5.0)
+    receipt = gilmsg.publish(topic="after.hooked", msg={}, recipients=["alice"])
     assert [message["msg_id"] for message in inbox.messages()] == [receipt.msg_id]
 
 
@@ -328,7 +328,7 @@ def test_init_then_publish(config):
     """After gilmsg.init a publish needs no configuration."""
     context = gilmsg.init(**config)
     assert getattr(fedmsg, "__local").__dict__["__context"] is context
-    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0).acks
+    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"]).acks
 
 
 def test_init_twice_is_refused_as_in_fedmsg(config):
@@ -341,7 +341,7 @@ def test_init_twice_is_refused_as_in_fedmsg(config):
 def test_configuration_comes_from_fedmsg_d(config, tmp_path):
     """Without any configuration in the call, that of fedmsg.d is used."""
     write_config(tmp_path, config)
-    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0).acks
+    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"]).acks
 
 
 def test_takes_over_a_plain_fedmsg_context(config, tmp_path):
@@ -349,7 +349,7 @@ def test_takes_over_a_plain_fedmsg_context(config, tmp_path):
     write_config(tmp_path, config)
     context = fedmsg.init(**config)
     port = context.publisher.LAST_ENDPOINT.decode().rpartition(":")[2]
-    receipt = gilmsg.publish(topic="t", msg={}, recipients=["alice", "bob"], ack_timeout=5.0)
+    receipt = gilmsg.publish(topic="t", msg={}, recipients=["alice", "bob"])
     assert sorted(receipt.acks) == ["alice", "bob"]
     assert context.publisher.outlet().endpoint.endswith(":" + port)
     fedmsg.publish(topic="plain", msg={})
@@ -359,7 +359,7 @@ def test_destroy_then_publish(config):
     """After destroy the next publish starts anew, on the same single port."""
     config["endpoints"]["publisher"] = config["endpoints"]["publisher"][:1]
     for _ in range(3):
-        assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0, **config).acks
+        assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config).acks
         gilmsg.destroy()
         assert not _outlets._outlets and not _listeners._listeners
 
@@ -416,7 +416,7 @@ def test_destroy_tells_waiters_at_once(bus, config):
     assert time.monotonic() - began < 5
     assert isinstance(caught[0], gilmsg.ListenerError) and "destroy" in str(caught[0])
     bus.well("alice")
-    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0, **config).acks
+    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config).acks
 
 
 def test_a_listener_that_dies_tells_its_waiters(config, monkeypatch):
@@ -432,7 +432,7 @@ def test_a_listener_that_dies_tells_its_waiters(config, monkeypatch):
         with pytest.raises(gilmsg.ListenerError) as raised:
             gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=60, **config)
     assert raised.value.__cause__ is fault
-    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0).acks
+    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"]).acks
 
 
 def test_async_is_a_running_future(config):
@@ -473,7 +473,7 @@ def test_with_asyncio(bus, config):
     assert receipt.acks
     assert isinstance(late.exception(10), gilmsg.Timeout)
     bus.well("alice")
-    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0, **config).acks
+    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config).acks
 
 
 def test_a_callback_that_fails_or_blocks_harms_no_ack(config):
@@ -484,7 +484,7 @@ def test_a_callback_that_fails_or_blocks_harms_no_ack(config):
     first.add_done_callback(lambda f: blocked.wait(30))
     try:
         assert first.result(10)
-        assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0).acks
+        assert gilmsg.publish(topic="t", msg={}, recipients=["alice"]).acks
     finally:
         blocked.set()
 
@@ -545,7 +545,7 @@ def test_an_interrupted_wait_leaves_nothing(bus, config, monkeypatch):
         thread.join()
     assert [len(listener._ledger) for listener in _listeners._listeners.values()] == [0]
     bus.well("alice")
-    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0).acks
+    assert gilmsg.publish(topic="t", msg={}, recipients=["alice"]).acks
 
 
 def test_a_forked_child_publishes_by_a_port_of_its_own(bus, config):
@@ -555,7 +555,7 @@ def test_a_forked_child_publishes_by_a_port_of_its_own(bus, config):
     child = os.fork()
     if child == 0:
         try:
-            acks = gilmsg.publish(topic="child", msg={}, recipients=["alice"], ack_timeout=5.0).acks
+            acks = gilmsg.publish(topic="child", msg={}, recipients=["alice"]).acks
             os.write(writing, b"ok" if acks else b"no")
             os.close(writing)
             gilmsg.destroy()
@@ -565,7 +565,7 @@ def test_a_forked_child_publishes_by_a_port_of_its_own(bus, config):
     with os.fdopen(reading) as stream:
         assert stream.read() == "ok"
     os.waitpid(child, 0)
-    assert gilmsg.publish(topic="parent", msg={}, recipients=["alice"], ack_timeout=5.0).acks
+    assert gilmsg.publish(topic="parent", msg={}, recipients=["alice"]).acks
 
 
 def test_the_listener_is_woken_only_by_what_ends_earlier(bus, config, monkeypatch):
@@ -671,7 +671,7 @@ def test_what_a_store_makes_of_a_message_is_what_counts(bus, config):
             return KeyPair(config["ssldir"], "publisher").sign(dict(message, seq_id=7))
 
     config["persistent_store"] = Store()
-    receipt = gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5.0, **config)
+    receipt = gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config)
     assert received(bus, "alice", receipt.msg_id)["seq_id"] == 7
 
 

@@ -42,6 +42,11 @@ def until(condition, limit=20.0):
         os._exit(99)
 
 
+def wake_until(condition):
+    # Again and again: the round before may take in a wake-up too.
+    until(lambda: [one._wakeup.wake() for one in list(_listeners._listeners.values())] and condition())
+
+
 def when(condition, job):
     def watch():
         until(condition)

@@ -223,8 +223,7 @@ threads = [threading.Thread(target=wait) for _ in range(3)]
 [thread.start() for thread in threads]
 until(lambda: sum(len(one._ledger) for one in _listeners._listeners.values()) == 3)
 plain, _wakeup.Wakeup.clear = _wakeup.Wakeup.clear, fail
-listeners = list(_listeners._listeners.values())
-until(lambda: [one._wakeup.wake() for one in listeners] and not any(one.alive for one in listeners))
+wake_until(lambda: not any(one.alive for one in list(_listeners._listeners.values())))
 [thread.join(20) for thread in threads]
 _wakeup.Wakeup.clear = plain
 say(told)

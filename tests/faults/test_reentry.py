@@ -153,8 +153,7 @@ publish()
 def fail(*_): raise OSError("injected")
 plain, _wakeup.Wakeup.clear = _wakeup.Wakeup.clear, fail
 logging.getLogger("gilmsg").addHandler(Handler())
-listeners = list(_listeners._listeners.values())
-until(lambda: [one._wakeup.wake() for one in listeners] and refused)
+wake_until(lambda: refused)
 _wakeup.Wakeup.clear = plain
 say(refused[0][0]); say("listener's own thread" in refused[0][1])
 say(list(publish().acks))
