@@ -68,7 +68,8 @@ def publish(
         Timeout: not every recipient has acknowledged in time; it says what is known of each.
         ConfigurationError: an argument, setting or file is not usable; nothing was sent.
         ListenerError: the listener ended while we waited, delivery is unknown; or it could not
-            start, or ``destroy()`` closed the publisher: then nothing was sent, as it says.
+            start, it ended, or ``destroy()`` closed the publisher before the message left: then
+            nothing was sent, as it says.
     """
     if forbidden is not None:
         raise forbidden(topic)

@@ -45,15 +45,18 @@ class Visibility:
         self.left = _diagnosis.NOT_LEFT
 
     def wait_for(self, recipients: Sequence[str], head_start: float) -> None:
-        """Return when all *recipients* are present, or the publisher is *head_start* s old.
+        """Return when all *recipients* are present, the publisher is *head_start* s old, or the listener has ended.
 
         A listener that is younger than the socket (the one before died) is as good as a young
-        socket: it is not yet connected to those who acknowledge.
+        socket: it is not yet connected to those who acknowledge. One that ends meanwhile (it died; or
+        ``destroy()`` stopped it, which knew nothing of a socket opened that very moment) hears
+        nobody any more: who waited is to learn of it now.
         """
         if head_start:
             head_start += max(0.0, self.listener.born - self._outlet.born)
         self._outlet.wait_until(
-            lambda peers: _presence.ready(recipients, self._route, peers, self._back.linked), head_start
+            lambda peers: not self.listener.alive or _presence.ready(recipients, self._route, peers, self._back.linked),
+            head_start,
         )
 
     def missing(self, entry: Entry) -> Dict[str, str]:

@@ -103,6 +103,27 @@ def test_every_waiter_is_told_at_once(bus, monkeypatch, fault):
     works_again(bus)
 
 
+def test_death_while_recipients_are_waited_for(bus, monkeypatch):
+    """Who waits for a recipient to come, before the message leaves, is told at once that the listener died."""
+    fault, waiting, outcomes = OSError("injected"), threading.Event(), []
+
+    def wait():
+        with pytest.raises(gilmsg.ListenerError, match="nothing was sent") as raised:
+            gilmsg.publish(topic="t", msg={}, recipients=["nobody"], **patient(bus))
+        outcomes.append(raised.value)
+
+    thread = threading.Thread(target=wait)
+    with monkeypatch.context() as patch:
+        patch.setattr(_visibility._presence, "ready", lambda *_: waiting.set())
+        thread.start()
+        assert waiting.wait(PROMPT)
+        patch.setattr(_wakeup.Wakeup, "clear", raiser(fault))
+        wake_to_die()
+        thread.join(PROMPT)
+    assert [one.__cause__ for one in outcomes] == [fault]
+    works_again(bus)
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 def test_death_at_the_start(bus, monkeypatch, fault):
     """A listener that dies while it starts is a ListenerError of that publish, with the cause."""
