@@ -140,8 +140,13 @@ class CallbackFuture(Future[Any]):
 
     def result(self, timeout: Optional[float] = None) -> Any:
         """As for any Future; see :meth:`exception`."""
-        self._refuse_in_a_child()
-        return super().result(timeout)
+        try:
+            self._refuse_in_a_child()
+            return super().result(timeout)
+        finally:
+            # What is raised holds this frame, and we hold what is raised: neither would be freed until
+            # the garbage collector comes by. Future does the same in its own frames.
+            del self
 
     def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
         """As for any Future; in a forked child, what was open at the fork is a ListenerError."""
