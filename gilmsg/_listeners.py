@@ -1,23 +1,19 @@
 """The process's ACK listeners: one per bus, started by the first message, shared by all threads."""
 
-import atexit
-import os
-import threading
-from typing import Any, Collection, Dict, List, Mapping, Optional
+from typing import Any, Collection, List, Mapping, Optional
 
 from . import _descriptors, _reentry
 from ._directory import Bus
 from ._listener import Listener
+from ._registry import Registry
 from .errors import ConfigurationError, ListenerError
 
-_registry_lock = threading.RLock()
-_listeners: Dict[Bus, Listener] = {}
+_listeners: Registry[Bus, Listener] = Registry(lambda listener: listener.stop())
 
 
 def running(bus: Bus) -> Optional[Listener]:
     """Return the process's listener of *bus*, None if none runs; start none."""
-    with _registry_lock:
-        listener = _listeners.get(bus)
+    listener = _listeners.get(bus)
     return listener if listener is not None and listener.alive else None
 
 
@@ -31,14 +27,11 @@ def listener_for(bus: Bus, config: Mapping[str, Any]) -> Listener:
             limit of open files.
     """
     _refuse_on_own_thread()
-    _reentry.refuse(_registry_lock)
-    with _registry_lock:
-        listener = _listeners.get(bus)
-        if listener is None or not listener.alive:
-            atexit.unregister(stop_all)
-            atexit.register(stop_all)
-            # Known before it starts: whatever interrupts us, there is no thread that nobody knows.
-            listener = _listeners[bus] = new(bus, config)
+    _reentry.refuse(_listeners.lock)
+    with _listeners.lock:
+        listener = running(bus)
+        if listener is None:
+            listener = _listeners.new(bus, lambda: new(bus, config))
         listener.launch()
     listener.wait_ready()
     return listener
@@ -60,7 +53,7 @@ def new(bus: Bus, config: Mapping[str, Any]) -> Listener:
 
 def _refuse_on_own_thread() -> None:
     """Refuse to wait on a listener's own thread for what only that thread can bring about."""
-    if any(listener.runs_here for listener in list(_listeners.values())):
+    if any(listener.runs_here for listener in _listeners.all()):
         raise ConfigurationError(
             "publish() with recipients was called on the ACK listener's own thread, by a logging "
             "handler, a __del__ or a weakref callback; do it on a thread of its own"
@@ -69,27 +62,9 @@ def _refuse_on_own_thread() -> None:
 
 def started() -> List[Listener]:
     """Return the listeners of the process."""
-    with _registry_lock:
-        return list(_listeners.values())
+    return _listeners.all()
 
 
 def stop_all(keep: Collection[Listener] = ()) -> None:
-    """Stop every listener of the process but *keep*; their waiters get a ListenerError at once.
-
-    Forgotten only when stopped: interrupted in between, the next call stops the rest.
-    """
-    for listener in started():
-        if listener not in keep:
-            listener.stop()
-            with _registry_lock:
-                if _listeners.get(listener.bus) is listener:
-                    del _listeners[listener.bus]
-
-
-def _after_fork() -> None:
-    """A thread does not survive a fork: the child starts its own listener when it needs one."""
-    global _registry_lock, _listeners
-    _registry_lock, _listeners = threading.RLock(), {}
-
-
-os.register_at_fork(after_in_child=_after_fork)
+    """Stop every listener of the process but *keep*; their waiters get a ListenerError at once."""
+    _listeners.end_all(keep)

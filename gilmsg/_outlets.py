@@ -6,9 +6,6 @@ name, opens it anew after ``destroy()`` or a fork, and can be used like the bare
 that fedmsg would have put there.
 """
 
-import atexit
-import os
-import threading
 import time
 import weakref
 from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
@@ -16,6 +13,7 @@ from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
 from . import _reentry
 from ._directory import Directory
 from ._outlet import Address, Outlet
+from ._registry import Registry
 from .errors import ConfigurationError
 
 
@@ -32,7 +30,7 @@ class SharedPublisher:
         #: Kept for :mod:`gilmsg._bus`: who else publishes, as of the last look.
         self.directory: Optional[Directory] = None
         _open_outlet(address, config, preferred)
-        with _registry_lock:
+        with _outlets.lock:
             _handles.setdefault(address, weakref.WeakSet()).add(self)
 
     def outlet(self) -> Outlet:
@@ -56,14 +54,14 @@ class SharedPublisher:
         if self._closed:
             return
         self._closed = True
-        with _registry_lock:
+        with _outlets.lock:
             users = _handles.get(self.address) or weakref.WeakSet()
             users.discard(self)
             outlet = None if users else _outlets.get(self.address)
             if not users:
                 _handles.pop(self.address, None)
         if outlet is not None:
-            _close(outlet)
+            _outlets.end(self.address, outlet)
 
 
 def wait_for_age(outlet: Outlet, config: Mapping[str, Any]) -> None:
@@ -72,16 +70,14 @@ def wait_for_age(outlet: Outlet, config: Mapping[str, Any]) -> None:
     time.sleep(max(0.0, float(config.get("post_init_sleep") or 0.0) - outlet.age))
 
 
-_registry_lock = threading.RLock()
-_outlets: Dict[Address, Outlet] = {}
+_outlets: Registry[Address, Outlet] = Registry(lambda outlet: outlet.close())
 #: The handles in use. Weak, so that those of threads that have ended do not count.
 _handles: "Dict[Address, weakref.WeakSet[SharedPublisher]]" = {}
 
 
 def existing(address: Address) -> Optional[Outlet]:
     """Return the process's open outlet of *address*, None if there is none; open none."""
-    with _registry_lock:
-        outlet = _outlets.get(address)
+    outlet = _outlets.get(address)
     return outlet if outlet is not None and not outlet.closed else None
 
 
@@ -91,54 +87,29 @@ def _open_outlet(address: Address, config: Mapping[str, Any], preferred: str) ->
     Opening one, and closing one so that its port is free, takes time: both are done without the
     registry's lock, which the outlets of other names, and a signal handler, want too.
     """
-    _reentry.refuse(_registry_lock)
+    _reentry.refuse(_outlets.lock)
     # Any of them: it may be one that the listener looks at, for the diagnosis of another message.
-    for known in list(_outlets.values()):
+    for known in _outlets.all():
         known.refuse_reentry()
     while True:
         outlet = _registered(address, config)
         outlet.open(config, preferred)
         if not outlet.closed:
             return outlet
-        _close(outlet)
+        _outlets.end(address, outlet)  # who opens the next one waits for the port
 
 
 def _registered(address: Address, config: Mapping[str, Any]) -> Outlet:
-    """Return the outlet of *address*, known before it is opened: no port is held that nobody knows of."""
-    with _registry_lock:
-        if address not in _outlets:
-            # What was just sent is flushed at exit. Unregistered first, so that it stands there once.
-            atexit.unregister(close_all)
-            atexit.register(close_all)
-            _outlets[address] = Outlet(address, config)
-        return _outlets[address]
+    """Return the outlet of *address*, known before it is opened."""
+    with _outlets.lock:
+        return _outlets.get(address) or _outlets.new(address, lambda: Outlet(address, config))
 
 
 def opened() -> List[Outlet]:
     """Return the outlets of the process."""
-    with _registry_lock:
-        return list(_outlets.values())
+    return _outlets.all()
 
 
 def close_all(keep: Collection[Outlet] = ()) -> None:
     """Close every outlet of the process but *keep*; the next use of a handle opens it anew."""
-    for outlet in opened():
-        if outlet not in keep:
-            _close(outlet)
-
-
-def _close(outlet: Outlet) -> None:
-    """Close *outlet*, and forget it only then: who opens the next one waits for the port."""
-    outlet.close()
-    with _registry_lock:
-        if _outlets.get(outlet.address) is outlet:
-            del _outlets[outlet.address]
-
-
-def _after_fork() -> None:
-    """A child has the parent's memory but not its zmq threads: it starts with nothing open."""
-    global _registry_lock, _outlets
-    _registry_lock, _outlets = threading.RLock(), {}
-
-
-os.register_at_fork(after_in_child=_after_fork)
+    _outlets.end_all(keep)

@@ -279,7 +279,7 @@ def test_a_closed_outlet_is_replaced(config):
     former.close()
     now = publisher.outlet()
     assert now is not former and not now.closed
-    _outlets._close(former)
+    _outlets._outlets.end(former.address, former)
     assert publisher.outlet() is now and not now.closed
 
 

@@ -34,7 +34,7 @@ def check(where):
     # Nothing waits, no lock is held, one listener and one socket, and a publish is confirmed.
     global got
     got = []
-    locks = [_listeners._registry_lock, _outlets._registry_lock]
+    locks = [_listeners._listeners.lock, _outlets._outlets.lock]
     locks += [one._lock for one in list(_listeners._listeners.values()) + list(_outlets._outlets.values())]
     if len(locks) > 4: say("%s: %d locks" % (where, len(locks)))
     threads = [threading.Thread(target=free, args=(lock,)) for lock in locks]
