@@ -20,9 +20,9 @@ import fedmsg.core  # type: ignore[import-untyped]
 from . import _config_files, _config_types, _settings, _sockets
 from ._caller import calling_module
 from ._directory import Directory
-from ._outlet import Address
+from ._outlet import Address, gone
 from ._outlets import SharedPublisher
-from .errors import ConfigurationError, ListenerError
+from .errors import ConfigurationError
 
 #: Mangled only inside a class: fedmsg's thread-local, which is gilmsg's too.
 _local = getattr(fedmsg, "__local")
@@ -105,7 +105,7 @@ def publisher(context: Any) -> SharedPublisher:
     found = getattr(context, "publisher", None)
     if found is None:
         if context is not current():
-            raise ListenerError("the publisher was closed by destroy(); nothing was sent")
+            raise gone()
         require_publisher(context.c)
         raise ConfigurationError(
             "this context was destroyed, or was initialized without a publisher; "

@@ -223,6 +223,10 @@ class Outlet:
             _sockets.terminate(self._context)
 
 
-def _closed(error: zmq.ZMQError) -> ListenerError:
-    why = "was closed by destroy()" if error.errno == zmq.ENOTSOCK else "failed (%s)" % error
+def gone(why: str = "was closed by destroy()") -> ListenerError:
+    """Return the error of who publishes, and has no publisher any more."""
     return ListenerError("the publisher %s; nothing was sent" % why)
+
+
+def _closed(error: zmq.ZMQError) -> ListenerError:
+    return gone() if error.errno == zmq.ENOTSOCK else gone("failed (%s)" % error)

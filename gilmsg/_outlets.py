@@ -12,9 +12,8 @@ from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
 
 from . import _reentry
 from ._directory import Directory
-from ._outlet import Address, Outlet
+from ._outlet import Address, Outlet, gone
 from ._registry import Registry
-from .errors import ConfigurationError
 
 
 class SharedPublisher:
@@ -38,9 +37,10 @@ class SharedPublisher:
 
         Raises:
             EndpointError: no declared port is free.
+            ListenerError: this handle is closed.
         """
         if self._closed:
-            raise ConfigurationError("this publisher of %r is closed" % self.address.name)
+            raise gone()  # a signal handler did it, since the caller got hold of this handle
         return _open_outlet(self.address, self._config, "")
 
     def send_multipart(self, parts: Sequence[bytes], flags: int = 0, **_: Any) -> None:

@@ -160,9 +160,15 @@ class Sending:
             )
         if self._config.get("zmq_enabled", True):
             wait_for_age(_bus.publisher(self._context).outlet(), self._config)
-        self._context.publish(
-            self._suffix, self._msg, modname=self._modname, pre_fire_hook=self._hook
-        )
+        try:
+            self._context.publish(
+                self._suffix, self._msg, modname=self._modname, pre_fire_hook=self._hook
+            )
+        except AttributeError:
+            # fedmsg's words for a context that destroy() has taken the publisher from, in a signal handler.
+            if self._context is not _bus.current():
+                _bus.publisher(self._context)
+            raise
 
     def confirmed(self) -> Result:
         """Send it and wait: return or raise what :func:`publish` does."""

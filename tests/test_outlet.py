@@ -120,8 +120,8 @@ def test_an_outlet_that_fails_is_given_up(outlet, config, monkeypatch):
 def test_a_closed_publisher_says_so(config):
     """What sat in context.publisher, and was closed, publishes nothing and says why."""
     publisher = gilmsg.init(**config).publisher
-    publisher.close()
-    with pytest.raises(gilmsg.ConfigurationError, match="this publisher of 'publisher' is closed"):
+    gilmsg.destroy()
+    with pytest.raises(gilmsg.ListenerError, match=r"closed by destroy\(\); nothing was sent"):
         publisher.send_multipart([b"a", b"{}"])
 
 
@@ -140,6 +140,28 @@ def test_a_publisher_that_destroy_has_taken_away(config):
     gilmsg.destroy()
     with pytest.raises(gilmsg.ListenerError, match="nothing was sent"):
         _bus.publisher(context)
+
+
+@pytest.mark.parametrize("recipients", [["alice"], []])
+def test_a_hook_that_destroys(bus, config, recipients):
+    """A pre_fire_hook that calls destroy() is told that nothing was sent; the next publish works."""
+    call = dict(config, topic="t", msg={}, recipients=recipients, ack_timeout=10.0)
+    with pytest.raises(gilmsg.ListenerError, match="nothing was sent"):
+        gilmsg.publish(pre_fire_hook=lambda message: gilmsg.destroy(), **call)
+    gilmsg.publish(**call)
+
+
+@pytest.mark.parametrize("recipients", [["alice"], []])
+def test_a_hook_that_fails(config, recipients):
+    """What a pre_fire_hook raises comes out as it is, be it what fedmsg raises without a publisher."""
+    error = AttributeError("the hook's own")
+
+    def hook(message):
+        raise error
+
+    with pytest.raises(AttributeError) as raised:
+        gilmsg.publish(topic="t", msg={}, recipients=recipients, pre_fire_hook=hook, **config)
+    assert raised.value is error
 
 
 def test_a_context_that_was_destroyed_by_itself(config):

@@ -1,7 +1,8 @@
 """KeyboardInterrupt at any moment of publish: ``python -m tests.faults.interrupts --count 500``.
 
 Two ways to interrupt, in a process of its own: a real signal at a random time, and an exception
-raised before a given line of gilmsg's own code (each line in turn, so none is left to chance).
+raised before a given line of gilmsg's own code (each line in turn, so none is left to chance). The
+same for a signal handler that calls ``destroy()``: before a given line of gilmsg's, or of fedmsg's.
 After each of them the process must be as it was: see USABLE.
 """
 
@@ -116,17 +117,17 @@ if not same(): say("left behind: %s, before %s: %s, %s" % (state(), before, kind
 say("hits %d" % hits)
 """
 
-BY_LINE = USABLE + """
-folder = os.path.dirname(gilmsg.__file__)
-
+#: Acts before the n-th line of the code under test that a publish comes to.
+EACH_LINE = USABLE + """
+import fedmsg.core
 
 class Interrupter:
-    # Raises before the n-th line of gilmsg that this thread comes to.
-    def __init__(self, at):
-        self.left, self.where = at, None
+    # Calls *act* before the n-th line of *files* that this thread comes to.
+    def __init__(self, at, act, files):
+        self.left, self.act, self.files, self.where = at, act, files, None
 
     def __call__(self, frame, event, _):
-        return self.line if frame.f_code.co_filename.startswith(folder) else None
+        return self.line if frame.f_code.co_filename.startswith(self.files) else None
 
     def line(self, frame, event, _):
         # CPython looks for signals after calls and backward jumps only. So none can strike where a
@@ -137,43 +138,62 @@ class Interrupter:
             self.left -= 1
             if self.left == 0:
                 self.where = "%s:%d" % (os.path.basename(frame.f_code.co_filename), frame.f_lineno)
-                raise KeyboardInterrupt
+                self.act()
         return self.line
 
 
-def interrupted(at, cold):
+def traced(at, cold, act, files, **more):
+    # Return (where it was, the error of the publish or None, how many lines were left to go to).
     if cold: gilmsg.destroy()
-    tracer = Interrupter(at)
+    tracer = Interrupter(at, act, files)
     try:
         sys.settrace(tracer)
-        publish()
-    except KeyboardInterrupt:
-        pass
+        publish(**more)
     except BaseException as error:
-        say("%s: %r" % (tracer.where, error))
+        return tracer.where, error, tracer.left
     finally:
         sys.settrace(None)
-    check(tracer.where)
-    return tracer.where is not None
+    return tracer.where, None, tracer.left
 
 
-def lines(cold):
-    tracer = Interrupter(0)
-    if cold: gilmsg.destroy()
-    sys.settrace(tracer)
-    try: publish()
-    finally: sys.settrace(None)
-    return -tracer.left
+def each(act, expected, files, **more):
+    # Return how often *act* came; the publish must end well, or with *expected*.
+    acted = 0
+    for cold in (False, True):
+        total = -traced(0, cold, act, files, **more)[2]
+        chosen = range(1, total) if COUNT >= total else sorted(random.sample(range(1, total), COUNT))
+        if cold and COUNT < 1000: chosen = chosen[::8]
+        for at in chosen:
+            where, error, _ = traced(at, cold, act, files, **more)
+            if not isinstance(error, (type(None), expected)): say("%s: %r" % (where, error))
+            check(where)
+            acted += where is not None
+    return acted
 
 
+OURS = os.path.dirname(gilmsg.__file__)
 random.seed(SEED)
-hits = 0
-for cold in (False, True):
-    total = lines(cold)
-    chosen = range(1, total) if COUNT >= total else sorted(random.sample(range(1, total), COUNT))
-    if cold and COUNT < 1000: chosen = chosen[::8]
-    for at in chosen:
-        hits += interrupted(at, cold)
+"""
+
+BY_LINE = EACH_LINE + """
+def interrupt(): raise KeyboardInterrupt
+
+
+hits = each(interrupt, KeyboardInterrupt, OURS)
+if not same(): say("left behind: %s, before %s: %s, %s" % (state(), before, kinds(), kinds_before))
+say("hits %d" % hits)
+"""
+
+
+DESTROY_BY_LINE = EACH_LINE + """
+def destroy():
+    sys.settrace(None)
+    gilmsg.destroy()
+
+
+files = OURS, fedmsg.core.__file__
+hits = each(destroy, gilmsg.ListenerError, files)
+hits += each(destroy, gilmsg.ListenerError, files, recipients=[])
 if not same(): say("left behind: %s, before %s: %s, %s" % (state(), before, kinds(), kinds_before))
 say("hits %d" % hits)
 """
@@ -196,7 +216,7 @@ def main():
     print("seed %d" % arguments.seed)
     failed = False
     with Sandbox(["alice"]) as bus:
-        for name, kind in (("signals", BY_SIGNAL), ("lines", BY_LINE)):
+        for name, kind in (("signals", BY_SIGNAL), ("lines", BY_LINE), ("destroy", DESTROY_BY_LINE)):
             status, wrong, hits, errors = interrupt(
                 kind, bus.config, bus.directory, arguments.count, arguments.seed, 60 + 2 * arguments.count
             )
