@@ -2,7 +2,7 @@
 
 Two ways to interrupt, in a process of its own: a real signal at a random time, and an exception
 raised before a given line of gilmsg's own code (each line in turn, so none is left to chance). The
-same for a signal handler that calls ``destroy()``: before a given line of gilmsg's, or of fedmsg's.
+same for ``destroy()``, by a signal handler or another thread: before a given line of gilmsg's, or of fedmsg's.
 After each of them the process must be as it was: see USABLE.
 """
 
@@ -164,13 +164,17 @@ def each(act, expected, files, **more):
         chosen = range(1, total) if COUNT >= total else sorted(random.sample(range(1, total), COUNT))
         if cold and COUNT < 1000: chosen = chosen[::8]
         for at in chosen:
+            began = time.monotonic()
             where, error, _ = traced(at, cold, act, files, **more)
             if not isinstance(error, (type(None), expected)): say("%s: %r" % (where, error))
+            if time.monotonic() - began > 10: say("%s: waited for what cannot come" % where)
+            while threads: threads.pop().join()
             check(where)
             acted += where is not None
     return acted
 
 
+threads = []
 OURS = os.path.dirname(gilmsg.__file__)
 random.seed(SEED)
 """
@@ -186,14 +190,27 @@ say("hits %d" % hits)
 
 
 DESTROY_BY_LINE = EACH_LINE + """
-def destroy():
+def in_a_handler(end):
     sys.settrace(None)
-    gilmsg.destroy()
+    end()
 
 
-files = OURS, fedmsg.core.__file__
-hits = each(destroy, gilmsg.ListenerError, files)
-hits += each(destroy, gilmsg.ListenerError, files, recipients=[])
+def in_a_thread(end):
+    sys.settrace(None)
+    thread = threading.Thread(target=end)
+    thread.start()
+    thread.join(0.3)  # at most: it may wait for a lock that is held where we are
+    threads.append(thread)
+
+
+files, hits = (OURS, fedmsg.core.__file__), 0
+for way, end in (
+    (in_a_handler, gilmsg.destroy),
+    (in_a_thread, gilmsg.destroy),
+    (in_a_thread, _listeners.stop_all),  # the last step of destroy(): what was opened since the one before stays
+):
+    for more in ({}, {"recipients": []}):
+        hits += each(lambda: way(end), gilmsg.ListenerError, files, **more)
 if not same(): say("left behind: %s, before %s: %s, %s" % (state(), before, kinds(), kinds_before))
 say("hits %d" % hits)
 """
@@ -218,7 +235,7 @@ def main():
     with Sandbox(["alice"]) as bus:
         for name, kind in (("signals", BY_SIGNAL), ("lines", BY_LINE), ("destroy", DESTROY_BY_LINE)):
             status, wrong, hits, errors = interrupt(
-                kind, bus.config, bus.directory, arguments.count, arguments.seed, 60 + 2 * arguments.count
+                kind, bus.config, bus.directory, arguments.count, arguments.seed, 60 + 4 * arguments.count
             )
             print("%s: %d interrupts, exit code %d, wrong: %d" % (name, hits, status, len(wrong)))
             # A lock that is held makes whatever comes after it wrong, too: the first is what counts.

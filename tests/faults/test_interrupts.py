@@ -19,14 +19,14 @@ def test_an_interrupt_leaves_a_usable_process(bus, tmp_path, kind, count, least)
     assert hits >= least
 
 
-@pytest.mark.parametrize("count", sampled([60], brief=6))
+@pytest.mark.parametrize("count", sampled([40], brief=3))
 def test_destroy_before_any_line_of_a_publish(bus, tmp_path, count):
-    """A handler's destroy(), at whatever step of its thread's publish, is a ListenerError or changes nothing."""
+    """destroy(), by a handler or another thread, at whatever step of a publish: that ends at once, or goes on."""
     status, wrong, hits, errors = interrupts.interrupt(
-        interrupts.DESTROY_BY_LINE, own_config(bus), tmp_path, count, 4, 100
+        interrupts.DESTROY_BY_LINE, own_config(bus), tmp_path, count, 4, 300
     )
     assert (status, wrong) == (0, []), errors
-    assert hits >= 2 * count
+    assert hits >= 5 * count
 
 
 #: Strikes when a lock of Python's own ``threading`` has just been taken, in Python code, for a "with"
