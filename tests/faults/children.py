@@ -34,7 +34,7 @@ def waiting():
     return any(len(one._ledger) for one in list(_listeners._listeners.values()))
 
 
-def until(condition, limit=20.0):
+def until(condition, limit=40.0):  # longer than a head start: should that be waited for in vain, let publish say so
     try:
         _process.wait_for(condition, condition.__name__, limit)
     except TimeoutError as error:
