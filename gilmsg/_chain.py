@@ -97,24 +97,27 @@ class TrustStore:
         try:
             new = Anchor(self._ca_file, self._crl_file)
         except ConfigurationError as error:
-            return self._bridged(old, error)
+            bridged = self._bridged(old, error)
+            if bridged is None:
+                raise
+            return bridged
         if old is not None and old.content == new.content:
             new.signers = old.signers
         self._anchor, self._broken_since = new, None
         return new
 
-    def _bridged(self, old: Optional[Anchor], error: ConfigurationError) -> Anchor:
+    def _bridged(self, old: Optional[Anchor], error: ConfigurationError) -> Optional[Anchor]:
         """Return what was read before, for _BRIDGE seconds, but never past ``crl_cache_expiry``.
 
         So a half-written file costs no message, and a revoked certificate stops counting as
-        soon as promised. After that, and where nothing was read before, the error stands.
+        soon as promised. After that, and where nothing was read before, None: the error stands.
         """
         now = time.monotonic()
         first = self._broken_since is None
         if self._broken_since is None:
             self._broken_since = now
         if old is None or now >= min(self._broken_since + _BRIDGE, old.read_at + self._reread):
-            raise error
+            return None
         if first:
             # Not here: this may be the listener's thread, and logging may block.
             _callbacks.callbacks.run(lambda: _warn_of(error))
