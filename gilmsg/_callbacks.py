@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import weakref
-from concurrent.futures import Future
+from concurrent.futures import Future, TimeoutError
 from typing import Any, Callable, Optional
 
 from ._fork import Owner
@@ -141,8 +141,7 @@ class CallbackFuture(Future[Any]):
     def result(self, timeout: Optional[float] = None) -> Any:
         """As for any Future; see :meth:`exception`."""
         try:
-            self._refuse_in_a_child()
-            return super().result(timeout)
+            return self._asked(super().result, timeout)
         finally:
             # What is raised holds this frame, and we hold what is raised: neither would be freed until
             # the garbage collector comes by. Future does the same in its own frames.
@@ -150,23 +149,42 @@ class CallbackFuture(Future[Any]):
 
     def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
         """As for any Future; in a forked child, what was open at the fork is a ListenerError."""
-        self._refuse_in_a_child()
-        return super().exception(timeout)
+        error: Optional[BaseException] = self._asked(super().exception, timeout)
+        return error
 
-    def _refuse_in_a_child(self) -> None:
-        if not self._owner.is_here and not self.done():
-            raise ListenerError(
-                "the message was published by process %d before it forked; only there its "
-                "outcome becomes known" % self._owner.pid
-            )
+    def _asked(self, ask: Callable[[Optional[float]], Any], timeout: Optional[float]) -> Any:
+        try:
+            # By then it is a child's, if this was interrupted by a signal handler that forked: see `orphan`.
+            return ask(0 if self._orphaned else timeout)
+        except TimeoutError:
+            if self._orphaned:
+                raise self._owner.unknown_here() from None
+            raise
+        finally:
+            del self, ask  # as above
+
+    @property
+    def _orphaned(self) -> bool:
+        return not self._owner.is_here and not self.done()
+
+    def orphan(self) -> None:
+        """Free it, in a forked child, of the threads that are not there; wake who waits below the frame that forked.
+
+        Relied on: the lock of a ``Future``'s condition is an RLock, and ``_waiters`` of that are locks.
+        """
+        lock: Any = getattr(self._condition, "_lock")
+        if not lock._is_owned():
+            lock._at_fork_reinit()
+        for waiter in list(getattr(self._condition, "_waiters")):
+            if waiter.locked():
+                waiter.release()
 
 
 def _after_fork() -> None:
     for worker in (callbacks, futures):
         worker.forget()
     for future in list(_inherited):
-        # A thread that the child does not have may have held the old one, for ever.
-        future._condition = threading.Condition()
+        future.orphan()
 
 
 os.register_at_fork(after_in_child=_after_fork)

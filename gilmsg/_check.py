@@ -84,6 +84,8 @@ class _Check:
             if outlet is not None and outlet.address.active:
                 self._lines.append(_relay(outlet, evidence.absent("")))
             seen = evidence.seen(names)
+            if evidence.deaf:
+                self._fail("listener", "it ended during this check, by destroy() for example; check again")
         return Report(self._lines, with_groups(seen, groups), groups)
 
     def _fail(self, check: str, detail: str) -> None:
@@ -127,7 +129,7 @@ class _Check:
             return limit
         if listener is None or listener is not _listeners.running(listener.bus):
             return limit
-        return max(0.0, limit - outlet.age)
+        return max(0.0, limit + max(0.0, listener.born - outlet.born) - outlet.age)
 
     # The way out.
 
@@ -198,8 +200,12 @@ class _Check:
 
     def _opened(self, directory: Directory) -> Listener:
         listener = _listeners.new(directory.bus, self._config)
-        listener.launch()
-        listener.wait_ready()
+        try:
+            listener.launch()
+            listener.wait_ready()
+        except BaseException:
+            listener.stop()  # nobody else knows of it
+            raise
         return listener
 
 

@@ -40,6 +40,7 @@ class Evidence:
     ) -> None:
         active = bool(config.get("active", False))
         self._outlet = outlet
+        self._listener = listener
         self._back = WayBack(listener, directory, active)
         endpoint = outlet.endpoint if outlet is not None else ""
         ack_topic = directory.bus.ack_topic if directory is not None else ""
@@ -48,7 +49,10 @@ class Evidence:
         self._route = self._route._replace(told=told)
 
     def wait_for(self, entries: Sequence[str], limit: float) -> None:
-        """Return once all *entries* (of a group, one member) are present, at the latest after *limit* seconds."""
+        """Return once all *entries* (of a group, one member) are present, at the latest after *limit* seconds.
+
+        It waits no more, either, when the listener has ended: nothing changes then.
+        """
         if self._outlet is not None:
             age = self._outlet.age + limit
             self._outlet.wait_until(lambda peers: self._all_present(entries, peers), age)
@@ -59,14 +63,21 @@ class Evidence:
 
     def _all_present(self, entries: Sequence[str], peers: Peers) -> bool:
         """Whether to wait no more; the relay is waited for even without recipients."""
+        if self.deaf:
+            return True
         relay = not self._route.via_relay or _presence.hears("", self._route, peers)
         return relay and _presence.ready(entries, self._route, peers, self._back.linked)
 
     def _all_linked(self, entries: Sequence[str]) -> bool:
         """The same where only links can be waited for."""
-        return all(
+        return self.deaf or all(
             any(self._back.linked(name) is not False for name in _acks.members(entry)) for entry in entries
         )
+
+    @property
+    def deaf(self) -> bool:
+        """Whether the listener has ended: to whom it was connected tells nothing any more."""
+        return self._listener is not None and not self._listener.alive
 
     def absent(self, name: str) -> Optional[str]:
         """Return why *name*, or the relay before it, would not get what we publish; None if it would."""

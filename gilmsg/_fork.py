@@ -20,3 +20,10 @@ class Owner:
         """Raise ListenerError in a forked child, for what cannot be sent there."""
         if not self.is_here:
             raise ListenerError("process %d forked during this call; nothing was sent in the child" % self.pid)
+
+    def unknown_here(self) -> ListenerError:
+        """Return what a forked child is told that asks for the end of a message of its parent's."""
+        return ListenerError(
+            "the message was published by process %d before it forked; only there its "
+            "outcome becomes known" % self.pid
+        )

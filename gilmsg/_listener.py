@@ -66,6 +66,7 @@ class Listener:
         self._launched = False
         self._over = False
         self._stopping = False
+        self._why = ""
         #: When the thread wakes by itself; the thread's to write.
         self._wakes_at: Optional[float] = None
         self._owner = Owner()
@@ -85,7 +86,8 @@ class Listener:
         try:
             uninterrupted(self._start)
         except BaseException:
-            self.give_up()  # started or not: it ends, or is never looked at again
+            # Started or not: it ends, or is never looked at again.
+            self.give_up("was interrupted while it started")
             raise
 
     def _start(self) -> None:
@@ -99,14 +101,14 @@ class Listener:
         """Return when the socket is subscribed and connecting.
 
         Raises:
-            ListenerError: it could not start; the cause is chained.
+            ListenerError: it could not start, the cause is chained; or it was stopped meanwhile.
         """
-        if not self._ready.wait(START_LIMIT):
-            self.give_up()
-            raise ListenerError("the ACK listener did not start within %g s; nothing was sent" % START_LIMIT)
+        if not self._ready.wait(START_LIMIT, lambda: not self.alive) and self.alive:
+            self.give_up("did not start within %g s" % START_LIMIT)
         if self._failure is not None:
             text = "the ACK listener did not start: %s; nothing was sent" % self._failure
             raise ListenerError(text) from self._failure
+        self.require()
 
     @property
     def runs_here(self) -> bool:
@@ -115,14 +117,21 @@ class Listener:
 
     def stop(self) -> None:
         """End the thread and fail its waiters; idempotent, returns within STOP_LIMIT seconds."""
-        self.give_up()
+        self.give_up("was stopped by destroy()")
         if not self.runs_here and self._thread.is_alive():
             self._thread.join(STOP_LIMIT)
 
-    def give_up(self) -> None:
+    def give_up(self, why: str) -> None:
         """Take no more entries, and end as soon as may be; the next publish starts another."""
+        self._why = self._why or why
         self._stopping = True
         self._wakeup.wake()
+
+    def require(self) -> None:
+        """Raise ListenerError if it takes no more entries: nothing was sent."""
+        self._owner.require()
+        if not self.alive:
+            raise self._ended("nothing was sent")
 
     def expect(self, entry: Expected) -> None:
         """Start to wait for the ACKs of *entry*; call it before the message leaves.
@@ -134,8 +143,7 @@ class Listener:
         self._owner.require()
         _reentry.refuse(self._lock)
         with self._lock:
-            if not self.alive:
-                raise self._ended("nothing was sent")
+            self.require()
             self._ledger.add(entry)
             # Read, never written here: an interrupt before the wake-up must not leave a promise behind.
             late = self._wakes_at is None or entry.deadline < self._wakes_at
@@ -143,7 +151,9 @@ class Listener:
             self._wakeup.wake()
 
     def forget(self, entry: Expected) -> bool:
-        """Stop to wait for *entry*; False if it is decided already."""
+        """Stop to wait for *entry*; False if it is decided already, or another process's."""
+        if not self._owner.is_here:
+            return False  # who held the lock at the fork is not here to give it back
         with self._lock:
             return self._ledger.remove(entry)
 
@@ -157,7 +167,7 @@ class Listener:
 
     def _ended(self, consequence: str) -> ListenerError:
         if self._failure is None:
-            return ListenerError("the ACK listener was stopped by destroy(); " + consequence)
+            return ListenerError("the ACK listener %s; %s" % (self._why, consequence))
         error = ListenerError("the ACK listener died: %r; %s" % (self._failure, consequence))
         error.__cause__ = self._failure
         return error

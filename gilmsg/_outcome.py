@@ -1,8 +1,12 @@
 """What becomes of one message, handed from the listener's thread to the one that waits for it."""
 
+import os
 import threading
 import time
-from typing import Generic, Optional, TypeVar
+import weakref
+from typing import Any, Callable, Generic, Optional, TypeVar
+
+from ._fork import Owner
 
 T = TypeVar("T")
 
@@ -21,13 +25,22 @@ class Outcome(Generic[T]):
     def __init__(self) -> None:
         self._result: Optional[T] = None
         self._error: Optional[BaseException] = None
+        self._settled = False
+        self._owner = Owner()
         self._unsettled = threading.Lock()
         self._unsettled.acquire()
+        _inherited.add(self)
 
     def settle(self, result: Optional[T], error: Optional[BaseException]) -> None:
         """Set the result, or the exception if there is one; never blocks. Call it once."""
         self._result, self._error = result, error
+        self._settled = True
         self._unsettled.release()
+
+    def orphan(self) -> None:
+        """Settle it in a forked child: it may be waited for below the signal handler that forked."""
+        if not self._settled:
+            self.settle(None, self._owner.unknown_here())
 
     def wait(self, seconds: float) -> bool:
         """Wait at most so long; whether it is settled."""
@@ -42,6 +55,18 @@ class Outcome(Generic[T]):
             raise error
         finally:
             del error  # its traceback holds this frame, and us: neither may hold the error
+
+
+#: What a forked child would wait for in vain.
+_inherited: "weakref.WeakSet[Outcome[Any]]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for outcome in list(_inherited):
+        outcome.orphan()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Gate:
@@ -63,12 +88,12 @@ class Gate:
             self._open = True
             self._shut.release()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait at most so long; whether it is open."""
+    def wait(self, seconds: float, over: Callable[[], bool]) -> bool:
+        """Wait at most so long, and no more once it is *over*; whether it is open."""
         deadline = time.monotonic() + seconds
         while not self._open:
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or over():
                 return False
             if self._shut.acquire(timeout=min(left, _LOOK_AGAIN)):
                 self._shut.release()

@@ -117,6 +117,12 @@ class Outlet:
         """Whether it cannot be used: not opened, :meth:`close` has been called, or it is the parent's."""
         return not self.endpoint or bool(self._socket.closed) or not self._owner.is_here
 
+    def require(self) -> None:
+        """Raise ListenerError if it cannot be used any more: nothing was sent."""
+        self._owner.require()
+        if self.closed:
+            raise gone()
+
     def refuse_reentry(self) -> None:
         """Raise ConfigurationError if the caller has interrupted its own thread in here."""
         _reentry.refuse(self._lock)

@@ -94,10 +94,9 @@ class Pending(Expected):
         """Return or raise what becomes of the message; the caller forgets it if this raises."""
         assert isinstance(self._outcome, Outcome)
         if not any(map(self._outcome.wait, (self.ack_timeout,) + _GRACE)):
-            self._visibility.listener.give_up()
-            raise ListenerError(
-                "the ACK listener does not keep its deadlines; whether the message was received is unknown"
-            )
+            late = "does not keep its deadlines"
+            self._visibility.listener.give_up(late)
+            raise ListenerError("the ACK listener %s; whether the message was received is unknown" % late)
         try:
             receipt = self._outcome.take()
         except Timeout as timeout:

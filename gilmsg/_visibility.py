@@ -45,12 +45,14 @@ class Visibility:
         self.left = _diagnosis.NOT_LEFT
 
     def wait_for(self, recipients: Sequence[str], head_start: float) -> None:
-        """Return when all *recipients* are present, the publisher is *head_start* s old, or the listener has ended.
+        """Return when all *recipients* are present, or the publisher is *head_start* s old.
 
         A listener that is younger than the socket (the one before died) is as good as a young
-        socket: it is not yet connected to those who acknowledge. One that ends meanwhile (it died; or
-        ``destroy()`` stopped it, which knew nothing of a socket opened that very moment) hears
-        nobody any more: who waited is to learn of it now.
+        socket: it is not yet connected to those who acknowledge.
+
+        Raises:
+            ListenerError: publisher or listener has ended meanwhile, each may without the other: the listener
+                died; or ``destroy()`` knew nothing of the socket, which was opened that very moment.
         """
         if head_start:
             head_start += max(0.0, self.listener.born - self._outlet.born)
@@ -58,6 +60,8 @@ class Visibility:
             lambda peers: not self.listener.alive or _presence.ready(recipients, self._route, peers, self._back.linked),
             head_start,
         )
+        self.listener.require()
+        self._outlet.require()
 
     def missing(self, entry: Entry) -> Dict[str, str]:
         """Return, for each recipient that has not answered, one sentence of what is known."""

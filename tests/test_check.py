@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
+import time
 
 import fedmsg
 import fedmsg.config
@@ -13,12 +15,12 @@ import pytest
 import zmq
 
 import gilmsg
-from gilmsg import _ack_socket, _bus, _check, _evidence, _listeners, _outlets, _sockets
+from gilmsg import _ack_socket, _bus, _check, _evidence, _listener, _listeners, _outlets, _sockets, _visibility
 from gilmsg._pki import Authority
 from gilmsg._process import wait_for
 
 from .helpers import Inbox, deaf, listening_ports, look, until_present, write_config
-from .processes import Program, module
+from .processes import PROMPT, Program, module
 
 PATIENT = {"gilmsg.head_start": 20.0}
 BRIEF = {"gilmsg.head_start": 0.3}
@@ -93,6 +95,26 @@ def test_a_publishing_process_is_not_disturbed(bus, config):
     assert listening_ports(os.getpid()) == ports and set(threading.enumerate()) == threads
     assert gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5)
     assert dict(_outlets._outlets) == outlet and dict(_listeners._listeners) == listener
+
+
+@pytest.mark.parametrize("name", ["publisher", "stranger"])
+def test_the_listener_ends_meanwhile(config, monkeypatch, name):
+    """destroy() in another thread ends the check at once, and is told: what was seen counts for nothing."""
+    gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=5, **config)
+    # As the last step of destroy() would, at the first look.
+    monkeypatch.setattr(_visibility.WayBack, "linked", lambda *_: bool(_listeners.stop_all()))
+    began = time.monotonic()
+    report = gilmsg.check(["alice"], TOPIC, **{"name": name, "gilmsg.head_start": 3600.0})
+    assert "it ended during this check" in failed(report)["listener"]
+    assert time.monotonic() - began < PROMPT
+
+
+def test_an_interrupt_leaves_no_listener(config, monkeypatch):
+    """A check that is interrupted while its listener starts leaves none behind."""
+    monkeypatch.setattr(_listener.Listener, "require", lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        gilmsg.check(["alice"], TOPIC, **config)
+    assert not any(thread.name == "gilmsg-listener" for thread in threading.enumerate())
 
 
 def test_another_thread_sees_the_publisher_of_the_process(bus, config):

@@ -151,6 +151,17 @@ def test_a_hook_that_destroys(bus, config, recipients):
     gilmsg.publish(**call)
 
 
+def test_the_publisher_is_closed_while_recipients_are_waited_for(config, monkeypatch):
+    """Then nothing is sent, and the hook, which is called just before a message leaves, is not."""
+    hooked = []
+    gilmsg.init(**config)
+    # As another thread's destroy() would, which has stopped the listener of before.
+    monkeypatch.setattr(Outlet, "wait_until", lambda outlet, *_: outlet.close())
+    with pytest.raises(gilmsg.ListenerError, match=r"closed by destroy\(\); nothing was sent"):
+        gilmsg.publish(topic="t", msg={}, recipients=["alice"], pre_fire_hook=hooked.append)
+    assert hooked == []
+
+
 @pytest.mark.parametrize("recipients", [["alice"], []])
 def test_a_hook_that_fails(config, recipients):
     """What a pre_fire_hook raises comes out as it is, be it what fedmsg raises without a publisher."""

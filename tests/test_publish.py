@@ -1,10 +1,12 @@
 """publish: the Receipt, the Timeout, and everything that is refused before anything is sent."""
 
+import gc
 import getpass
 import json
 import os
 import threading
 import time
+import weakref
 
 import fedmsg
 import pytest
@@ -684,6 +686,19 @@ def test_a_store_that_returns_nothing_is_named(config):
 
     with pytest.raises(gilmsg.ConfigurationError, match="persistent_store: add"):
         gilmsg.publish(topic="t", msg={}, recipients=["alice"], **dict(config, persistent_store=Store()))
+
+
+def test_an_error_of_the_files_is_not_kept(config):
+    """What publish raises because a file is not usable is gone with its last user, and the message in it, too."""
+    gc.disable()
+    try:
+        with pytest.raises(gilmsg.ConfigurationError) as raised:
+            gilmsg.publish(topic="t", msg={}, recipients=["alice"], **dict(config, ca_cert_location="/nonexistent"))
+        error = weakref.ref(raised.value)
+        del raised
+        assert error() is None
+    finally:
+        gc.enable()
 
 
 HELD = """

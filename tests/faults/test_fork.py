@@ -80,6 +80,84 @@ def test_parent_and_child_publish(bus, tmp_path, case):
     assert set(lines) == {"['alice']", "child: ['alice']", "status: 0"}
 
 
+#: A handler forks while its thread waits; in the child it returns to that.
+WAITED = FORK + """
+call = dict(config, topic="t", msg={}, recipients=["nobody"], ack_timeout=60.0, **{"gilmsg.head_start": 0})
+main, child = threading.get_ident(), None
+
+def handler(*_):
+    global child, began
+    child, began = os.fork(), time.monotonic()
+    if child:
+        reap(child)
+        gilmsg.destroy()
+
+def asleep():
+    return waiting() and sys._current_frames()[main].f_code.co_name == "wait"
+
+signal.signal(signal.SIGALRM, handler)
+when(asleep, lambda: signal.pthread_kill(main, signal.SIGALRM))
+try:
+    WAIT
+except gilmsg.ListenerError as error:
+    told = str(error)
+if not child:
+    say("child: %s, %s" % ("before it forked" in told, "at once" if time.monotonic() - began < 30 else "late"))
+    os._exit(0)
+say("parent: %s" % ("stopped by destroy()" in told))
+"""
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "gilmsg.publish(**call)",
+        "gilmsg.publish_async(**call).result()",
+        "gilmsg.publish_async(**call).result(60)",
+        "raise gilmsg.publish_async(**call).exception()",
+    ],
+)
+def test_a_child_that_returns_to_a_wait_of_its_parents(bus, tmp_path, wait):
+    """A handler that forks over a wait for ACKs: the child is told at once that they come to its parent."""
+    status, lines, errors = run(WAITED.replace("WAIT", wait), own_config(bus), tmp_path, limit=90)
+    assert (status, errors) == (0, "")
+    assert lines == ["child: True, at once", "status: 0", "parent: True"]
+
+
+#: The hook forks while another thread holds the listener's lock, which nobody gives back in the child.
+LOCKED = FORK + """
+def hold(held, done):
+    with list(_listeners._listeners.values())[0]._lock:
+        held.set()
+        done.wait(60)
+
+def hook(message):
+    global child
+    held, done = threading.Event(), threading.Event()
+    threading.Thread(target=hold, args=(held, done)).start()
+    held.wait(60)
+    child = os.fork()
+    if not child: signal.alarm(20)  # ends it, should it hang
+    done.set()
+
+try:
+    say(acks(pre_fire_hook=hook))
+    reap(child)
+except gilmsg.ListenerError as error:
+    say("child: %s" % error)
+    os._exit(0)
+"""
+
+
+def test_a_child_forked_while_the_listeners_lock_is_held(bus, tmp_path):
+    """The child of a fork in the midst of a publish is told that nothing was sent, whoever held the lock."""
+    status, lines, errors = run(LOCKED, own_config(bus), tmp_path)
+    assert (status, errors) == (0, "")
+    acks, child, last = sorted(lines[:-1]) + lines[-1:]
+    assert (acks, last) == ("['alice']", "status: 0")
+    assert child.startswith("child: ") and "nothing was sent in the child" in child
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_multiprocessing_that_starts_anew(bus, tmp_path, method):

@@ -105,11 +105,11 @@ def test_every_waiter_is_told_at_once(bus, monkeypatch, fault):
 
 def test_death_while_recipients_are_waited_for(bus, monkeypatch):
     """Who waits for a recipient to come, before the message leaves, is told at once that the listener died."""
-    fault, waiting, outcomes = OSError("injected"), threading.Event(), []
+    fault, waiting, outcomes, hooked = OSError("injected"), threading.Event(), [], []
 
     def wait():
         with pytest.raises(gilmsg.ListenerError, match="nothing was sent") as raised:
-            gilmsg.publish(topic="t", msg={}, recipients=["nobody"], **patient(bus))
+            gilmsg.publish(topic="t", msg={}, recipients=["nobody"], pre_fire_hook=hooked.append, **patient(bus))
         outcomes.append(raised.value)
 
     thread = threading.Thread(target=wait)
@@ -120,7 +120,7 @@ def test_death_while_recipients_are_waited_for(bus, monkeypatch):
         patch.setattr(_wakeup.Wakeup, "clear", raiser(fault))
         wake_to_die()
         thread.join(PROMPT)
-    assert [one.__cause__ for one in outcomes] == [fault]
+    assert [one.__cause__ for one in outcomes] == [fault] and hooked == []
     works_again(bus)
 
 
@@ -313,6 +313,30 @@ def test_a_listener_that_takes_too_long_to_start(bus, monkeypatch):
         [late] = _listeners._listeners.values()
         go_on.set()
         late.stop()
+    works_again(bus)
+
+
+def test_destroy_while_a_listener_starts(bus, monkeypatch):
+    """Who waits for a start that takes long is told at once that destroy() has stopped it."""
+    go_on, plain, errors = threading.Event(), _ack_socket.AckSocket.__init__, []
+
+    def hang(*arguments):
+        assert go_on.wait(60)
+        plain(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_ack_socket.AckSocket, "__init__", hang)
+        patch.setattr(_listener, "START_LIMIT", 3600.0)
+        patch.setattr(_listener, "STOP_LIMIT", 0.05)
+        thread = threading.Thread(target=lambda: errors.append(refused(bus, r"stopped by destroy\(\); nothing was")))
+        thread.start()
+        wait_for(lambda: any(one._launched for one in _listeners._listeners.values()), "it starts")
+        [late] = _listeners._listeners.values()
+        gilmsg.destroy()
+        thread.join(PROMPT)
+        go_on.set()
+        late._thread.join()
+    assert len(errors) == 1
     works_again(bus)
 
 
