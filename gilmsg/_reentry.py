@@ -2,20 +2,22 @@
 
 from typing import Any
 
+from . import _uninterrupted
 from .errors import ConfigurationError
 
 
 def refuse(lock: Any) -> None:
     """Refuse to go on if the calling thread already holds *lock*, a ``threading.RLock``.
 
-    It would wait for the ACK listener, and that for the lock: held below us on this very stack.
-    ``_is_owned`` is what ``threading.Condition`` asks too.
+    It would wait for the ACK listener, and that for the lock: held below us on this very stack. Or by
+    the thread for which we make something, and which waits for that. ``_is_owned`` is what
+    ``threading.Condition`` asks too.
 
     Raises:
         ConfigurationError: it holds the lock; nothing was sent.
     """
-    if lock._is_owned():
+    if lock._is_owned() or _uninterrupted.runs_here():
         raise ConfigurationError(
             "a signal handler, __del__ or weakref callback called publish() while it interrupted "
-            "a publish of its own thread; do it on another thread"
+            "gilmsg itself; do it on another thread"
         )

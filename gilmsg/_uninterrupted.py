@@ -7,12 +7,22 @@ that lock for ever.
 """
 
 import _thread
+import os
 import sys
-from typing import Callable, List, TypeVar
+from typing import Callable, List, Set, TypeVar
 
 from .errors import ListenerError
 
 Made = TypeVar("Made")
+
+#: The threads on which something is made just now: somebody waits for each, perhaps with a lock in hand.
+_makers: Set[int] = set()
+os.register_at_fork(after_in_child=_makers.clear)  # none of them is there, and its number may be another's
+
+
+def runs_here() -> bool:
+    """Whether the calling thread makes something: the garbage collector may run a ``__del__`` on it, too."""
+    return _thread.get_ident() in _makers
 
 
 def uninterrupted(make: Callable[[], Made]) -> Made:
@@ -34,11 +44,13 @@ def uninterrupted(make: Callable[[], Made]) -> Made:
     done.acquire()
 
     def work() -> None:
+        _makers.add(_thread.get_ident())
         try:
             made.append(make())
         except BaseException as error:  # noqa: B902  raised below
             failures.append(error)
         finally:
+            _makers.discard(_thread.get_ident())
             done.release()
 
     if not _started(work):

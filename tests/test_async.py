@@ -11,11 +11,12 @@ import threading
 import pytest
 
 import gilmsg
-from gilmsg import _callbacks, _listeners
+from gilmsg import _callbacks, _listeners, _outlets
 from gilmsg._process import wait_for
 from gilmsg._uninterrupted import uninterrupted
 
 from .helpers import Inbox
+from .processes import PROMPT
 
 
 def send(config, number=0, recipient="alice", topic="t", ack_timeout=60.0):
@@ -254,3 +255,22 @@ def test_without_a_thread_the_caller_does_it_itself(monkeypatch):
         patch.setattr(_thread, "start_new_thread", refuse)
         assert uninterrupted(threading.get_ident) == threading.get_ident()
     assert uninterrupted(threading.get_ident) != threading.get_ident()
+
+
+def test_a_publish_on_a_thread_that_somebody_waits_for_is_refused(config):
+    """A __del__ that the garbage collector runs while gilmsg makes something, a lock in hand, is no deadlock."""
+    refused = []
+
+    def make():
+        with pytest.raises(gilmsg.ConfigurationError, match="__del__ .* interrupted gilmsg itself"):
+            gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config)
+        refused.append(True)
+
+    def hold():
+        with _outlets._outlets.lock:
+            uninterrupted(make)
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    thread.join(PROMPT)
+    assert refused == [True]
