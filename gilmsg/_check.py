@@ -26,7 +26,7 @@ def check(recipients: Any = None, topic: Optional[str] = None, **config: Any) ->
     """Tell whether a publish would be expected to succeed, without publishing anything.
 
     Waits for the recipients at most ``gilmsg.head_start`` seconds, as a publisher that has
-    just been started does, and not at all where this process's publisher is older than that.
+    just been started does, and not at all where this process's publisher and listener are older than that.
     Leaves everything as it was: a publisher and a listener that run here are looked at and go
     on; where none runs, one is opened and closed again. (As by publish, a soft limit of open files is
     raised where it is too low for the endpoints.)
@@ -136,26 +136,26 @@ class _Check:
     @contextmanager
     def _publisher(self) -> Iterator[Optional[Outlet]]:
         """Give our publishing socket, None if there can be none; a line says which, or why."""
-        outlet, borrowed = None, False
+        outlet: Optional[Outlet] = None
+        opened: Optional[Outlet] = None
         try:
-            address = _bus.require_publisher(self._config)
-            outlet = _outlets.existing(address)
-            borrowed = outlet is not None
-            if outlet is None and not self._is_fedmsgs():
-                opened = Outlet(address, self._config)
-                opened.open(self._config, "")
-                outlet = opened
-            if outlet is not None:
-                self._lines.append(Line("endpoint", True, _publisher_line(outlet, borrowed)))
-        except EndpointError as error:
-            self._fail("endpoint", _in_so_many_words(address, str(error)))
-        except (GilmsgError, ValueError, TypeError) as error:
-            self._fail("endpoint", str(error))
-        try:
+            try:
+                address = _bus.require_publisher(self._config)
+                outlet = _outlets.existing(address)
+                if outlet is None and not self._is_fedmsgs():
+                    opened = Outlet(address, self._config)
+                    opened.open(self._config, "")
+                    outlet = opened
+                if outlet is not None:
+                    self._lines.append(Line("endpoint", True, _publisher_line(outlet, borrowed=opened is None)))
+            except EndpointError as error:
+                self._fail("endpoint", _in_so_many_words(address, str(error)))
+            except (GilmsgError, ValueError, TypeError) as error:
+                self._fail("endpoint", str(error))
             yield outlet
         finally:
-            if outlet is not None and not borrowed:
-                outlet.close()
+            if opened is not None:
+                opened.close()
 
     def _is_fedmsgs(self) -> bool:
         """Whether this thread publishes by fedmsg's own socket, which shows no subscribers."""
@@ -182,31 +182,24 @@ class _Check:
     @contextmanager
     def _listener(self, directory: Optional[Directory]) -> Iterator[Optional[Listener]]:
         """Give the ACK listener, None if there can be none; a line says so."""
-        listener, borrowed = None, False
+        listener = borrowed = _listeners.running(directory.bus) if directory is not None else None
+        opened: Optional[Listener] = None
         try:
-            if directory is not None:
-                listener = _listeners.running(directory.bus)
-                borrowed = listener is not None
-                listener = listener or self._opened(directory)
-                whose = "this process's own listener" if borrowed else "can listen"
-                self._lines.append(Line("listener", True, "%s for %s" % (whose, directory.bus.ack_topic)))
-        except GilmsgError as error:
-            self._fail("listener", "cannot listen for ACKs: %s" % error)
-        try:
+            try:
+                if directory is not None and borrowed is None:
+                    opened = _listeners.new(directory.bus, self._config)
+                    opened.launch()
+                    opened.wait_ready()
+                    listener = opened
+            except GilmsgError as error:
+                self._fail("listener", "cannot listen for ACKs: %s" % error)
+            if listener is not None:
+                whose = "can listen" if opened else "this process's own listener"
+                self._lines.append(Line("listener", True, "%s for %s" % (whose, listener.bus.ack_topic)))
             yield listener
         finally:
-            if listener is not None and not borrowed:
-                listener.stop()
-
-    def _opened(self, directory: Directory) -> Listener:
-        listener = _listeners.new(directory.bus, self._config)
-        try:
-            listener.launch()
-            listener.wait_ready()
-        except BaseException:
-            listener.stop()  # nobody else knows of it
-            raise
-        return listener
+            if opened is not None:
+                opened.stop()
 
 
 def _publisher_line(outlet: Outlet, borrowed: bool) -> str:

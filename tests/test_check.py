@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import sys
 import threading
@@ -104,17 +103,23 @@ def test_the_listener_ends_meanwhile(config, monkeypatch, name):
     # As the last step of destroy() would, at the first look.
     monkeypatch.setattr(_visibility.WayBack, "linked", lambda *_: bool(_listeners.stop_all()))
     began = time.monotonic()
-    report = gilmsg.check(["alice"], TOPIC, **{"name": name, "gilmsg.head_start": 3600.0})
+    _bus.current().c["name"] = name
+    report = gilmsg.check(["alice"], TOPIC, **{"gilmsg.head_start": 3600.0})
+    assert ("endpoint" in failed(report)) is (name == "stranger")
     assert "it ended during this check" in failed(report)["listener"]
     assert time.monotonic() - began < PROMPT
 
 
 def test_an_interrupt_leaves_no_listener(config, monkeypatch):
     """A check that is interrupted while its listener starts leaves none behind."""
-    monkeypatch.setattr(_listener.Listener, "require", lambda _: signal.raise_signal(signal.SIGINT))
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_listener.Listener, "require", interrupt)
     with pytest.raises(KeyboardInterrupt):
         gilmsg.check(["alice"], TOPIC, **config)
-    assert not any(thread.name == "gilmsg-listener" for thread in threading.enumerate())
+    wait_for(lambda: not any(one.name == "gilmsg-listener" for one in threading.enumerate()), "it has ended")
 
 
 def test_another_thread_sees_the_publisher_of_the_process(bus, config):
