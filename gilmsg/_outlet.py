@@ -229,7 +229,7 @@ class Outlet:
             _sockets.terminate(self._context)
 
 
-def gone(why: str = "was closed by destroy()") -> ListenerError:
+def gone(why: str = "is closed, by destroy() for example") -> ListenerError:
     """Return the error of who publishes, and has no publisher any more."""
     return ListenerError("the publisher %s; nothing was sent" % why)
 

@@ -40,7 +40,7 @@ class SharedPublisher:
             ListenerError: this handle is closed.
         """
         if self._closed:
-            raise gone()  # a signal handler did it, since the caller got hold of this handle
+            raise gone()  # since the caller got hold of this handle, by a signal handler
         return _open_outlet(self.address, self._config, "")
 
     def send_multipart(self, parts: Sequence[bytes], flags: int = 0, **_: Any) -> None:

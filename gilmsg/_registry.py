@@ -10,13 +10,13 @@ V = TypeVar("V")
 
 
 class Registry(Dict[K, V]):
-    """The things of one kind by key; each is ended at the interpreter's exit, at the latest.
+    """The things of one kind by key; those that are still known when the interpreter exits are ended then.
 
     A thing is known before it holds anything (a port, a thread) and forgotten only when that is
     given back: interrupted in between, by a signal, nothing is open that nobody knows of.
 
     Whoever looks for a thing, and makes one if there is none, holds ``lock`` meanwhile. To read takes no
-    lock: each read is one operation of a dict.
+    lock: ``get``, ``values`` into a list and ``copy`` bear that the dict changes.
     """
 
     def __init__(self, end: Callable[[V], None]) -> None:
@@ -41,11 +41,11 @@ class Registry(Dict[K, V]):
         self._end(thing)
         with self.lock:
             if self.get(key) is thing:
-                del self[key]
+                self.pop(key, None)  # a handler's destroy() may have done it since
 
     def end_all(self, keep: Collection[V] = ()) -> None:
         """End all but *keep*; interrupted in between, the next call ends the rest."""
-        for key, thing in list(self.items()):
+        for key, thing in self.copy().items():
             if thing not in keep:
                 self.end(key, thing)
 

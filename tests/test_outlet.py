@@ -22,6 +22,7 @@ from gilmsg import (
     _listeners,
     _message,
     _outlets,
+    _registry,
     _sockets,
     _subscriptions,
 )  # fmt: skip
@@ -47,7 +48,7 @@ def outlet(bus, config):
 def test_an_outlet_that_was_closed_cannot_be_opened(outlet, config):
     """Whoever opens an outlet that destroy() has closed meanwhile is told so."""
     outlet.close()
-    with pytest.raises(gilmsg.ListenerError, match=r"closed by destroy\(\)"):
+    with pytest.raises(gilmsg.ListenerError, match=r"closed, by destroy\(\)"):
         outlet.open(config, "")
 
 
@@ -66,7 +67,7 @@ def test_destroy_while_we_wait_for_our_port(outlet, config, monkeypatch):
     former = signal.signal(signal.SIGALRM, close)
     try:
         with socket.create_server(("", int(endpoint.rpartition(":")[2]))):
-            with pytest.raises(gilmsg.ListenerError, match=r"closed by destroy\(\)"):
+            with pytest.raises(gilmsg.ListenerError, match=r"closed, by destroy\(\)"):
                 outlet.open(config, endpoint)
     finally:
         signal.signal(signal.SIGALRM, former)
@@ -121,7 +122,7 @@ def test_a_closed_publisher_says_so(config):
     """What sat in context.publisher, and was closed, publishes nothing and says why."""
     publisher = gilmsg.init(**config).publisher
     gilmsg.destroy()
-    with pytest.raises(gilmsg.ListenerError, match=r"closed by destroy\(\); nothing was sent"):
+    with pytest.raises(gilmsg.ListenerError, match=r"closed, by destroy\(\) for example; nothing was sent"):
         publisher.send_multipart([b"a", b"{}"])
 
 
@@ -130,7 +131,7 @@ def test_destroy_while_a_plain_message_waits_for_its_head_start(config, monkeypa
     publisher = gilmsg.init(**config).publisher
     # Another thread's destroy() comes during this sleep.
     monkeypatch.setattr(_outlets, "wait_for_age", lambda *_: _outlets.close_all())
-    with pytest.raises(gilmsg.ListenerError, match=r"closed by destroy\(\)"):
+    with pytest.raises(gilmsg.ListenerError, match=r"closed, by destroy\(\)"):
         publisher.send_multipart([b"a", b"{}"])
 
 
@@ -157,7 +158,7 @@ def test_the_publisher_is_closed_while_recipients_are_waited_for(config, monkeyp
     gilmsg.init(**config)
     # As another thread's destroy() would, which has stopped the listener of before.
     monkeypatch.setattr(Outlet, "wait_until", lambda outlet, *_: outlet.close())
-    with pytest.raises(gilmsg.ListenerError, match=r"closed by destroy\(\); nothing was sent"):
+    with pytest.raises(gilmsg.ListenerError, match=r"closed, by destroy\(\) for example; nothing was sent"):
         gilmsg.publish(topic="t", msg={}, recipients=["alice"], pre_fire_hook=hooked.append)
     assert hooked == []
 
@@ -314,6 +315,22 @@ def test_a_closed_outlet_is_replaced(config):
     assert now is not former and not now.closed
     _outlets._outlets.end(former.address, former)
     assert publisher.outlet() is now and not now.closed
+
+
+def test_a_thing_that_a_handler_ends_while_it_is_forgotten():
+    """A handler's destroy(), between the look at what is known and its removal, is no error."""
+    ended = []
+
+    class Interrupted(_registry.Registry):
+        def get(self, key):
+            found = super().get(key)
+            self.clear()  # as the handler would, just then
+            return found
+
+    known = Interrupted(ended.append)
+    thing = known.new("key", object)
+    known.end_all()
+    assert ended == [thing] and not known
 
 
 def test_destroy_in_two_threads_at_once(bus, config, monkeypatch):
