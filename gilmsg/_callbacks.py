@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import threading
+import time
 import weakref
 from concurrent.futures import Future, TimeoutError
 from typing import Any, Callable, Optional
@@ -20,6 +21,9 @@ from ._uninterrupted import uninterrupted
 from .errors import ListenerError
 
 Job = Callable[[], Any]
+
+#: Seconds after which who waits for a future looks whether this is still its process.
+_LOOK_AGAIN = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -152,32 +156,31 @@ class CallbackFuture(Future[Any]):
         error: Optional[BaseException] = self._asked(super().exception, timeout)
         return error
 
-    def _asked(self, ask: Callable[[Optional[float]], Any], timeout: Optional[float]) -> Any:
+    def _asked(self, ask: Callable[[float], Any], timeout: Optional[float]) -> Any:
+        """Ask again and again: a signal handler may fork over the wait, and the child return to it."""
+        until = float("inf") if timeout is None else time.monotonic() + timeout
         try:
-            # By then it is a child's, if this was interrupted by a signal handler that forked: see `orphan`.
-            return ask(0 if self._orphaned else timeout)
-        except TimeoutError:
-            if self._orphaned:
-                raise self._owner.unknown_here() from None
-            raise
+            while True:
+                if not self._owner.is_here and not self.done():
+                    raise self._owner.unknown_here()
+                try:
+                    return ask(max(0.0, min(_LOOK_AGAIN, until - time.monotonic())))
+                except TimeoutError:
+                    if self.done():
+                        return ask(0)  # this moment; or it is what its owner has set
+                    if time.monotonic() >= until:
+                        raise
         finally:
             del self, ask  # as above
 
-    @property
-    def _orphaned(self) -> bool:
-        return not self._owner.is_here and not self.done()
-
     def orphan(self) -> None:
-        """Free it, in a forked child, of the threads that are not there; wake who waits below the frame that forked.
+        """Free it, in a forked child, of the threads that are not there.
 
-        Relied on: the lock of a ``Future``'s condition is an RLock, and ``_waiters`` of that are locks.
+        Relied on: the lock of a ``Future``'s condition is an RLock.
         """
         lock: Any = getattr(self._condition, "_lock")
-        if not lock._is_owned():
+        if not lock._is_owned():  # else by a frame below the handler that forked
             lock._at_fork_reinit()
-        for waiter in list(getattr(self._condition, "_waiters")):
-            if waiter.locked():
-                waiter.release()
 
 
 def _after_fork() -> None:

@@ -40,7 +40,9 @@ class Outcome(Generic[T]):
     def orphan(self) -> None:
         """Settle it in a forked child: it may be waited for below the signal handler that forked."""
         if not self._settled:
-            self.settle(None, self._owner.unknown_here())
+            self._error = self._owner.unknown_here()
+        if self._unsettled.locked():  # the thread that settled it may have come no further
+            self._unsettled.release()
 
     def wait(self, seconds: float) -> bool:
         """Wait at most so long; whether it is settled."""
