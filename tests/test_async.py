@@ -136,6 +136,27 @@ def test_a_child_that_was_forked_while_a_future_was_settled(bus, config):
         holder.join()
 
 
+def test_a_child_that_was_forked_by_who_looks_at_the_future(bus, config):
+    """A signal handler may fork over a frame that holds the future's lock: the child returns to that frame."""
+    future = send(config, recipient="nobody")
+    with future._condition:
+        future.orphan()  # what the fork does in the child
+        assert future._condition._is_owned()
+        assert in_a_child(future.result) == 1
+
+
+def test_a_wait_for_a_future_has_its_limit(config):
+    """result and exception end after so many seconds, as for any Future; what its owner has set is told as it is."""
+    future, error = send(config, recipient="nobody"), concurrent.futures.TimeoutError("mine")
+    for ask in (future.result, future.exception):
+        with pytest.raises(concurrent.futures.TimeoutError):
+            ask(0.01)
+    future.set_exception(error)
+    with pytest.raises(concurrent.futures.TimeoutError) as raised:
+        future.result(60)
+    assert raised.value is error and future.exception(60) is error
+
+
 def hold(future, held, done):
     with future._condition:
         held.set()

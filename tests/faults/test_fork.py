@@ -7,10 +7,11 @@ import psutil
 import pytest
 
 import gilmsg
-from gilmsg import _process
+from gilmsg import _outcome, _process
 
 from ..conftest import own_config
 from ..helpers import CONSUMERS, Hub, listening_ports, sampled
+from ..processes import PROMPT
 from .children import Child, run
 
 #: In the child: run *job*, say what came out, and end without any clean-up.
@@ -156,6 +157,17 @@ def test_a_child_forked_while_the_listeners_lock_is_held(bus, tmp_path):
     acks, child, last = sorted(lines[:-1]) + lines[-1:]
     assert (acks, last) == ("['alice']", "status: 0")
     assert child.startswith("child: ") and "nothing was sent in the child" in child
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_an_outcome_that_is_settled_at_the_fork(taken):
+    """What the listener has told by then stands in the child, too, whether the waiting thread has woken up or not."""
+    outcome = _outcome.Outcome()
+    outcome.settle("receipt", None)
+    if taken:
+        assert outcome.wait(PROMPT)
+    outcome.orphan()  # what the fork does in the child
+    assert outcome.wait(PROMPT) and outcome.take() == "receipt"
 
 
 @pytest.mark.slow
