@@ -205,6 +205,21 @@ def write_consumers(folder, source, classes):
     (info / "entry_points.txt").write_text("[moksha.consumer]\n%s\n" % "\n".join(points))
 
 
+def bind(socket, endpoint):
+    """Bind *socket*. libzmq gives a port of this process back some time after its socket was closed: wait for that."""
+
+    def bound():
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE:
+                raise
+            return False
+        return True
+
+    _process.wait_for(bound, "%s is free" % endpoint, 20)
+
+
 def own_descriptors(process):
     """How many descriptors *process* has open, without its connections: those come and go with the peers."""
     connections = [one for one in process.net_connections("tcp") if one.status != "LISTEN"]

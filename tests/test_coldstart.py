@@ -16,7 +16,7 @@ from gilmsg._process import wait_for
 
 from . import coldstart
 from .conftest import own_config
-from .helpers import Tailer, frames, visibility
+from .helpers import Tailer, bind, frames, visibility
 
 
 @pytest.mark.slow
@@ -203,7 +203,7 @@ def consumer(bus, monkeypatch):
     settings = own_config(bus, name="carol")
     with zmq.Context() as context, context.socket(zmq.XPUB) as sender:
         sender.linger = 0
-        sender.bind(settings["endpoints"]["hostile"][0])
+        bind(sender, settings["endpoints"]["hostile"][0])
         tail = gilmsg.tail_messages(topic="org.example.dev.held", **settings)
 
         def work():

@@ -11,7 +11,7 @@ from gilmsg import _acks, _message, _presence, _process
 from gilmsg.sandbox import Sandbox
 
 from .conftest import make_room, own_config
-from .helpers import Forger, ack_body, frames, signed
+from .helpers import Forger, ack_body, bind, frames, signed
 from .stock import Stock
 
 PATIENT = {"gilmsg.ack_timeout": 10.0, "gilmsg.head_start": 20.0}
@@ -123,7 +123,7 @@ def test_messages_of_old_gilmsg(bus, config, validates):
     assert fedmsg.crypto.validate(message, **crypto) and not fedmsg.crypto.validate(old, **crypto)
     _, received = _acks.decode([b"org.example.dev.old.t", _message.encode(old)])
     publisher = zmq.Context.instance().socket(zmq.XPUB)
-    publisher.bind(config["endpoints"]["hostile"][0])
+    bind(publisher, config["endpoints"]["hostile"][0])
     listener = zmq.Context.instance().socket(zmq.SUB)  # 0.1.2 listens to every topic of every endpoint
     listener.subscribe(b"")
     listener.connect(config["endpoints"]["carol"][0])

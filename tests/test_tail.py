@@ -14,7 +14,7 @@ from gilmsg._keypair import KeyPair
 from gilmsg._process import wait_for
 
 from .conftest import own_config
-from .helpers import digest, frames
+from .helpers import bind, digest, frames
 from .processes import python
 
 
@@ -26,7 +26,7 @@ def carol(bus, config):
 
 def hostile_socket(config):
     socket = zmq.Context.instance().socket(zmq.XPUB)
-    socket.bind(config["endpoints"]["hostile"][0])
+    bind(socket, config["endpoints"]["hostile"][0])
     return socket
 
 

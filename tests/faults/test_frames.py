@@ -15,7 +15,7 @@ from gilmsg._process import wait_for
 from gilmsg.sandbox import Sandbox
 
 from ..conftest import own_config, with_neighbours
-from ..helpers import Hub, digest, frames
+from ..helpers import Hub, bind, digest, frames
 
 ACK = b"org.example.dev.gilmsg.ack"
 MB = 1000 * 1000
@@ -32,7 +32,7 @@ def hostile(field):
     """A publishing socket on the endpoint of a hostile neighbour."""
     context = zmq.Context()
     publisher = context.socket(zmq.XPUB)
-    publisher.bind(field.config["endpoints"]["hostile"][0])
+    bind(publisher, field.config["endpoints"]["hostile"][0])
     yield publisher
     context.destroy(linger=0)
 
