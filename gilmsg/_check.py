@@ -182,11 +182,11 @@ class _Check:
     @contextmanager
     def _listener(self, directory: Optional[Directory]) -> Iterator[Optional[Listener]]:
         """Give the ACK listener, None if there can be none; a line says so."""
-        listener = borrowed = _listeners.running(directory.bus) if directory is not None else None
+        listener = _listeners.running(directory.bus) if directory is not None else None
         opened: Optional[Listener] = None
         try:
             try:
-                if directory is not None and borrowed is None:
+                if directory is not None and listener is None:
                     opened = _listeners.new(directory.bus, self._config)
                     opened.launch()
                     opened.wait_ready()

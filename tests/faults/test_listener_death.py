@@ -297,17 +297,23 @@ def test_an_interrupt_while_it_starts(bus, monkeypatch):
     works_again(bus)
 
 
-def test_a_listener_that_takes_too_long_to_start(bus, monkeypatch):
-    """Who waits for the start is told after a limit, the listener given up; the next publish works."""
-    go_on, plain = threading.Event(), _ack_socket.AckSocket.__init__
+def hanging(go_on):
+    """A listener's start that comes no further until *go_on* is set."""
+    plain = _ack_socket.AckSocket.__init__
 
     def hang(*arguments):
         assert go_on.wait(60)
         plain(*arguments)
 
+    return hang
+
+
+def test_a_listener_that_takes_too_long_to_start(bus, monkeypatch):
+    """Who waits for the start is told after a limit, the listener given up; the next publish works."""
+    go_on = threading.Event()
     with monkeypatch.context() as patch:
         patch.setattr(_listener, "START_LIMIT", 0.05)
-        patch.setattr(_ack_socket.AckSocket, "__init__", hang)
+        patch.setattr(_ack_socket.AckSocket, "__init__", hanging(go_on))
         with pytest.raises(gilmsg.ListenerError, match="did not start within 0.05 s"):
             gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=3600, **patient(bus))
         [late] = _listeners._listeners.values()
@@ -318,14 +324,9 @@ def test_a_listener_that_takes_too_long_to_start(bus, monkeypatch):
 
 def test_destroy_while_a_listener_starts(bus, monkeypatch):
     """Who waits for a start that takes long is told at once that destroy() has stopped it."""
-    go_on, plain, errors = threading.Event(), _ack_socket.AckSocket.__init__, []
-
-    def hang(*arguments):
-        assert go_on.wait(60)
-        plain(*arguments)
-
+    go_on, errors = threading.Event(), []
     with monkeypatch.context() as patch:
-        patch.setattr(_ack_socket.AckSocket, "__init__", hang)
+        patch.setattr(_ack_socket.AckSocket, "__init__", hanging(go_on))
         patch.setattr(_listener, "START_LIMIT", 3600.0)
         patch.setattr(_listener, "STOP_LIMIT", 0.05)
         thread = threading.Thread(target=lambda: errors.append(refused(bus, r"stopped by destroy\(\); nothing was")))
