@@ -10,7 +10,6 @@ import ctypes
 import gc
 import json
 import os
-import socket
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from gilmsg._ledger import Entry
 from gilmsg._pending import Pending
 from gilmsg.sandbox import Sandbox
 
+from ..helpers import own_descriptors
 from ..processes import module
 
 #: What must be the same after as before, to the last one.
@@ -103,7 +103,7 @@ def figures():
     listeners = list(_listeners._listeners.values())
     return {
         "threads": process.num_threads(),
-        "descriptors": _descriptors(),
+        "descriptors": own_descriptors(),
         "ports": len(_own_sockets.listening_ports()),
         "contexts": sum(issubclass(kind, zmq.Context) for kind in alive),
         "entries": sum(issubclass(kind, (Entry, Pending)) for kind in alive),
@@ -114,25 +114,6 @@ def figures():
         "names seen": sum(len(one._subscriptions.peers._ended) for one in _outlets._outlets.values()),
         "python memory": tracemalloc.get_traced_memory()[0],
         "resident": process.memory_info().rss,
-    }
-
-
-def _descriptors():
-    """How many descriptors are open, without TCP connections: those come and go with the peers, theirs and ours.
-
-    Each zmq socket has others besides, so one that is left shows. Looked at twice: a connection may begin, or end,
-    between two steps.
-    """
-    connections = _connections()
-    opened = set(map(int, os.listdir("/proc/self/fd")))
-    return len(opened - connections - _connections())
-
-
-def _connections():
-    return {
-        descriptor
-        for descriptor, duplicate in _own_sockets.each()
-        if not duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     }
 
 

@@ -198,7 +198,7 @@ def test_death_again_and_again_leaves_nothing(bus, monkeypatch):
     import psutil
 
     def left():
-        return own_descriptors(process), process.num_threads()
+        return own_descriptors(), process.num_threads()
 
     works_again(bus)
     process = psutil.Process()
