@@ -17,7 +17,7 @@ from typing import Any, Dict, Mapping, Optional
 import fedmsg  # type: ignore[import-untyped]
 import fedmsg.core  # type: ignore[import-untyped]
 
-from . import _config_files, _config_types, _settings, _sockets
+from . import _config_files, _config_types, _contexts, _settings, _sockets
 from ._caller import calling_module
 from ._directory import Directory
 from ._outlet import Address, gone
@@ -44,7 +44,8 @@ def init(**config: Any) -> Any:
     Raises:
         ValueError: the thread has a context already.
         ConfigurationError: no declared port is free (then it is an IOError too),
-            ``active`` is set and no relay is configured, or a value has the wrong type.
+            ``active`` is set and no relay is configured, a value has the wrong type, or
+            the process has too many open files.
     """
     if current() is not None:
         raise ValueError("fedmsg already initialized")
@@ -200,7 +201,7 @@ def _new_context(config: Dict[str, Any]) -> Any:
     address = _address(config) if publishes else None
     handle = SharedPublisher(address, config) if address is not None else None
     # Ours, which an interrupt does not leave half made. fedmsg's own becomes a shadow of it, and is dropped.
-    zmq_context = _sockets.new_context(config)
+    zmq_context = _contexts.idle(config)
     quiet = dict(config, mute=True, active=False, post_init_sleep=0, name=config["name"] or "-")
     context = fedmsg.core.FedMsgContext(**dict(quiet, io_threads=zmq_context))
     context.context, context.c = zmq_context, config

@@ -20,7 +20,7 @@ from typing import Any, Deque, Mapping, Optional
 
 import zmq
 
-from . import _callbacks, _message, _reentry, _sockets
+from . import _callbacks, _contexts, _message, _reentry
 from ._ack_socket import AckSocket
 from ._acks import BadFrame
 from ._directory import Bus
@@ -177,7 +177,7 @@ class Listener:
     def _run(self) -> None:
         context: "Optional[zmq.Context[zmq.Socket[bytes]]]" = None
         try:
-            context = zmq.Context()
+            context = _contexts.open_here()
             self._serve(context)
         except BaseException as error:  # noqa: B902  whatever it is, those who wait must hear of it
             self._failure = error
@@ -190,7 +190,7 @@ class Listener:
         self._tell_all()
         try:
             if context is not None:
-                _sockets.terminate(context)
+                _contexts.terminate(context)
         finally:
             self._wakeup.close()
             self._ready.open()

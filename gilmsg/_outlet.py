@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Seque
 
 import zmq
 
-from . import _inherited_sockets, _reentry, _sockets
+from . import _contexts, _inherited_sockets, _reentry, _sockets
 from ._fork import Owner
 from ._presence import LOOK_AGAIN, Peers
 from ._subscriptions import CATCH_UP, Subscriptions
@@ -55,7 +55,7 @@ class Outlet:
         self._tried = self._busy = False
         self._linger = min(int(config.get("zmq_linger", 1000)), LONGEST_LINGER)
         try:
-            self._context = _sockets.new_context(config)
+            self._context = _contexts.new(config)
             self._socket, self._subscriptions = self._made()
         except zmq.ZMQError as error:
             raise ConfigurationError(
@@ -67,7 +67,7 @@ class Outlet:
             socket = self._context.socket(zmq.XPUB)
             return socket, Subscriptions(socket, connects=self.address.active)
         except zmq.ZMQError:
-            _sockets.terminate(self._context)
+            _contexts.terminate(self._context)
             raise
 
     def open(self, config: Mapping[str, Any], preferred: str) -> None:
@@ -226,7 +226,7 @@ class Outlet:
             if not self._socket.closed:
                 self._subscriptions.close()
                 self._socket.close(linger=self._linger)
-            _sockets.terminate(self._context)
+            _contexts.terminate(self._context)
 
 
 def gone(why: str = "is closed, by destroy() for example") -> ListenerError:

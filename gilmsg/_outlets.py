@@ -37,6 +37,7 @@ class SharedPublisher:
 
         Raises:
             EndpointError: no declared port is free.
+            ConfigurationError: the process has too many open files.
             ListenerError: this handle is closed.
         """
         if self._closed:

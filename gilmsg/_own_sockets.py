@@ -8,10 +8,14 @@ from typing import Iterator, Set, Tuple
 _INET = (socket.AF_INET, socket.AF_INET6)
 
 
+def folder() -> str:
+    """Return the folder that lists this process's descriptors."""
+    return "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+
+
 def each() -> Iterator[Tuple[int, socket.socket]]:
     """Yield every TCP socket: its descriptor, and a duplicate that is closed after the step."""
-    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
-    for descriptor in map(int, os.listdir(folder)):
+    for descriptor in map(int, os.listdir(folder())):
         try:
             # Asked first: a duplicate that proves to be no socket would stay open.
             if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):

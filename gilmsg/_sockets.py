@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import signal
 import socket as _socket
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -12,7 +11,6 @@ import zmq
 from fedmsg.utils import set_tcp_keepalive, set_tcp_reconnect  # type: ignore[import-untyped]
 
 from . import _config_types
-from ._uninterrupted import uninterrupted
 from .errors import ConfigurationError, EndpointError
 
 log = logging.getLogger(__name__)
@@ -158,26 +156,6 @@ def watch_by_keepalive(socket: "zmq.Socket[bytes]") -> None:
     socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _KEEPALIVE_INTVL)
     socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, _KEEPALIVE_CNT)
     socket.setsockopt(zmq.TCP_MAXRT, _UNANSWERED)
-
-
-def new_context(config: Mapping[str, Any]) -> "zmq.Context[zmq.Socket[bytes]]":
-    """Return a new context. One that an interrupt leaves half made would keep its descriptor for ever."""
-    io_threads = int(config.get("io_threads") or 1)
-    return uninterrupted(lambda: zmq.Context(io_threads))
-
-
-def terminate(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
-    """Close what is left of *context*, sockets included, and end its threads; idempotent.
-
-    Signals wait so long: one that interrupts libzmq here makes it leave its threads behind.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        if not context.closed:
-            context.destroy(linger=0)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def listed(endpoints: Any) -> List[str]:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Generator, Iterator, List, Mapping, Name
 import zmq
 from fedmsg.replay import check_for_replay  # type: ignore[import-untyped]
 
-from . import _acks, _bus, _descriptors, _inherited_sockets, _sockets, _trust
+from . import _acks, _bus, _contexts, _descriptors, _inherited_sockets, _sockets, _trust
 from ._acknowledge import Acknowledger, can_acknowledge
 from ._fork import Owner
 from ._rate_limit import RateLimitedLog
@@ -101,8 +101,7 @@ class Tail:
         """Set up, yield None once, then the messages."""
         targets = list(_sockets.connectable(_sockets.publishing_endpoints(self._config)))
         _descriptors.require(len(targets), _DESCRIPTORS_EACH)
-        context = _sockets.new_context(self._config)
-        context.set(zmq.MAX_SOCKETS, max(1023, len(targets) + 16))
+        context = _contexts.new(self._config, max(1023, len(targets) + 16))
         try:
             self._claim(context, targets)
             sources = {self._subscribe(context, target): target for target in targets}
@@ -121,7 +120,7 @@ class Tail:
                 # ends this generator has cleared: it would wait for them for ever.
                 for subscriber in self._subscribers:
                     subscriber.close(linger=0)
-                _sockets.terminate(context)
+                _contexts.terminate(context)
 
     def _refuse_in_a_child(self) -> None:
         """In a forked child the sockets are the parent's: to read them would steal its wake-ups."""
@@ -142,15 +141,15 @@ class Tail:
     def _subscribe(
         self, context: "zmq.Context[zmq.Socket[bytes]]", target: _sockets.Target
     ) -> "zmq.Socket[bytes]":
-        subscriber = context.socket(zmq.SUB)
-        self._subscribers.append(subscriber)
-        _sockets.tune(subscriber, self._config)
-        if subscriber.getsockopt(zmq.RCVHWM):
-            _sockets.watch_by_keepalive(subscriber)
-        subscriber.setsockopt(zmq.SUBSCRIBE, self._topic.encode("utf-8"))
-        if self._acknowledger is not None:
-            subscriber.setsockopt(zmq.SUBSCRIBE, self._acknowledger.announcement(self._topic))
         try:
+            subscriber = context.socket(zmq.SUB)
+            self._subscribers.append(subscriber)
+            _sockets.tune(subscriber, self._config)
+            if subscriber.getsockopt(zmq.RCVHWM):
+                _sockets.watch_by_keepalive(subscriber)
+            subscriber.setsockopt(zmq.SUBSCRIBE, self._topic.encode("utf-8"))
+            if self._acknowledger is not None:
+                subscriber.setsockopt(zmq.SUBSCRIBE, self._acknowledger.announcement(self._topic))
             if self._passive:
                 subscriber.bind(target.endpoint)
             else:

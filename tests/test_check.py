@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 import gilmsg
-from gilmsg import _ack_socket, _bus, _check, _evidence, _listener, _listeners, _outlets, _sockets, _visibility
+from gilmsg import _ack_socket, _bus, _check, _contexts, _evidence, _listener, _listeners, _outlets, _visibility
 from gilmsg._pki import Authority
 from gilmsg._process import wait_for
 
@@ -633,7 +633,7 @@ def test_too_few_descriptors_for_a_socket(config, monkeypatch, changes):
         return context
 
     made = []
-    monkeypatch.setattr(_sockets, "new_context", full)
+    monkeypatch.setattr(_contexts, "new", full)
     config.update(changes)
     with pytest.raises(gilmsg.ConfigurationError) as raised:
         gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config)

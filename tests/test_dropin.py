@@ -165,10 +165,10 @@ def test_what_is_loaded_later_is_found(tmp_path):
 LAYERS = [
     {"errors"},
     {"_version", "_uninterrupted", "_files", "_receipt", "_caller", "_own_sockets", "_rate_limit", "_report",
-     "_wakeup", "_dates", "_descriptors", "_fork", "_registry"},
+     "_wakeup", "_dates", "_fork", "_registry"},
     {"_message", "_acks", "_pki", "_ports", "_callbacks", "_reentry", "_config_files", "_config_types",
-     "_inherited_sockets", "_outcome"},
-    {"_ledger", "_settings", "_presence", "_keypair", "_sockets", "_process", "_sandbox_config", "_later"},
+     "_inherited_sockets", "_outcome", "_descriptors"},
+    {"_ledger", "_settings", "_presence", "_keypair", "_sockets", "_process", "_sandbox_config", "_later", "_contexts"},
     {"_credentials", "_links", "_diagnosis", "_subscriptions", "_directory", "_judge", "_relay"},
     {"_anchor", "_ack_socket"},
     {"_chain"},

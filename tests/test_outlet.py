@@ -1,9 +1,7 @@
 """Our sockets, one by one: closed by somebody at the worst moment, out of bounds, out of descriptors."""
 
-import json
 import logging
 import os
-import re
 import signal
 import socket
 import time
@@ -33,8 +31,6 @@ from gilmsg._outlet import Address, Outlet
 from gilmsg._process import wait_for
 from gilmsg._rate_limit import RateLimitedLog
 from gilmsg._wakeup import Wakeup
-
-from .processes import python
 
 
 @pytest.fixture
@@ -208,42 +204,6 @@ def test_what_libzmq_does_not_take_is_named(config, wrong, named):
     """A setting that only libzmq finds to be wrong is a ConfigurationError that says where to look."""
     with pytest.raises(gilmsg.ConfigurationError, match=named):
         gilmsg.init(**dict(config, **wrong))
-
-
-NO_FILES = """
-import json, os, resource, sys
-import gilmsg
-config = json.loads(sys.argv[1])
-config["gilmsg.head_start"] = 20.0
-def publish(): return list(gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=20.0, **config).acks)
-publish()
-if sys.argv[2] == "publisher": gilmsg._outlets.close_all()  # as another thread's destroy()
-else: gilmsg._listeners.stop_all()
-resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-taken = []
-try:
-    while True: taken.append(os.dup(0))
-except OSError: pass
-try: publish()
-except gilmsg.GilmsgError as error: print(type(error).__name__, error)
-for one in taken: os.close(one)
-print(publish())
-"""
-
-
-@pytest.mark.parametrize(
-    "closed, said",
-    [
-        ("publisher", "ConfigurationError .*too many open files\\? ulimit -n"),
-        ("listener", "ListenerError the ACK listener did not start: .*Too many open files; nothing was sent"),
-    ],
-)
-def test_no_descriptor_is_left(config, tmp_path, closed, said):
-    """Where no more files can be opened, that is said, and what to do; afterwards all works again."""
-    done = python(NO_FILES, tmp_path, json.dumps(config), closed)
-    lines = done.stdout.splitlines()
-    assert done.returncode == 0 and re.match(said, lines[0]), done.stdout + done.stderr
-    assert lines[1:] == ["['alice']"]
 
 
 def test_acks_are_taken_in_batches(bus, config, monkeypatch):

@@ -61,7 +61,7 @@ def test_an_interrupt_takes_no_lock_along(bus, tmp_path):
 
 
 CONTEXTS = interrupts.USABLE + """
-from gilmsg import _bus, _sockets
+from gilmsg import _bus, _contexts
 
 class Lost(Exception): pass
 
@@ -94,7 +94,7 @@ say("hits %d" % hits)
 @pytest.mark.parametrize(
     "make, end",
     [
-        ("_sockets.new_context(config)", "context.term()"),
+        ("_contexts.new(config)", "context.term()"),
         ("_bus._new_context(dict(config, mute=True))", "context.destroy()"),
     ],
 )
