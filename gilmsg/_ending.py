@@ -11,7 +11,11 @@ def destroy(**_: Any) -> None:
 
     Threads that wait for ACKs get a :class:`~gilmsg.ListenerError` at once. The next
     publish, from any thread, starts anew.
+
+    Raises:
+        ConfigurationError: a ``__del__`` or weakref callback called it while it interrupted gilmsg itself.
     """
+    _call("_reentry", "refuse_here")
     _call("_listeners", "stop_all")  # first: to close a socket may take a moment
     local = getattr(fedmsg, "__local")
     context = getattr(local, "__context", None)

@@ -30,7 +30,7 @@ from ._ledger import Ledger
 from ._links import Links
 from ._outcome import Gate
 from ._rate_limit import RateLimitedLog
-from ._uninterrupted import uninterrupted
+from ._uninterrupted import here, uninterrupted
 from ._wakeup import Wakeup
 from .errors import ListenerError
 
@@ -177,7 +177,7 @@ class Listener:
     def _run(self) -> None:
         context: "Optional[zmq.Context[zmq.Socket[bytes]]]" = None
         try:
-            context = _contexts.open_here()
+            context = here(_contexts.open_here)
             self._serve(context)
         except BaseException as error:  # noqa: B902  whatever it is, those who wait must hear of it
             self._failure = error

@@ -1,4 +1,4 @@
-"""A signal handler, ``__del__`` or weakref callback that publishes may have interrupted gilmsg itself."""
+"""A signal handler, ``__del__`` or weakref callback that calls gilmsg may have interrupted gilmsg itself."""
 
 from typing import Any
 
@@ -16,8 +16,23 @@ def refuse(lock: Any) -> None:
     Raises:
         ConfigurationError: it holds the lock; nothing was sent.
     """
-    if lock._is_owned() or _uninterrupted.runs_here():
-        raise ConfigurationError(
-            "a signal handler, __del__ or weakref callback called publish() while it interrupted "
-            "gilmsg itself; do it on another thread"
-        )
+    if lock._is_owned():
+        raise _interrupted()
+    refuse_here()
+
+
+def refuse_here() -> None:
+    """Refuse to go on if something is made on the calling thread, for which another may hold any lock.
+
+    Raises:
+        ConfigurationError: it is.
+    """
+    if _uninterrupted.runs_here():
+        raise _interrupted()
+
+
+def _interrupted() -> ConfigurationError:
+    return ConfigurationError(
+        "a signal handler, __del__ or weakref callback called gilmsg while it interrupted gilmsg "
+        "itself; do it on another thread"
+    )

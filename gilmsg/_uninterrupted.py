@@ -44,13 +44,11 @@ def uninterrupted(make: Callable[[], Made]) -> Made:
     done.acquire()
 
     def work() -> None:
-        _makers.add(_thread.get_ident())
         try:
-            made.append(make())
+            made.append(here(make))
         except BaseException as error:  # noqa: B902  raised below
             failures.append(error)
         finally:
-            _makers.discard(_thread.get_ident())
             done.release()
 
     if not _started(work):
@@ -59,6 +57,15 @@ def uninterrupted(make: Callable[[], Made]) -> Made:
     if failures:
         raise failures.pop()
     return made.pop()
+
+
+def here(make: Callable[[], Made]) -> Made:
+    """Return what *make* returns, made on the calling thread, which must be one that runs no signal handler."""
+    _makers.add(_thread.get_ident())
+    try:
+        return make()
+    finally:
+        _makers.discard(_thread.get_ident())
 
 
 def _started(work: Callable[[], None]) -> bool:

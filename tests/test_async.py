@@ -13,7 +13,7 @@ import pytest
 import gilmsg
 from gilmsg import _callbacks, _listeners, _outlets
 from gilmsg._process import wait_for
-from gilmsg._uninterrupted import uninterrupted
+from gilmsg._uninterrupted import here, uninterrupted
 
 from .helpers import Inbox
 from .processes import PROMPT
@@ -278,20 +278,27 @@ def test_without_a_thread_the_caller_does_it_itself(monkeypatch):
     assert uninterrupted(threading.get_ident) != threading.get_ident()
 
 
-def test_a_publish_on_a_thread_that_somebody_waits_for_is_refused(config):
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda config: gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config),
+        lambda config: gilmsg.destroy(),
+        lambda config: gilmsg.tail_messages(**dict(config, mute=True)),
+    ],
+    ids=["publish", "destroy", "tail"],
+)
+def test_a_call_on_a_thread_that_somebody_waits_for_is_refused(config, call):
     """A __del__ that the garbage collector runs while gilmsg makes something, a lock in hand, is no deadlock."""
     refused = []
 
     def make():
         with pytest.raises(gilmsg.ConfigurationError, match="__del__ .* interrupted gilmsg itself"):
-            gilmsg.publish(topic="t", msg={}, recipients=["alice"], **config)
+            call(config)
         refused.append(True)
 
-    def hold():
-        with _outlets._outlets.lock:
-            uninterrupted(make)
-
-    thread = threading.Thread(target=hold, daemon=True)
-    thread.start()
-    thread.join(PROMPT)
+    # Of threading's, which a logging on it does not leave in its list of threads.
+    thread = threading.Thread(target=lambda: here(make), daemon=True)
+    with _outlets._outlets.lock, _listeners._listeners.lock:
+        thread.start()
+        thread.join(PROMPT)
     assert refused == [True]
