@@ -42,6 +42,10 @@ def tune(socket: "zmq.Socket[bytes]", config: Mapping[str, Any]) -> None:
     socket.setsockopt(zmq.RCVHWM, limit)
     set_tcp_keepalive(socket, config)
     set_tcp_reconnect(socket, config)
+    _beat(socket)
+
+
+def _beat(socket: "zmq.Socket[bytes]") -> None:
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_IVL)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
     socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
@@ -138,6 +142,13 @@ def bound(socket: "zmq.Socket[bytes]", queue: int, largest: int) -> None:
     assert isinstance(configured, int)
     socket.setsockopt(zmq.RCVHWM, min(configured or queue, queue))
     socket.setsockopt(zmq.MAXMSGSIZE, largest)
+
+
+def watch(subscriber: "zmq.Socket[bytes]") -> None:
+    """Let *subscriber*, which is not connected yet, notice silent losses: by heartbeats unless its queue is limited."""
+    _beat(subscriber)
+    if subscriber.getsockopt(zmq.RCVHWM):
+        watch_by_keepalive(subscriber)
 
 
 def watch_by_keepalive(socket: "zmq.Socket[bytes]") -> None:

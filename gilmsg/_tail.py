@@ -145,8 +145,7 @@ class Tail:
             subscriber = context.socket(zmq.SUB)
             self._subscribers.append(subscriber)
             _sockets.tune(subscriber, self._config)
-            if subscriber.getsockopt(zmq.RCVHWM):
-                _sockets.watch_by_keepalive(subscriber)
+            _sockets.watch(subscriber)
             subscriber.setsockopt(zmq.SUBSCRIBE, self._topic.encode("utf-8"))
             if self._acknowledger is not None:
                 subscriber.setsockopt(zmq.SUBSCRIBE, self._acknowledger.announcement(self._topic))

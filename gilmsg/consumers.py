@@ -17,7 +17,7 @@ import six
 from fedmsg.consumers import FedmsgConsumer  # type: ignore[import-untyped]
 from kitchen.iterutils import iterate  # type: ignore[import-untyped]
 
-from . import _acks, _bus, _trust
+from . import _acks, _bus, _sockets, _trust
 from ._acknowledge import Acknowledger, can_acknowledge
 from ._outlets import SharedPublisher
 from .errors import GilmsgError
@@ -115,6 +115,8 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]
         if hub.config.get(self.config_key, False):
             # Before the base class subscribes: then the first message finds us ready.
             self._prepare(hub)
+            for extension in hub.extensions:
+                _watch_links(extension)
         super().__init__(hub)
         if self._acknowledger is not None and self._initialized:
             self._announce(self._acknowledger)
@@ -209,6 +211,27 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]
         begin anew each time): a monitor that misses one report misses nothing.
         """
         return dict(super().__json__(), **self._tally.read())
+
+
+def _watch_links(extension: Any) -> None:
+    """Have the sockets that the hub will open for subscriptions notice when a link silently dies.
+
+    moksha leaves that to TCP: after 30 s of packet loss nothing comes for another half minute. An extension
+    for zeromq makes each with its ``connection_cls``, whose ``addEndpoints`` connects it. Those that a plain
+    consumer of the same hub had opened before are shared, and stay as they are.
+    """
+    kind = getattr(extension, "connection_cls", None)
+    if kind is None or hasattr(kind, "gilmsg_watches"):
+        return
+
+    class Connection(kind):  # type: ignore[misc, valid-type]
+        gilmsg_watches = True
+
+        def addEndpoints(self, endpoints: Any) -> None:
+            _sockets.watch(self.socket)
+            super().addEndpoints(endpoints)
+
+    extension.connection_cls = Connection
 
 
 def _opened(message: Any) -> Tuple[Any, Dict[str, Any]]:

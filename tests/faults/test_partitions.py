@@ -149,8 +149,11 @@ def test_the_publisher_is_cut_off(make_world):
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_back_after_thirty_seconds_of_silent_loss(world):
+@pytest.mark.parametrize("hubs", [(), ("alice",)], ids=["tail", "hub"])
+def test_back_after_thirty_seconds_of_silent_loss(make_world, hubs):
     """After 30 s of dropped packets, publish succeeds within 10 s, nothing restarted."""
+    world = make_world(hubs=hubs)
+    world.warm()
     world["alice"].isolate()
     over = time.monotonic() + 30
     while time.monotonic() < over:

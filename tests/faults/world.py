@@ -8,7 +8,7 @@ from gilmsg import _process
 from gilmsg._process import Talker, wait_for
 from gilmsg._sandbox_config import signed_bus
 
-from ..helpers import write_config
+from ..helpers import Hub, write_config
 from ..processes import Program, Whole
 from .hosts import Network, listens
 
@@ -29,13 +29,15 @@ class World(Whole):
         relay: with a fedmsg-relay on the host ``relay``: publisher and recipients talk through it
             alone, in both directions, and cannot reach each other.
         down: recipients whose host is not up yet.
+        hubs: recipients that are consumers in a fedmsg-hub.
     """
 
-    def __init__(self, folder, authority, recipients, relay=False, down=()):
+    def __init__(self, folder, authority, recipients, relay=False, down=(), hubs=()):
         self.folder = str(folder)
         self.recipients = list(recipients)
         self.relay = relay
         self.down = list(down)
+        self.hubs = {name: None for name in hubs}
         self.network = Network(["publisher"] + self.recipients + (["relay"] if relay else []))
         self.config = self._configuration(authority)
         self.talkers = {}
@@ -45,6 +47,8 @@ class World(Whole):
     def __exit__(self, *_):
         for talker in self.talkers.values():
             talker.kill()
+        for hub in filter(None, self.hubs.values()):
+            hub.__exit__()
         self.kill_relay()
         self.network.remove()
 
@@ -65,7 +69,8 @@ class World(Whole):
             prefix=self["publisher"].prefix,
         )
         for name in up:
-            self.talkers[name].wait_for("ready", PATIENCE)
+            if name not in self.hubs:
+                self.talkers[name].wait_for("ready", PATIENCE)
 
     def __getitem__(self, name):
         """The host of that name."""
@@ -81,6 +86,10 @@ class World(Whole):
         """Start the recipient *name* on its host."""
         config = dict(self.config, name="relay_inbound" if self.relay else name)
         config["certnames"] = dict(config["certnames"], **{_shell(): name})
+        if name in self.hubs:
+            folder = pathlib.Path(self.folder) / name
+            self.hubs[name] = Hub(folder, config, ["First"], prefix=self[name].prefix).__enter__()
+            return
         self.talkers[name] = Talker(
             "gilmsg._standin", config, cwd=self.folder, prefix=self[name].prefix
         )
