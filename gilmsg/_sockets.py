@@ -42,10 +42,11 @@ def tune(socket: "zmq.Socket[bytes]", config: Mapping[str, Any]) -> None:
     socket.setsockopt(zmq.RCVHWM, limit)
     set_tcp_keepalive(socket, config)
     set_tcp_reconnect(socket, config)
-    _beat(socket)
+    beat(socket)
 
 
-def _beat(socket: "zmq.Socket[bytes]") -> None:
+def beat(socket: "zmq.Socket[bytes]") -> None:
+    """Let *socket*, which is not connected yet, notice by heartbeats that a link has silently died."""
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_IVL)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
     socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
@@ -144,9 +145,8 @@ def bound(socket: "zmq.Socket[bytes]", queue: int, largest: int) -> None:
     socket.setsockopt(zmq.MAXMSGSIZE, largest)
 
 
-def watch(subscriber: "zmq.Socket[bytes]") -> None:
-    """Let *subscriber*, which is not connected yet, notice silent losses: by heartbeats unless its queue is limited."""
-    _beat(subscriber)
+def watch_limited(subscriber: "zmq.Socket[bytes]") -> None:
+    """Where the queue of *subscriber* is limited, have the kernel watch its link instead of heartbeats."""
     if subscriber.getsockopt(zmq.RCVHWM):
         watch_by_keepalive(subscriber)
 

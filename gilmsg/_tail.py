@@ -145,7 +145,7 @@ class Tail:
             subscriber = context.socket(zmq.SUB)
             self._subscribers.append(subscriber)
             _sockets.tune(subscriber, self._config)
-            _sockets.watch(subscriber)
+            _sockets.watch_limited(subscriber)
             subscriber.setsockopt(zmq.SUBSCRIBE, self._topic.encode("utf-8"))
             if self._acknowledger is not None:
                 subscriber.setsockopt(zmq.SUBSCRIBE, self._acknowledger.announcement(self._topic))

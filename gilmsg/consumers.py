@@ -228,7 +228,8 @@ def _watch_links(extension: Any) -> None:
         gilmsg_watches = True
 
         def addEndpoints(self, endpoints: Any) -> None:
-            _sockets.watch(self.socket)
+            _sockets.beat(self.socket)
+            _sockets.watch_limited(self.socket)
             super().addEndpoints(endpoints)
 
     extension.connection_cls = Connection

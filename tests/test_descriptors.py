@@ -10,32 +10,40 @@ from gilmsg import _descriptors
 
 from .processes import python
 
-FEW_FILES = """
+ALL_TAKEN = """
 import json, os, resource, sys, threading, time
-import gilmsg
-config, closed, limit = json.loads(sys.argv[1]), sys.argv[2].split("+"), json.loads(sys.argv[3])
+import gilmsg, gilmsg._tail
+config = json.loads(sys.argv[1])
 config["gilmsg.head_start"] = 20.0
-def publish(): return list(gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=20.0, **config).acks)
-def close():  # as another thread's destroy()
-    if "publisher" in closed: gilmsg._outlets.close_all()
-    if "listener" in closed: stop()
-def stop():
-    gilmsg._listeners.stop_all()
-    while any(one.name == "gilmsg-listener" for one in threading.enumerate()): time.sleep(0.01)
-publish()
-if "unseen" in closed:  # another thread opens the last ones after we have looked
-    gilmsg._descriptors.require = gilmsg._descriptors.require_context = lambda *_: None
-resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 taken = []
-for free in range(0, int(sys.argv[4])):
-    close()
+def publish(): return list(gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=20.0, **config).acks)
+def tail(): gilmsg.tail_messages(**config).close()
+def take():
     try:
         while True: taken.append(os.dup(0))
     except OSError: pass
-    for _ in range(free): os.close(taken.pop())
+def free(count):
+    for _ in range(count): os.close(taken.pop())
+def stop():
+    gilmsg._listeners.stop_all()
+    while any(one.name == "gilmsg-listener" for one in threading.enumerate()): time.sleep(0.01)
+def unseen():  # another thread opens the last ones after we have looked
+    gilmsg._descriptors.require = gilmsg._descriptors.require_context = lambda *_: None
+"""
+
+FEW_FILES = ALL_TAKEN + """
+closed = sys.argv[2].split("+")
+publish()
+if "unseen" in closed: unseen()
+resource.setrlimit(resource.RLIMIT_NOFILE, json.loads(sys.argv[3]))
+for count in range(0, int(sys.argv[4])):
+    if "publisher" in closed: gilmsg._outlets.close_all()  # as another thread's destroy()
+    if "listener" in closed: stop()
+    take()
+    free(count)
     try: print(publish())
     except gilmsg.GilmsgError as error: print(type(error).__name__, error)
-for one in taken: os.close(one)
+free(len(taken))
 print(publish())
 """
 
@@ -64,13 +72,7 @@ def test_a_low_soft_limit_is_raised(config, tmp_path):
     assert done.returncode == 0 and set(done.stdout.splitlines()) == {"['alice']"}, done.stdout + done.stderr
 
 
-USERS = """
-import json, os, resource, sys, threading, time
-import gilmsg, gilmsg._tail
-config = json.loads(sys.argv[1])
-config["gilmsg.head_start"] = 20.0
-def publish(): gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=20.0, **config)
-def tail(): gilmsg.tail_messages(**config).close()
+USERS = ALL_TAKEN + """
 def init(): gilmsg.init(**dict(config, mute=True))
 def told(call):
     try: call(); line = "done"
@@ -80,18 +82,8 @@ def on_threads(*calls):
     threads = [threading.Thread(target=told, args=[call]) for call in calls]
     for one in threads: one.start()
     for one in threads: one.join()
-def take():
-    try:
-        while True: taken.append(os.dup(0))
-    except OSError: pass
-def stop():
-    gilmsg._listeners.stop_all()
-    while any(one.name == "gilmsg-listener" for one in threading.enumerate()): time.sleep(0.01)
-def free(count):
-    for _ in range(count): os.close(taken.pop())
 publish(); tail()
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-taken = []
 take()
 exec(sys.argv[2])
 free(len(taken))
@@ -127,8 +119,7 @@ for count in range(30, 46):
 def test_the_last_ones_are_taken_after_the_look(config, tmp_path):
     """Who finds none, though some were there a moment ago, is told in a ConfigurationError, too."""
     code = """
-gilmsg._descriptors.require = gilmsg._descriptors.require_context = lambda *_: None
-stop(); take()  # it opens and closes some at any time
+unseen(); stop(); take()  # it opens and closes some at any time
 told(tail); on_threads(init); on_threads(publish)
 told(gilmsg._contexts.open_here); free(1); told(gilmsg._contexts.open_here)
 """
