@@ -3,16 +3,18 @@
 ::
 
     GilmsgError
-     +-- ConfigurationError   (also a ValueError)  nothing was sent; mend the value it names
-     |    +-- EndpointError   (also an OSError)    nothing was sent; no declared port is free
-     |    +-- PayloadError                          nothing was sent; it is this message, not the setting
+     +-- ConfigurationError   (also a ValueError)    nothing was sent; mend the value it names
+     |    +-- EndpointError   (also an OSError)      nothing was sent; no declared port is free
+     |    +-- PayloadError                           nothing was sent; it is this message, not the setting
      +-- ListenerError        the ACKs cannot be heard; its text says whether anything was sent
-     +-- Timeout              not proven, and here is why
+     +-- Timeout              (also a TimeoutError)  not proven, and here is why
 """
 
-from typing import Any, Dict, Mapping, Tuple
+from __future__ import annotations
 
-__all__ = ["GilmsgError", "ConfigurationError", "EndpointError", "ListenerError", "PayloadError", "Timeout"]
+from typing import Any, Mapping
+
+__all__ = ["ConfigurationError", "EndpointError", "GilmsgError", "ListenerError", "PayloadError", "Reason", "Timeout"]
 
 
 class GilmsgError(Exception):
@@ -46,7 +48,32 @@ class ListenerError(GilmsgError):
     """
 
 
-class Timeout(GilmsgError):
+class Reason(str):
+    """One sentence that says what is known of a recipient that has not acknowledged.
+
+    Attributes:
+        code (str): the same as a stable word, ``"silent"`` for example.
+        may_have_arrived (bool): False only if nobody at all was subscribed to the topic at our socket
+            from the sending to the end of the wait. A hint: nothing is decided by it.
+        members (dict): of a group, common name -> Reason; empty for a single recipient.
+    """
+
+    code: str
+    may_have_arrived: bool
+    members: dict[str, Reason]
+
+    def __new__(
+        cls, text: str, code: str, may_have_arrived: bool = True, members: Mapping[str, Reason] | None = None
+    ) -> Reason:
+        reason = super().__new__(cls, text)
+        reason.code, reason.may_have_arrived, reason.members = code, may_have_arrived, dict(members or {})
+        return reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.code, self.may_have_arrived, self.members)
+
+
+class Timeout(GilmsgError, TimeoutError):
     """At least one required recipient has not proven in time that it got the message.
 
     It may have got it all the same: its ACK may be lost, or late. A Timeout never
@@ -57,8 +84,8 @@ class Timeout(GilmsgError):
         topic (str): its full topic.
         ack_timeout (float): how long was waited, in seconds from the moment of sending.
         acks (dict): recipient -> seconds from sending to its ACK, for those that answered.
-        missing (dict): recipient (or group, ``"a,b"``) -> one sentence that says what is
-            known of it.
+        missing (dict): recipient (or group, ``"a,b"``) -> a :class:`Reason`, one sentence that
+            says what is known of it.
     """
 
     def __init__(
@@ -73,25 +100,40 @@ class Timeout(GilmsgError):
         self.msg_id = msg_id
         self.topic = topic
         self.ack_timeout = ack_timeout
-        self.acks: Dict[str, float] = dict(acks)
-        self.missing: Dict[str, str] = dict(missing)
+        self.acks: dict[str, float] = dict(acks)
+        self.missing: dict[str, str] = dict(missing)
         self._required = required
         super().__init__(self._line())
 
     def _line(self) -> str:
-        """The whole failure as one log line."""
-        return "%s %s: %d of %d recipients acknowledged within %g s; missing: %s" % (
-            self.topic,
-            self.msg_id,
-            self._required - len(self.missing),
-            self._required,
-            self.ack_timeout,
-            "; ".join("%s (%s)" % item for item in sorted(self.missing.items())),
+        told = "; ".join(f"{name} ({reason})" for name, reason in sorted(self.missing.items()))
+        return (
+            f"{self.topic} {self.msg_id}: {self._required - len(self.missing)} of {self._required} recipients "
+            f"acknowledged within {self.ack_timeout:g} s; missing: {told}"
         )
 
-    def __reduce__(self) -> Tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # BaseException would rebuild it from the one string that __init__ passed on.
         return (
             type(self),
             (self.msg_id, self.topic, self.ack_timeout, self.acks, self.missing, self._required),
         )
+
+
+class BadFrame(ValueError):
+    """Bytes from the bus that are no fedmsg message; the text says why. Never reaches a caller."""
+
+
+class Refused(Exception):
+    """A message that proves nothing. Never reaches a caller.
+
+    Attributes:
+        reason (str): why, as the end of a sentence about an ACK.
+        claimed (str or None): the common name on the certificate that came along. Without
+            proof, that is only a claim.
+    """
+
+    def __init__(self, reason: str, claimed: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.claimed = claimed
