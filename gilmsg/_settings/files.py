@@ -141,7 +141,8 @@ def _absolute(directory: str, paths: list[str]) -> list[str]:
 def read_files(files: list[str]) -> Loaded:
     """Return what *files* say without fedmsg's defaults, merged as it does; the readable part where one is no good."""
     config: dict[str, Any] = {}
-    problems, passed_over = [], []
+    problems: list[str] = []
+    passed_over: list[str] = []
     for path in files:
         variables: dict[str, Any] = {}
         try:
