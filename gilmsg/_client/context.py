@@ -58,9 +58,14 @@ class SharedPublisher:
         """
         if self._closed:
             raise _gone()
-        if not self._port.alive:
-            self._port = _engine.publisher(self.address, None, self._config)
-        return self._port
+        (port, heard), book = self._open, self.book() if awaits else None
+        if port.alive and book in (None, heard):
+            return port
+        opened = _engine.publisher(self.address, book, self._config)
+        self._open = opened, book
+        if heard is not None:
+            port.close()  # its listener hears by an older book
+        return opened
 
     def listening_port(self) -> Port:
         """Return an open port of this name, with the listener of the bus that the configuration describes now.
