@@ -46,15 +46,15 @@ class SharedPublisher:
         self.address = address
         self._config = config
         self._closed = False
-        self._book: AddressBook | None = None
-        self._port = _engine.publisher(address, None, config, preferred)
+        self._book = AddressBook(config)
+        #: The port, and the book of the listener that it has; replaced by one assignment.
+        self._open: tuple[Port, AddressBook | None] = _engine.publisher(address, None, config, preferred), None
 
-    def port(self) -> Port:
-        """Return an open port of this name; it may be without a listener.
+    def port(self, awaits: bool = False) -> Port:
+        """Return the open port of this name, one with a listener if it *awaits* ACKs.
 
         Raises:
-            EndpointError, ConfigurationError: as for a new handle.
-            ListenerError: this handle is closed, or the engine could not start.
+            ListenerError: this handle is closed; and whatever a new one raises.
         """
         if self._closed:
             raise _gone()
@@ -67,22 +67,11 @@ class SharedPublisher:
             port.close()  # its listener hears by an older book
         return opened
 
-    def listening_port(self) -> Port:
-        """Return an open port of this name, with the listener of the bus that the configuration describes now.
-
-        Raises:
-            EndpointError, ConfigurationError, ListenerError: as :meth:`port`.
-        """
-        if self._closed:
-            raise _gone()
-        former, book = self._port, self._book
-        if book is None or not book.holds_for(self._config):
-            book = AddressBook(self._config)
-        if book is not self._book or not former.alive or not former.origin:
-            self._port = _engine.publisher(self.address, book, self._config)
-            self._book = book
-            former.close()
-        return self._port
+    def book(self) -> AddressBook:
+        """Return who publishes where, by the configuration as it is now."""
+        if not self._book.holds_for(self._config):
+            self._book = AddressBook(self._config)
+        return self._book
 
     def send_multipart(self, parts: Sequence[bytes], flags: int = 0, **_: Any) -> None:
         """Send one plain message, no earlier than ``post_init_sleep`` after the socket's birth."""
@@ -93,7 +82,7 @@ class SharedPublisher:
     def close(self, linger: int | None = None) -> None:
         """Give up this handle; the last one closes the socket."""
         self._closed = True
-        self._port.close()
+        self._open[0].close()
 
 
 def wait_for_age(port: Port, config: Mapping[str, Any]) -> None:
@@ -197,13 +186,8 @@ def _new_context(config: dict[str, Any]) -> Any:
 
 
 def port(context: Any) -> Port:
-    """Return an open port by which *context* publishes; raises as :func:`publisher`, and as a new handle does."""
-    return publisher(context).port()
-
-
-def listening_port(context: Any) -> Port:
-    """Return such a port with the listener of the bus of *context*; raises as :func:`port`."""
-    return publisher(context).listening_port()
+    """Return the open port, with a listener, by which *context* publishes; raise as :func:`publisher` and its port do."""
+    return publisher(context).port(awaits=True)
 
 
 def publisher(context: Any) -> SharedPublisher:
