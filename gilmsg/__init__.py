@@ -3,16 +3,16 @@
 ``import gilmsg`` takes the place of ``import fedmsg``: every public name of fedmsg is here.
 """
 
-from typing import TYPE_CHECKING, Any, List
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 # First: within the imports of another module of ours, fedmsg's own took 15 ms more.
-from fedmsg import __local  # type: ignore[import-untyped]
+from fedmsg import __local
 
-from . import _later
-from . import _trust as _trust  # it makes fedmsg's crypto work
-from ._ending import destroy
+from . import _trust
 from ._version import __version__
-from .errors import ConfigurationError, EndpointError, GilmsgError, ListenerError, Timeout
+from .errors import ConfigurationError, EndpointError, GilmsgError, ListenerError, Reason, Timeout
 
 if TYPE_CHECKING:
     from fedmsg import API_function as API_function
@@ -23,51 +23,37 @@ if TYPE_CHECKING:
     from fedmsg import replay as replay
     from fedmsg import utils as utils
 
-    from ._bus import init
-    from ._check import check
-    from ._publish import publish, publish_async
-    from ._publish import publish as send_message
-    from ._receipt import Receipt
-    from ._report import Report
+    from ._check import Report, check
+    from ._client.context import destroy, init
+    from ._client.publish import publish, publish_async
+    from ._client.publish import publish as send_message
+    from ._client.receive import tail_messages
+    from ._protocol import Receipt
     from ._settings import any_of
-    from ._tail import tail_messages
     from .consumers import GilmsgConsumer
 
-#: What is loaded on first use, and where it is: an import of gilmsg costs little more than one of fedmsg.
+#: Names that are loaded on first use, and their modules: an import of gilmsg costs little more than one of fedmsg.
 _LATER = {
-    "any_of": "_settings.any_of",
-    "check": "_check.check",
-    "GilmsgConsumer": "consumers.GilmsgConsumer",
-    "init": "_bus.init",
-    "publish": "_publish.publish",
-    "publish_async": "_publish.publish_async",
-    "Receipt": "_receipt.Receipt",
-    "Report": "_report.Report",
-    "send_message": "_publish.publish",  # fedmsg's old name for it, deprecated there too
-    "tail_messages": "_tail.tail_messages",
+    "GilmsgConsumer": "consumers",
+    "Receipt": "_protocol",
+    "Report": "_check",
+    "any_of": "_settings",
+    "check": "_check",
+    "destroy": "_client.context",
+    "init": "_client.context",
+    "publish": "_client.publish",
+    "publish_async": "_client.publish",
+    "send_message": "_client.publish",  # fedmsg's old name for publish, deprecated there too
+    "tail_messages": "_client.receive",
 }
 
 __all__ = [
-    "__local",
-    "__version__",
-    "any_of",
-    "check",
-    "ConfigurationError",
-    "destroy",
-    "EndpointError",
-    "GilmsgConsumer",
-    "GilmsgError",
-    "init",
-    "ListenerError",
-    "publish",
-    "publish_async",
-    "Receipt",
-    "Report",
-    "send_message",
-    "tail_messages",
-    "Timeout",
-]
+    "ConfigurationError", "EndpointError", "GilmsgConsumer", "GilmsgError", "ListenerError", "Reason", "Receipt",
+    "Report", "Timeout", "__local", "__version__", "any_of", "check", "destroy", "init", "publish", "publish_async",
+    "send_message", "tail_messages",
+]  # fmt: skip
 
+_trust.turn_on_fedmsg_crypto()
 
 if not TYPE_CHECKING:  # pragma: no branch  # or any misspelt name would pass for one
 
@@ -76,17 +62,17 @@ if not TYPE_CHECKING:  # pragma: no branch  # or any misspelt name would pass fo
         import importlib
 
         if name == "consumers":
-            return _later.load(name)
+            return importlib.import_module("." + name, __name__)
         if name in _LATER:
-            module, _, attribute = _LATER[name].partition(".")
-            found = globals()[name] = getattr(_later.load(module), attribute)
+            module = importlib.import_module("." + _LATER[name], __name__)
+            found = globals()[name] = getattr(module, "publish" if name == "send_message" else name)
             return found
         if not name.startswith("_"):
             found = getattr(importlib.import_module("fedmsg"), name, None)
             if found is not None:
                 return found
-        raise AttributeError("module %r has no attribute %r" % (__name__, name))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__() -> List[str]:
+def __dir__() -> list[str]:
     return sorted(set(globals()) | set(__all__))
