@@ -53,7 +53,7 @@ class _Envelope(dict[str, Any]):
     gilmsg_findings: _Findings
 
 
-class GilmsgConsumer(FedmsgConsumer):
+class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
     """A fedmsg-hub consumer that acknowledges each message just before its ``consume()``.
 
     Use it as :class:`fedmsg.consumers.FedmsgConsumer`: set ``topic``, implement
@@ -97,7 +97,7 @@ class GilmsgConsumer(FedmsgConsumer):
 
     def _prepare(self, hub: Any) -> None:
         """Open the socket for our ACKs and put the ACK before ``consume()``."""
-        self._consume_after_ack: Callable[[Any], Any] = self.consume
+        self._consume_after_ack: Callable[[Any], Any] = self.consume  # type: ignore[has-type]  # the class's
         self.consume = self._acknowledge_and_consume
         if can_acknowledge(hub.config, type(self).__name__):
             config = _context.named_after(hub.config, type(self).__module__.partition(".")[0])
@@ -201,7 +201,7 @@ def _watch_links(extension: Any) -> None:
     if kind is None or hasattr(kind, "gilmsg_watches"):
         return
 
-    class Connection(kind):
+    class Connection(kind):  # type: ignore[misc, valid-type]  # known at run time only
         gilmsg_watches = True
 
         def addEndpoints(self, endpoints: Any) -> None:
@@ -221,7 +221,8 @@ def _opened(message: Any) -> _protocol.Received | None:
     envelope = message if isinstance(message, dict) else getattr(message, "__json__", dict)()
     if not isinstance(envelope, dict) or "body" not in envelope:
         return None
-    topic, body = envelope.get("topic"), envelope["body"]
+    topic: Any = envelope.get("topic")
+    body = envelope["body"]
     if envelope is not message:
         try:
             body = fedmsg.encoding.loads(six.ensure_text(body))

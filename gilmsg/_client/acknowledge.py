@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
-import json
 import logging
 import threading
-import time
-import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Callable
 
 from .. import _protocol, _trust
 from ..errors import BadFrame, GilmsgError
-from . import context as _context
+from . import context, messages
 
 if TYPE_CHECKING:
     from .._engine import Port
@@ -35,7 +31,7 @@ class Acknowledger:
 
     def __init__(self, config: Mapping[str, Any], port: Callable[[], Port]) -> None:
         self._config, self._port = config, port
-        self._certname = _context.certname(config)
+        self._certname = context.certname(config)
         self._topic = _protocol.ack_topic(config)
         self._number = itertools.count(1)
         self._counting = threading.RLock()  # a signal handler may acknowledge, too
@@ -60,7 +56,9 @@ class Acknowledger:
     def acknowledge(self, body: Mapping[str, Any]) -> None:
         """Sign an ACK, and return when it was given to the socket, or could not be: that is logged and counted."""
         try:
-            self._port().acknowledge(self._sealed(body), _protocol.origin_of(body["ack_msg_id"]))
+            message = messages.composed(self._topic, dict(body), next(self._number))
+            signed = messages.sealed(message, self._config, self._certname)
+            self._port().acknowledge([self._topic.encode(), signed.wire], _protocol.origin_of(body["ack_msg_id"]))
         except GilmsgError as error:
             self._count_failed(body["ack_msg_id"], error)
             return
@@ -78,16 +76,6 @@ class Acknowledger:
             self._failed += 1
             self._last_error = str(error) or repr(error)
         log.error("no ACK for %s: %s", msg_id, error)
-
-    def _sealed(self, body: Mapping[str, Any]) -> list[bytes]:
-        """Return the parts of a signed ACK: what was signed is not encoded once more, it gets two more members."""
-        message = _protocol.compose(
-            self._topic, dict(body), next(self._number), unique=str(uuid.uuid4()),
-            year=datetime.datetime.now().year, timestamp=int(time.time()), username=_context.username(),
-        )  # fmt: skip
-        covered = _protocol.canonical(dict(message, crypto="x509"))
-        credentials = _trust.key_pair(self._config, self._certname).seal(covered)
-        return [self._topic.encode(), json.dumps(credentials._asdict())[:-1].encode() + b"," + covered[1:]]
 
 
 def can_acknowledge(config: Mapping[str, Any], who: str) -> bool:

@@ -7,11 +7,11 @@ than libzmq's 1,023 of them. They belong to the thread that runs the generator; 
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Callable
@@ -109,7 +109,7 @@ class Tail:
                 self._open(source, context, names)
             names.connect()
             poller = zmq.Poller()
-            for readable in [names.woken, *sources]:
+            for readable in [names.woken.fileno(), *sources]:
                 poller.register(readable, zmq.POLLIN)
             yield None
             while True:
@@ -231,7 +231,7 @@ class _Names:
         self._sources: dict[str, list[_Source]] = {}
         self._rounds, self._next = 1, time.monotonic() + _ROUND
         self._warned: set[str] = set()
-        self.woken, self._wake = socket.socketpair()
+        self.woken, self._wake = _socket.socketpair()  # the C function, whatever the program put in the place of Python's
         self.woken.setblocking(False)
         self._wake.setblocking(False)
         self._lookups = sockets.Names(self._tell)
