@@ -1,0 +1,281 @@
+"""Lines about ourselves: configuration, keys, CA, CRL, and the port that a publish would use."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, NamedTuple
+
+import fedmsg.config
+
+from .. import _engine, _protocol, _settings, _trust
+from .._client import context
+from .._settings import AddressBook
+from ..errors import ConfigurationError, EndpointError, GilmsgError, ListenerError, Refused
+
+
+class Line(NamedTuple):
+    """One thing about ourselves: which, whether it is in order, and one sentence."""
+
+    check: str
+    ok: bool
+    detail: str
+
+
+def lines(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
+    """Return what there is to say of *config*, which *loaded* became; take out of it what has the wrong type."""
+    found = _shape(config) + _configuration(loaded) + _own_keys(config)
+    crypto = _attempt("crypto", lambda: _crypto(config))
+    found.append(crypto)
+    if not crypto.ok:
+        return found
+    trust = [_attempt("ca", lambda: _ca(config)), _attempt("crl", lambda: _crl(config))]
+    pair = _pair(config) if config.get("sign_messages", False) else []
+    if pair and all(line.ok for line in trust + pair):
+        pair.append(_attempt("signature", lambda: _signature(config)))
+    return found + trust + pair
+
+
+def outside(topic: str | None, config: Mapping[str, Any]) -> list[Line]:
+    """Return a line if nothing is ever published on *topic* under *config*."""
+    prefix = f"{config.get('topic_prefix')}.{config.get('environment')}."
+    if topic is None or topic.startswith(prefix):
+        return []
+    detail = (
+        f"{topic!r} does not begin with {prefix!r}, topic_prefix and environment, so nothing is published on it here; "
+        "give the full topic, or mend those"
+    )
+    return [Line("topic", False, detail)]
+
+
+def recipients(topic: str | None, config: Mapping[str, Any]) -> tuple[Sequence[str], list[Line]]:
+    """Return the recipients that *config* names for *topic*, and a line if there are none."""
+    try:
+        table = _settings.read(_settings.RECIPIENTS, config)
+    except ConfigurationError:
+        return (), []  # a line says so already
+    if topic is None:
+        found = tuple(dict.fromkeys(one for row in table.values() for one in row))
+    else:
+        found = _settings.recipients_for(topic, table)
+    where = "any topic" if topic is None else repr(topic)
+    none = f"none were given, and {_settings.RECIPIENTS} names none for {where}"
+    return found, [] if found else [Line("recipients", False, none)]
+
+
+def head_start(config: Mapping[str, Any]) -> float:
+    """Return for how many seconds a young publisher waits under *config*."""
+    try:
+        return float(_settings.read(_settings.HEAD_START, config))
+    except ConfigurationError:
+        return _settings.DEFAULT_HEAD_START
+
+
+def _attempt(check: str, examine: Callable[[], str]) -> Line:
+    """Return the line of *examine*, which returns its detail or raises what is wrong."""
+    try:
+        return Line(check, True, examine())
+    except (ValueError, TypeError, Refused) as error:  # ConfigurationError is a ValueError
+        return Line(check, False, str(error))
+
+
+# Configuration.
+
+
+def _shape(config: dict[str, Any]) -> list[Line]:
+    """Take out of *config* what has the wrong type for any further look; return a line for each."""
+    found = _settings.wrong(config)
+    for (key, *name), _ in found:
+        if name:
+            del config[key][name[0]]
+        else:
+            config[key] = copy.deepcopy(fedmsg.config.defaults.get(key))
+    return [Line("configuration", False, problem) for _, problem in found]
+
+
+def _configuration(loaded: _settings.Loaded) -> list[Line]:
+    read = f"read: {', '.join(loaded.files)}" if loaded.files else f"no file read (looked in {_settings.places()})"
+    problems = [Line("configuration", False, problem) for problem in loaded.problems]
+    return [*problems, Line("configuration", True, read)]
+
+
+def _own_keys(config: Mapping[str, Any]) -> list[Line]:
+    """Return a line for each gilmsg.* key that is wrong, one in all if none is."""
+    found = [_attempt("settings", lambda: str(_settings.require_known(config)))]
+    found += [_attempt("settings", lambda key=key: str(_settings.read(key, config))) for key in _settings.KEYS]
+    wrong = [line for line in found if not line.ok]
+    if wrong:
+        return wrong
+    times = (_settings.ACK_TIMEOUT, _settings.HEAD_START)
+    return [Line("settings", True, ", ".join(f"{key} {_settings.read(key, config):g} s" for key in times))]
+
+
+# Keys, CA and CRL.
+
+
+def _crypto(config: Mapping[str, Any]) -> str:
+    _trust.require_x509(config)
+    _trust.require_crypto()
+    if config.get("sign_messages", False):
+        return "on: we sign, and verify ACKs"
+    if config.get("validate_signatures", False):
+        raise ConfigurationError(
+            "sign_messages is off while validate_signatures is on: recipients of such a configuration "
+            "drop what we send; set sign_messages to True"
+        )
+    return "on for ACKs, but sign_messages is off: recipients that validate drop what we send"
+
+
+def _ca(config: Mapping[str, Any]) -> str:
+    path = _trust.location(config, "ca_cert_location")
+    span = _trust.read_ca(path).span
+    span.require_current()
+    return f"{path}, valid until {span.until()}"
+
+
+def _crl(config: Mapping[str, Any]) -> str:
+    """Examine the CRL by itself first: what is wrong with the CA must not hide it."""
+    if not config.get("crl_location"):
+        return "crl_location is not set: revoked certificates are accepted"
+    path = _trust.location(config, "crl_location")
+    crl = _trust.read_crl(path)
+    crl.span.require_current()
+    try:
+        ca = _trust.read_ca(_trust.location(config, "ca_cert_location"))
+    except ConfigurationError:
+        pass  # a line says so already
+    else:
+        _trust.require_issued(crl, ca)
+    return f"{path}, current until {crl.span.until()}"
+
+
+def _pair(config: Mapping[str, Any]) -> list[Line]:
+    """Return lines about our key, our certificate, and whether they belong together."""
+    try:
+        pair = _trust.key_pair(config, context.certname(config))
+    except ConfigurationError as error:
+        return [Line("key", False, str(error))]
+    loaded: dict[str, Any] = {}
+
+    def key() -> str:
+        loaded["key"] = _trust.load_key(pair.key_file)
+        return pair.key_file
+
+    def certificate() -> str:
+        path = pair.certificate_file
+        loaded["certificate"] = found = _trust.load_certificate(path)
+        name, span = _trust.owner(found, path), _trust.span(found, path)
+        span.require_current()
+        return f"{path}, {name}, valid until {span.until()}"
+
+    def match() -> str:
+        _trust.require_match(loaded["key"], pair.key_file, loaded["certificate"], pair.certificate_file)
+        return "key and certificate belong together"
+
+    found = [_attempt("key", key), _attempt("certificate", certificate)]
+    return [*found, _attempt("pair", match)] if len(loaded) == 2 else found
+
+
+def _signature(config: Mapping[str, Any]) -> str:
+    """Sign a message that goes nowhere, and verify it as a recipient with our CA and CRL would."""
+    signer = _trust.signer(config, context.certname(config))
+    message = {"topic": "", "msg": {}, "crypto": "x509"}
+    covered = _protocol.canonical(message)
+    try:
+        name = _trust.verifier(config).signer_of({**message, **signer.seal(covered)._asdict()}, covered)
+    except Refused as refusal:
+        raise ConfigurationError(
+            f"what we sign with {signer.certificate_file} (ssldir, certnames) counts for nobody under our CA and CRL: "
+            f"{refusal.reason}"
+        ) from refusal
+    return f"what we sign verifies as {name} under our CA and CRL"
+
+
+# The port.
+
+
+def address_book(config: Mapping[str, Any]) -> tuple[AddressBook | None, list[Line]]:
+    """Return who publishes where, None with a line where *config* does not say."""
+    try:
+        return AddressBook(config), []
+    except (KeyError, TypeError, ValueError) as error:
+        return None, [_unheard(error)]
+
+
+def opened(config: Mapping[str, Any], book: AddressBook | None) -> tuple[_engine.Port | None, list[Line]]:
+    """Return the port that a publish would use, and lines about it; without a publisher it listens for ACKs."""
+    port, found = None, []
+    try:
+        address = context.require_publisher(config)
+        _require_visible(address)
+        if book is not None:
+            port = _engine.publisher(address, book, config)
+            found.append(Line("endpoint", True, _told(port)))
+    except EndpointError as error:
+        found.append(Line("endpoint", False, _in_so_many_words(address, str(error))))
+    except ListenerError:
+        pass  # found again below
+    except (GilmsgError, ValueError, TypeError) as error:
+        found.append(Line("endpoint", False, str(error)))
+    if port is None and book is not None:
+        try:
+            port = _engine.publisher(None, book, config)
+        except GilmsgError as error:
+            found.append(_unheard(error))
+    if port is not None and book is not None:
+        whose = "this process's own listener" if port.shared_listener else "can listen"
+        found.append(Line("listener", True, f"{whose} for {book.ack_topic}"))
+    return port, found
+
+
+def _unheard(error: Exception) -> Line:
+    return Line("listener", False, f"cannot listen for ACKs: {error}")
+
+
+def _require_visible(address: _engine.Address) -> None:
+    """Refuse to look by fedmsg's own socket, by which this thread publishes; it shows no subscribers."""
+    plain = getattr(context.current(), "publisher", None)
+    if plain is not None and not isinstance(plain, context.SharedPublisher) and not _engine.existing(address):
+        raise ConfigurationError(
+            "this thread's publisher was made by fedmsg.init, and that shows nobody who listens; "
+            "it is left as it is: use gilmsg.init, or check from another process"
+        )
+
+
+def _told(port: _engine.Port) -> str:
+    by = " by this process's own publisher" if port.shared else ""
+    if port.address.active:
+        return f"connects to the relay at {port.endpoint} (relay_inbound){by}"
+    return f"{port.endpoint} (endpoints[{port.address.name!r}]) {'is bound' if by else 'can be bound'}{by}"
+
+
+def _in_so_many_words(address: _engine.Address, otherwise: str) -> str:
+    """Return why none of our ports can be bound: in plain words if all are taken."""
+    ports = {endpoint: _engine.sockets.port(endpoint) for endpoint in address.endpoints}
+    if not all(map(_is_taken, ports.values())):
+        return otherwise
+    here = _engine.sockets.listening_ports()
+    ours = [endpoint for endpoint, port in ports.items() if port in here]
+    if not ours:
+        holder = "another process holds"
+    elif len(ours) == len(ports):
+        holder = "this process itself holds, by a publisher that is not this one,"
+    else:
+        holder = f"another process, and for {', '.join(ours)} this one, holds"
+    return (
+        f"{holder} all our declared ports, endpoints[{address.name!r}]: {', '.join(address.endpoints)}; "
+        "declare one for each process that publishes"
+    )
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        # As libzmq does; without it, a port with a connection in TIME_WAIT looks taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+        return False
