@@ -17,7 +17,7 @@ from .._client import context
 from ..errors import ConfigurationError, ListenerError
 from . import ourselves
 from .ourselves import Line
-from .recipients import Seen, View
+from .recipients import RELAY, Seen, seen, sights
 
 __all__ = ["Line", "Report", "Seen", "check"]
 
@@ -99,29 +99,25 @@ def check(recipients: Any = None, topic: str | None = None, **config: Any) -> Re
         effective = {**own.c, **{key: config[key] for key in _settings.KEYS if key in config}}
         effective["endpoints"] = dict(effective.get("endpoints") or {})
         loaded = _settings.in_force(effective)
-    lines = ourselves.lines(loaded, effective) + ourselves.outside(topic, effective)
-    return _judged(named, topic, effective, lines)
+    lines = ourselves.lines(loaded, effective)
+    entries, more = ourselves.asked(named, topic, effective)
+    return _judged([_protocol.members(entry) for entry in entries], topic, effective, lines + more)
 
 
-def _judged(named: Sequence[str] | None, topic: str | None, config: Mapping[str, Any], lines: list[Line]) -> Report:
+def _judged(groups: list[list[str]], topic: str | None, config: Mapping[str, Any], lines: list[Line]) -> Report:
     """Open what a publish would open, look at the recipients by it, and close it again."""
-    if named is None:
-        named, none = ourselves.recipients(topic, config)
-        lines += none
-    groups = [_protocol.members(entry) for entry in named]
-    via_relay = bool(config.get("active", False))
-    book, unknown = ourselves.address_book(config)
-    port, told = ourselves.opened(config, book)
-    lines += unknown + told
+    port, book, told = ourselves.opened(config)
+    lines += told
+    via_relay, found = bool(config.get("active", False)), {}
+    relay = [[RELAY]] if via_relay and port is not None and port.address is not None else []
     try:
-        view = View(port, book, topic, via_relay)
-        view.wait_for(named, ourselves.head_start(config))
-        lines += view.relay()
-        seen = view.seen(groups)
+        if port is not None and book is not None:
+            found = sights(port, book, topic, groups + relay, ourselves.head_start(config))
     except ListenerError:
         lines.append(Line("listener", False, "it ended during this check, by destroy() for example; check again"))
-        seen = View(None, book, topic, via_relay).seen(groups)
     finally:
         if port is not None:
             port.close()
-    return Report(lines, seen, groups)
+    if port is not None and RELAY in found:
+        lines.append(ourselves.relay(port.endpoint, found[RELAY].absent))
+    return Report(lines, seen(found, groups, book, via_relay), groups)

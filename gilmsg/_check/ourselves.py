@@ -12,7 +12,6 @@ import fedmsg.config
 
 from .. import _engine, _protocol, _settings, _trust
 from .._client import context
-from .._settings import AddressBook
 from ..errors import ConfigurationError, EndpointError, GilmsgError, ListenerError, Refused
 
 
@@ -24,55 +23,6 @@ class Line(NamedTuple):
     detail: str
 
 
-def lines(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
-    """Return what there is to say of *config*, which *loaded* became; take out of it what has the wrong type."""
-    found = _shape(config) + _configuration(loaded) + _own_keys(config)
-    crypto = _attempt("crypto", lambda: _crypto(config))
-    found.append(crypto)
-    if not crypto.ok:
-        return found
-    trust = [_attempt("ca", lambda: _ca(config)), _attempt("crl", lambda: _crl(config))]
-    pair = _pair(config) if config.get("sign_messages", False) else []
-    if pair and all(line.ok for line in trust + pair):
-        pair.append(_attempt("signature", lambda: _signature(config)))
-    return found + trust + pair
-
-
-def outside(topic: str | None, config: Mapping[str, Any]) -> list[Line]:
-    """Return a line if nothing is ever published on *topic* under *config*."""
-    prefix = f"{config.get('topic_prefix')}.{config.get('environment')}."
-    if topic is None or topic.startswith(prefix):
-        return []
-    detail = (
-        f"{topic!r} does not begin with {prefix!r}, topic_prefix and environment, so nothing is published on it here; "
-        "give the full topic, or mend those"
-    )
-    return [Line("topic", False, detail)]
-
-
-def recipients(topic: str | None, config: Mapping[str, Any]) -> tuple[Sequence[str], list[Line]]:
-    """Return the recipients that *config* names for *topic*, and a line if there are none."""
-    try:
-        table = _settings.read(_settings.RECIPIENTS, config)
-    except ConfigurationError:
-        return (), []  # a line says so already
-    if topic is None:
-        found = tuple(dict.fromkeys(one for row in table.values() for one in row))
-    else:
-        found = _settings.recipients_for(topic, table)
-    where = "any topic" if topic is None else repr(topic)
-    none = f"none were given, and {_settings.RECIPIENTS} names none for {where}"
-    return found, [] if found else [Line("recipients", False, none)]
-
-
-def head_start(config: Mapping[str, Any]) -> float:
-    """Return for how many seconds a young publisher waits under *config*."""
-    try:
-        return float(_settings.read(_settings.HEAD_START, config))
-    except ConfigurationError:
-        return _settings.DEFAULT_HEAD_START
-
-
 def _attempt(check: str, examine: Callable[[], str]) -> Line:
     """Return the line of *examine*, which returns its detail or raises what is wrong."""
     try:
@@ -81,7 +31,19 @@ def _attempt(check: str, examine: Callable[[], str]) -> Line:
         return Line(check, False, str(error))
 
 
-# Configuration.
+def lines(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
+    """Return what there is to say of *config*, which *loaded* became; take out of it what has the wrong type."""
+    found = _shape(config) + [Line("configuration", False, problem) for problem in loaded.problems]
+    read = f"read: {', '.join(loaded.files)}" if loaded.files else f"no file read (looked in {_settings.places()})"
+    found += [Line("configuration", True, read), *_own_keys(config), _attempt("crypto", lambda: _crypto(config))]
+    if not found[-1].ok:
+        return found
+    files = [_attempt("ca", lambda: _ca(config)), _attempt("crl", lambda: _crl(config))]
+    if config.get("sign_messages", False):
+        files += _pair(config)
+        if all(line.ok for line in files):
+            files.append(_attempt("signature", lambda: _signature(config)))
+    return found + files
 
 
 def _shape(config: dict[str, Any]) -> list[Line]:
@@ -95,24 +57,13 @@ def _shape(config: dict[str, Any]) -> list[Line]:
     return [Line("configuration", False, problem) for _, problem in found]
 
 
-def _configuration(loaded: _settings.Loaded) -> list[Line]:
-    read = f"read: {', '.join(loaded.files)}" if loaded.files else f"no file read (looked in {_settings.places()})"
-    problems = [Line("configuration", False, problem) for problem in loaded.problems]
-    return [*problems, Line("configuration", True, read)]
-
-
 def _own_keys(config: Mapping[str, Any]) -> list[Line]:
     """Return a line for each gilmsg.* key that is wrong, one in all if none is."""
     found = [_attempt("settings", lambda: str(_settings.require_known(config)))]
     found += [_attempt("settings", lambda key=key: str(_settings.read(key, config))) for key in _settings.KEYS]
-    wrong = [line for line in found if not line.ok]
-    if wrong:
-        return wrong
     times = (_settings.ACK_TIMEOUT, _settings.HEAD_START)
-    return [Line("settings", True, ", ".join(f"{key} {_settings.read(key, config):g} s" for key in times))]
-
-
-# Keys, CA and CRL.
+    wrong = [line for line in found if not line.ok]
+    return wrong or [Line("settings", True, ", ".join(f"{key} {_settings.read(key, config):g} s" for key in times))]
 
 
 def _crypto(config: Mapping[str, Any]) -> str:
@@ -193,49 +144,66 @@ def _signature(config: Mapping[str, Any]) -> str:
     return f"what we sign verifies as {name} under our CA and CRL"
 
 
-# The port.
-
-
-def address_book(config: Mapping[str, Any]) -> tuple[AddressBook | None, list[Line]]:
-    """Return who publishes where, None with a line where *config* does not say."""
+def asked(named: Sequence[str] | None, topic: str | None, config: Mapping[str, Any]) -> tuple[Sequence[str], list[Line]]:
+    """Return the recipients to look for, by *config* if none are *named*, and lines about them and *topic*."""
+    found = []
+    prefix = f"{config.get('topic_prefix')}.{config.get('environment')}."
+    if topic is not None and not topic.startswith(prefix):
+        detail = (
+            f"{topic!r} does not begin with {prefix!r}, topic_prefix and environment, so nothing is published on it "
+            "here; give the full topic, or mend those"
+        )
+        found.append(Line("topic", False, detail))
     try:
-        return AddressBook(config), []
-    except (KeyError, TypeError, ValueError) as error:
-        return None, [_unheard(error)]
+        table = _settings.read(_settings.RECIPIENTS, config) if named is None else {}
+    except ConfigurationError:
+        return (), found  # a line says so already
+    if named is None:
+        every = dict.fromkeys(one for row in table.values() for one in row)
+        named = tuple(every) if topic is None else _settings.recipients_for(topic, table)
+        if not named:
+            where = "any topic" if topic is None else repr(topic)
+            none = f"none were given, and {_settings.RECIPIENTS} names none for {where}"
+            found.append(Line("recipients", False, none))
+    return named, found
 
 
-def opened(config: Mapping[str, Any], book: AddressBook | None) -> tuple[_engine.Port | None, list[Line]]:
-    """Return the port that a publish would use, and lines about it; without a publisher it listens for ACKs."""
-    port, found = None, []
+def head_start(config: Mapping[str, Any]) -> float:
+    """Return for how many seconds a young publisher waits under *config*."""
+    try:
+        return float(_settings.read(_settings.HEAD_START, config))
+    except ConfigurationError:
+        return _settings.DEFAULT_HEAD_START
+
+
+def opened(config: Mapping[str, Any]) -> tuple[_engine.Port | None, _settings.AddressBook | None, list[Line]]:
+    """Return the port that a publish would use, one that only listens for ACKs if it cannot publish, and lines."""
+    found: list[Line] = []
+    port = book = None
     try:
         address = context.require_publisher(config)
         _require_visible(address)
-        if book is not None:
-            port = _engine.publisher(address, book, config)
-            found.append(Line("endpoint", True, _told(port)))
+        book = _settings.AddressBook(config)
+        port = _engine.publisher(address, book, config)
+        found.append(Line("endpoint", True, _told(port)))
     except EndpointError as error:
         found.append(Line("endpoint", False, _in_so_many_words(address, str(error))))
-    except ListenerError:
+    except (ListenerError, KeyError):
         pass  # found again below
     except (GilmsgError, ValueError, TypeError) as error:
         found.append(Line("endpoint", False, str(error)))
-    if port is None and book is not None:
-        try:
-            port = _engine.publisher(None, book, config)
-        except GilmsgError as error:
-            found.append(_unheard(error))
-    if port is not None and book is not None:
+    try:
+        book = book or _settings.AddressBook(config)
+        port = port or _engine.publisher(None, book, config)
         whose = "this process's own listener" if port.shared_listener else "can listen"
         found.append(Line("listener", True, f"{whose} for {book.ack_topic}"))
-    return port, found
-
-
-def _unheard(error: Exception) -> Line:
-    return Line("listener", False, f"cannot listen for ACKs: {error}")
+    except (GilmsgError, KeyError, TypeError, ValueError) as error:
+        found.append(Line("listener", False, f"cannot listen for ACKs: {error}"))
+    return port, book, found
 
 
 def _require_visible(address: _engine.Address) -> None:
-    """Refuse to look by fedmsg's own socket, by which this thread publishes; it shows no subscribers."""
+    """Refuse to look where this thread publishes by fedmsg's own socket, which shows no subscribers."""
     plain = getattr(context.current(), "publisher", None)
     if plain is not None and not isinstance(plain, context.SharedPublisher) and not _engine.existing(address):
         raise ConfigurationError(
@@ -248,7 +216,13 @@ def _told(port: _engine.Port) -> str:
     by = " by this process's own publisher" if port.shared else ""
     if port.address.active:
         return f"connects to the relay at {port.endpoint} (relay_inbound){by}"
-    return f"{port.endpoint} (endpoints[{port.address.name!r}]) {'is bound' if by else 'can be bound'}{by}"
+    return f"{port.endpoint} (endpoints[{port.address.name!r}]) {'is' if by else 'can be'} bound{by}"
+
+
+def relay(endpoint: str, absent: str | None) -> Line:
+    """Return the line about the relay, with why it is *absent*."""
+    there = f"the relay at {endpoint} (relay_inbound) is there; recipients behind it cannot be seen"
+    return Line("relay", absent is None, f"{absent} (relay_inbound)" if absent else there)
 
 
 def _in_so_many_words(address: _engine.Address, otherwise: str) -> str:
@@ -258,12 +232,9 @@ def _in_so_many_words(address: _engine.Address, otherwise: str) -> str:
         return otherwise
     here = _engine.sockets.listening_ports()
     ours = [endpoint for endpoint, port in ports.items() if port in here]
-    if not ours:
-        holder = "another process holds"
-    elif len(ours) == len(ports):
+    holder = f"another process, and for {', '.join(ours)} this one, holds" if ours else "another process holds"
+    if len(ours) == len(ports):
         holder = "this process itself holds, by a publisher that is not this one,"
-    else:
-        holder = f"another process, and for {', '.join(ours)} this one, holds"
     return (
         f"{holder} all our declared ports, endpoints[{address.name!r}]: {', '.join(address.endpoints)}; "
         "declare one for each process that publishes"
