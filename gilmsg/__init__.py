@@ -1,11 +1,93 @@
-"""gilmsg, as far as the room _trust needs it (another branch has the real one)."""
+"""gilmsg: fedmsg that knows whether a message arrived.
 
+``import gilmsg`` takes the place of ``import fedmsg``: every public name of fedmsg is here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# First: within the imports of another module of ours, fedmsg's own took 15 ms more.
 from fedmsg import __local
 
 from . import _trust
 from ._version import __version__
-from .errors import ConfigurationError
+from .errors import ConfigurationError, EndpointError, GilmsgError, ListenerError, Timeout
+
+if TYPE_CHECKING:
+    from fedmsg import API_function as API_function
+    from fedmsg import config as config
+    from fedmsg import core as core
+    from fedmsg import crypto as crypto
+    from fedmsg import encoding as encoding
+    from fedmsg import replay as replay
+    from fedmsg import utils as utils
+
+    from ._check import Report, check
+    from ._client.context import destroy, init
+    from ._client.publish import publish, publish_async
+    from ._client.publish import publish as send_message
+    from ._client.receive import tail_messages
+    from ._protocol import Receipt
+    from ._settings import any_of
+    from .consumers import GilmsgConsumer
+
+#: What is loaded on first use, and where it is: an import of gilmsg costs little more than one of fedmsg.
+_LATER = {
+    "any_of": "_settings.any_of",
+    "check": "_check.check",
+    "destroy": "_client.destroy",
+    "GilmsgConsumer": "consumers.GilmsgConsumer",
+    "init": "_client.init",
+    "publish": "_client.publish.publish",
+    "publish_async": "_client.publish.publish_async",
+    "Receipt": "_protocol.Receipt",
+    "Report": "_check.Report",
+    "send_message": "_client.publish.publish",  # fedmsg's old name for it, deprecated there too
+    "tail_messages": "_client.receive.tail_messages",
+}
+
+__all__ = [
+    "__local",
+    "__version__",
+    "any_of",
+    "check",
+    "ConfigurationError",
+    "destroy",
+    "EndpointError",
+    "GilmsgConsumer",
+    "GilmsgError",
+    "init",
+    "ListenerError",
+    "publish",
+    "publish_async",
+    "Receipt",
+    "Report",
+    "send_message",
+    "tail_messages",
+    "Timeout",
+]
 
 _trust.turn_on_fedmsg_crypto()
 
-__all__ = ["ConfigurationError", "__local", "__version__"]
+
+if not TYPE_CHECKING:  # pragma: no branch  # or any misspelt name would pass for one
+
+    def __getattr__(name: str) -> Any:
+        """Find what is loaded on first use, and the modules that fedmsg brings."""
+        if name == "consumers":
+            return importlib.import_module(".consumers", __name__)
+        if name in _LATER:
+            module, _, attribute = _LATER[name].rpartition(".")
+            found = globals()[name] = getattr(importlib.import_module(f".{module}", __name__), attribute)
+            return found
+        if not name.startswith("_"):
+            found = getattr(importlib.import_module("fedmsg"), name, None)
+            if found is not None:
+                return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

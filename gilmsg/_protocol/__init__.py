@@ -1,0 +1,28 @@
+"""The protocol of confirmed delivery, without sockets, threads, clocks, files or logs."""
+
+from .wire import (
+    ACK_SUFFIX,
+    LARGEST_ACK,
+    LEGACY_MARKER,
+    MARKER,
+    Ack,
+    Received,
+    ack_due,
+    ack_topic,
+    announcement,
+    canonical,
+    checked_origin,
+    claimed_id,
+    compose,
+    digest_of,
+    encode,
+    escaped,
+    full_topic,
+    join_group,
+    marked,
+    members,
+    on_ack_topic,
+    origin_of,
+    parse_ack,
+    unmarked,
+)

@@ -1,0 +1,289 @@
+"""The bytes and fields of messages: topics, ids, the marker, ACKs and digests. Pure functions.
+
+A gilmsg message is a fedmsg message whose ``msg`` body holds the reserved key ``"gilmsg"``. It lies inside the
+body because fedmsg signs the body, and because archives keep only fedmsg's own top-level keys.
+
+The *covered bytes* are what a signature covers: fedmsg's encoding of the message without ``signature`` and
+``certificate``. Their SHA-256 is the *digest*: an ACK carries that of what was received, the publisher compares it.
+
+The last 12 digits of the UUID in the id of a message that waits for ACKs are the *origin*: the listener that awaits
+them. To everybody else it is a UUID like any other (74 of its bits are random, and 32 of the origin's). So a
+consumer knows for whose subscription to wait before its ACK leaves, and no field is added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable, NamedTuple
+
+import fedmsg.encoding
+import six
+
+from .._version import __version__
+from ..errors import BadFrame, ConfigurationError, PayloadError
+
+MARKER = "gilmsg"
+ACK_SUFFIX = "gilmsg.ack"
+
+#: gilmsg 0.1.x put this key at the top level, named nobody, and expected ACKs from all.
+LEGACY_MARKER = "gilmsg_version"
+
+#: Bytes: far above any ACK (a certificate, a signature, an id), far below what hurts to parse.
+LARGEST_ACK = 256 * 1024
+
+_ACK_MSG_ID = re.compile(rb'"ack_msg_id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
+
+#: How the frames of gilmsg's publishers and consumers begin; the covered bytes without their "{" follow.
+_BASE64 = rb'"[A-Za-z0-9+/=]*(?:\\n[A-Za-z0-9+/=]*)*"'
+_CREDENTIALS_FIRST = re.compile(rb'\{"certificate":' + _BASE64 + rb',"signature":' + _BASE64 + rb',(?=")')
+
+
+def full_topic(topic: Any, modname: Any, config: Mapping[str, Any]) -> str:
+    """Return the full topic as fedmsg forms it; one that begins with the prefix is left as it is.
+
+    Raises:
+        ConfigurationError: it is no text, or holds bytes of a command line that are none.
+    """
+    name = f"{_text(modname, 'modname')}.{_text(topic or 'unspecified', 'the topic')}"
+    if not name.startswith(config["topic_prefix"]):
+        name = f"{config['topic_prefix']}.{config['environment']}.{name}"
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"the topic {name!r} is not valid text") from None
+    return name
+
+
+def _text(value: Any, what: str) -> str:
+    try:
+        return str(six.ensure_text(value))
+    except (TypeError, UnicodeDecodeError):
+        raise ConfigurationError(f"{what} must be text; it is {value!r}") from None
+
+
+def ack_topic(config: Mapping[str, Any]) -> str:
+    """Return the full topic of ACKs on the bus that *config* describes."""
+    return f"{config['topic_prefix']}.{config['environment']}.{ACK_SUFFIX}"
+
+
+def on_ack_topic(topic: Any) -> bool:
+    """Return whether *topic* is the ACK topic of some prefix and environment."""
+    return str(topic).endswith("." + ACK_SUFFIX)
+
+
+def announcement(topic: str, common_name: str) -> bytes:
+    """Return the subscription by which *common_name* says that it listens to *topic*."""
+    return f"{topic}\0{common_name}".encode()
+
+
+def compose(
+    topic: str, body: Any, number: int, *,
+    unique: str, year: int, timestamp: int, username: str, origin: str | None = None,
+) -> dict[str, Any]:
+    """Return an unsigned message; *number* is the sender's count, fedmsg's ``i``.
+
+    The id is made of the *year* and *unique*, a UUID; its last digits give way to the *origin* of the listener
+    that awaits ACKs, if one does.
+    """
+    msg_id = f"{year}-{unique}" if origin is None else f"{year}-{unique[: -len(origin)]}{origin}"
+    fields = {"topic": topic, "msg": body, "timestamp": timestamp, "msg_id": msg_id}
+    return {**fields, "i": number, "username": username}
+
+
+def checked_origin(digits: str) -> str:
+    """Return the origin that 8 hexadecimal *digits* make: themselves, and 4 that check them."""
+    return f"{digits}{zlib.crc32(digits.encode('utf-8', 'replace')) & 0xFFFF:04x}"
+
+
+def origin_of(msg_id: str) -> str | None:
+    """Return the origin in *msg_id*; None if there is none, as in an id that is not of ours."""
+    last = msg_id.rpartition("-")[2]
+    return last if len(last) == 12 and last == checked_origin(last[:8]) else None
+
+
+def marked(payload: Any, recipients: Sequence[str]) -> dict[str, Any]:
+    """Return a copy of *payload* that names its *recipients*; *payload* stays as it is.
+
+    The payload goes through fedmsg's encoder and back first: only the decoded form, which arrives at the other
+    end, has a stable key order (integer keys sort as numbers before, as strings after), signature and digest.
+
+    Raises:
+        PayloadError: it cannot be encoded, is not a dict, or uses our key.
+    """
+    try:
+        decoded = fedmsg.encoding.loads(fedmsg.encoding.dumps(payload))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadError(f"msg cannot be encoded as JSON, all its keys text: {error}") from error
+    if not isinstance(decoded, dict):
+        raise PayloadError(f"msg must be a dict when recipients are given, to carry their names; it is {payload!r:.80}")
+    if MARKER in decoded:
+        raise PayloadError(f"msg uses the key {MARKER!r}, which gilmsg reserves for itself; rename that key")
+    decoded[MARKER] = {"version": __version__, "recipients": list(recipients)}
+    return decoded
+
+
+def unmarked(body: Any) -> Any:
+    """Return *body* as the publisher gave it: without our marker, if it has one."""
+    return {key: value for key, value in body.items() if key != MARKER} if isinstance(body, dict) else body
+
+
+def members(entry: str) -> list[str]:
+    """Return the common names in one entry of recipients (``"a"``, or a group ``"a,b"``)."""
+    return [name.strip() for name in entry.split(",")]
+
+
+def join_group(names: Iterable[str]) -> str:
+    """Return the string form of a group: the inverse of :func:`members`."""
+    return ",".join(names)
+
+
+def canonical(message: Mapping[str, Any]) -> bytes:
+    """Return the covered bytes of *message*.
+
+    Raises:
+        BadFrame: it is nested too deeply; what can be decoded cannot always be encoded again.
+    """
+    try:
+        return encode({key: value for key, value in message.items() if key not in ("signature", "certificate")})
+    except RecursionError:
+        raise BadFrame("it is nested too deeply") from None
+
+
+def digest_of(covered: bytes) -> str:
+    """Return the SHA-256, in hex, of what :func:`canonical` returned."""
+    return hashlib.sha256(covered).hexdigest()
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Return the bytes of *message* as they go over the wire; raises what ``json`` raises."""
+    encoded: str = fedmsg.encoding.dumps(message)
+    return encoded.encode("utf-8")
+
+
+class Received:
+    """A message from the bus: ``topic``, under which it was sent (nobody signs that), and ``message``, decoded."""
+
+    __slots__ = ("_covered", "_frame", "message", "topic")
+
+    def __init__(self, topic: str, message: dict[str, Any], frame: bytes = b"") -> None:
+        self.topic = topic
+        self.message = message
+        self._frame = frame
+        self._covered: bytes | None = None
+
+    @classmethod
+    def of(cls, parts: Sequence[bytes]) -> Received:
+        """Return what a socket received.
+
+        Raises:
+            BadFrame: for anything that is not two parts, UTF-8, and a JSON object.
+        """
+        if len(parts) != 2:
+            raise BadFrame(f"{len(parts)} parts instead of topic and message")
+        try:
+            topic = parts[0].decode("utf-8")
+            message = fedmsg.encoding.loads(parts[1].decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise BadFrame(f"it cannot be decoded: {str(error)[:200]}") from error
+        if not isinstance(message, dict):
+            raise BadFrame(f"it is a JSON {type(message).__name__}, not an object")
+        return cls(topic, message, parts[1])
+
+    @classmethod
+    def opened(cls, message: Any) -> Received:
+        """Return a decoded message that came without an envelope.
+
+        Raises:
+            BadFrame: it is no JSON object, or has no topic.
+        """
+        topic = message.get("topic") if isinstance(message, dict) else None
+        if not isinstance(topic, str):
+            raise BadFrame("it is no JSON object with a topic")
+        return cls(topic, message)
+
+    @property
+    def covered(self) -> bytes:
+        """The covered bytes, made when first asked for: nobody may change the message before.
+
+        A frame that gilmsg made holds them as they are. To take them from there is as strict as to encode the
+        message again: a signature or a digest that fits them was made for just these bytes.
+
+        Raises:
+            BadFrame: as :func:`canonical`.
+        """
+        if self._covered is None:
+            first = _CREDENTIALS_FIRST.match(self._frame)
+            self._covered = b"{" + self._frame[first.end() :] if first else canonical(self.message)
+        return self._covered
+
+
+class Ack(NamedTuple):
+    """The two facts that an ACK states; the signature is checked elsewhere."""
+
+    msg_id: str
+    #: SHA-256, in hex, of what was received; None in an ACK of gilmsg 0.1.x.
+    digest: str | None
+
+
+def ack_due(
+    message: Any, common_name: str, validated: bool, covered: Callable[[], bytes] | None = None
+) -> dict[str, Any] | None:
+    """Return the body of the ACK that *common_name* owes for *message*, or None.
+
+    Owed for gilmsg messages that name us, alone or in a group. Never for an ACK, so that two consumers cannot
+    acknowledge each other for ever. A message of gilmsg 0.1.x names nobody; its marker breaks its signature, so
+    it counts only where signatures are not *validated*.
+
+    *covered* returns the covered bytes, where somebody else needs them too. Raises BadFrame as :func:`canonical`.
+    """
+    if not isinstance(message, dict) or not isinstance(message.get("msg_id"), str):
+        return None
+    if on_ack_topic(message.get("topic")):
+        return None
+    if not (_names(message, common_name) or (not validated and LEGACY_MARKER in message)):
+        return None
+    received = covered() if covered is not None else canonical(message)
+    return {"ack_msg_id": message["msg_id"], "ack_digest": digest_of(received)}
+
+
+def _names(message: Mapping[str, Any], common_name: str) -> bool:
+    """Return whether the marker in *message* names *common_name*."""
+    body = message.get("msg")
+    marker = body.get(MARKER) if isinstance(body, dict) else None
+    recipients = marker.get("recipients") if isinstance(marker, dict) else None
+    if not isinstance(recipients, list):
+        return False
+    return any(isinstance(entry, str) and common_name in members(entry) for entry in recipients)
+
+
+def parse_ack(message: Mapping[str, Any]) -> Ack:
+    """Return what *message*, received on the ACK topic, states.
+
+    Raises:
+        BadFrame: if it does not have the form of an ACK.
+    """
+    body = message.get("msg")
+    if not isinstance(body, dict) or not isinstance(body.get("ack_msg_id"), str):
+        raise BadFrame("it has no ack_msg_id")
+    stated = body.get("ack_digest")
+    if "ack_digest" in body and not isinstance(stated, str):
+        raise BadFrame("its ack_digest is not a string")
+    return Ack(body["ack_msg_id"], stated)
+
+
+def claimed_id(frame: bytes) -> bytes | None:
+    """Return the (escaped) id that the bytes of an ACK claim to confirm, without decoding it.
+
+    A sieve, so that a flood of foreign ACKs costs next to nothing: what passes is checked in full.
+    """
+    found = _ACK_MSG_ID.search(frame)
+    return found.group(1) if found else None
+
+
+def escaped(msg_id: str) -> bytes:
+    """Return *msg_id* as it stands, quoted, in the bytes of an ACK; see :func:`claimed_id`."""
+    return json.dumps(msg_id).encode("ascii")
