@@ -1,7 +1,6 @@
-"""Put aside what the process has of fedmsg's state, and bring exactly that back.
+"""A process that has initialized nothing, for a while: for tests (:mod:`gilmsg.testing`).
 
-For tests (:mod:`gilmsg.testing`): code that is configured in some way, or not at all, publishes
-on another bus for a while. Relied on, of fedmsg:
+Code that is configured in some way, or not at all, publishes on another bus meanwhile. Relied on, of fedmsg:
 
 - ``fedmsg.__local`` is a thread-local, found by its name in fedmsg's module at each call. A new
   one in its place is empty in every thread at once, and the old one keeps every thread's context.
@@ -9,16 +8,19 @@ on another bus for a while. Relied on, of fedmsg:
 - ``fedmsg.config.conf`` is imported by name, hence changed in place; ``_loaded`` tells that it is.
 """
 
+from __future__ import annotations
+
 import copy
 import sys
 import threading
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Iterator, List, Mapping
+from typing import Any, Callable
 
-import fedmsg  # type: ignore[import-untyped]
-import fedmsg.config  # type: ignore[import-untyped]
+import fedmsg
+import fedmsg.config
 
-from . import _bus, _config_files, _listeners, _outlets
+from .. import _engine, _settings
 
 
 @contextmanager
@@ -30,34 +32,42 @@ def isolated(config: Mapping[str, Any]) -> Iterator[Callable[[], None]]:
     At the end the publishers and listeners opened meanwhile are closed, in whatever thread
     they were opened; those that were open before stay.
     """
-    local, kept = _bus._local, _config_files.kept()
-    conf, loaded = dict(fedmsg.config.conf), fedmsg.config.conf._loaded
-    outlets, listeners = _outlets.opened(), _listeners.started()
-    made: List[Any] = []
+    made: list[Any] = []
 
     def start_anew() -> None:
         _use_local(_recording(made))
-        _config_files.replace(config)
+        _settings.replace(config)
 
-    try:
+    with ExitStack() as end:  # the last first, and each whatever becomes of the others
+        end.enter_context(_engine.replaced())
+        end.callback(_close_all, made)
+        end.callback(_restored(fedmsg.config.conf))
+        end.callback(_settings.keep, _settings.kept())
+        end.callback(_use_local, fedmsg.__local)
         start_anew()
         fedmsg.config.conf.load_config(settings=copy.deepcopy(dict(config)))
         yield start_anew
-    finally:
-        _use_local(local)
-        _config_files.keep(kept)
-        fedmsg.config.conf.clear()
-        fedmsg.config.conf.update(conf)
-        fedmsg.config.conf._loaded = loaded
-        # Last, and each step whatever becomes of the others: the session is what it was by now.
-        with ExitStack() as closing:
-            closing.callback(_outlets.close_all, keep=outlets)
-            closing.callback(_listeners.stop_all, keep=listeners)
-            for context in reversed(made):
-                closing.callback(_close, context)
 
 
-def _recording(made: List[Any]) -> threading.local:
+def _use_local(local: threading.local) -> None:
+    """Make *local* the thread-local of fedmsg and of gilmsg: it is one and the same."""
+    for module in (fedmsg, sys.modules["gilmsg"]):
+        setattr(module, "__local", local)
+
+
+def _restored(conf: Any) -> Callable[[], None]:
+    """Return what makes *conf*, fedmsg's, what it is now."""
+    before, loaded = dict(conf), conf._loaded
+
+    def restore() -> None:
+        conf.clear()
+        conf.update(before)
+        conf._loaded = loaded
+
+    return restore
+
+
+def _recording(made: list[Any]) -> threading.local:
     """Return a thread-local that notes in *made* each context which any thread puts into it."""
 
     class Local(threading.local):
@@ -67,6 +77,12 @@ def _recording(made: List[Any]) -> threading.local:
             super().__setattr__(name, value)
 
     return Local()
+
+
+def _close_all(made: list[Any]) -> None:
+    with ExitStack() as closing:
+        for context in made:
+            closing.callback(_close, context)
 
 
 def _close(context: Any) -> None:
@@ -82,10 +98,3 @@ def _close(context: Any) -> None:
     sockets = list(getattr(zmq_context, "_sockets", ()))
     if zmq_context is not None and all(one.closed for one in sockets):
         context.destroy()
-
-
-def _use_local(local: threading.local) -> None:
-    """Make *local* the thread-local of fedmsg and of gilmsg: it is one and the same."""
-    for module in (fedmsg, sys.modules[__package__]):
-        setattr(module, "__local", local)
-    _bus._local = local

@@ -1,0 +1,331 @@
+"""fedmsg's contexts, with gilmsg's publisher in them: the only user of fedmsg.core.
+
+A context is fedmsg's: thread-local, in ``fedmsg.__local.__context``, so that ``fedmsg`` and
+``gilmsg`` share it. Only ``context.publisher`` is ours. Relied on, of fedmsg.core:
+
+- ``FedMsgContext(mute=True, **config)`` binds nothing, makes a zmq context that ``destroy`` terminates, and reads no
+  other key of ``config`` that is changed here; ``post_init_sleep`` is slept in its constructor.
+- ``publish`` uses ``context.publisher.send_multipart(parts, flags=...)``, ``destroy`` its ``close()``.
+- the rules by which a name and a certificate are chosen, repeated in `named_after` and `certname`.
+"""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import fedmsg
+import fedmsg.core
+
+from .. import _engine, _settings
+from .._engine import Address, Port
+from .._settings import AddressBook
+from ..errors import ConfigurationError, ListenerError
+
+_OWN = frozenset(["fedmsg", "gilmsg"])
+
+
+class SharedPublisher:
+    """The publisher in a context: safe in any thread, one socket per name and process.
+
+    fedmsg makes one publisher per thread and binds a port for each. This is a handle that leads to the one socket
+    of its name, opens that anew after ``destroy()`` or a fork, and offers what fedmsg does with a publisher.
+
+    Args:
+        address: where to publish.
+        config: fedmsg's configuration; it is looked at again at each use, for anybody may change it.
+        preferred: the declared endpoint to be bound before all others.
+
+    Raises:
+        EndpointError: no declared port is free.
+        ConfigurationError: the process has too many open files.
+        ListenerError: the engine could not start.
+    """
+
+    def __init__(self, address: Address, config: Mapping[str, Any], preferred: str = "") -> None:
+        self.address = address
+        self._config = config
+        self._closed = False
+        self._book = AddressBook(config)
+        self._port = _engine.publisher(address, self._book, config, preferred)
+
+    def book(self) -> AddressBook:
+        """Return who publishes where, by the configuration as it is now."""
+        if not self._book.holds_for(self._config):
+            self._book = AddressBook(self._config)
+        return self._book
+
+    def port(self) -> Port:
+        """Return the open port of this name.
+
+        Raises:
+            EndpointError, ConfigurationError: as for a new handle.
+            ListenerError: this handle is closed.
+        """
+        if self._closed:
+            raise _gone()
+        former, known, book = self._port, self._book, self.book()
+        if book is not known or former.ended:
+            self._port = _engine.publisher(self.address, book, self._config)
+            former.close()
+        return self._port
+
+    def send_multipart(self, parts: Sequence[bytes], flags: int = 0, **_: Any) -> None:
+        """Send one plain message, no earlier than ``post_init_sleep`` after the socket's birth."""
+        port = self.port()
+        wait_for_age(port, self._config)
+        port.plain(parts)
+
+    def close(self, linger: int | None = None) -> None:
+        """Give up this handle; the last one closes the socket."""
+        self._closed = True
+        self._port.close()
+
+
+def wait_for_age(port: Port, config: Mapping[str, Any]) -> None:
+    """Sleep until *port* is ``post_init_sleep`` old: fedmsg's own head start, where there is no evidence to wait for."""
+    time.sleep(max(0.0, float(config.get("post_init_sleep") or 0.0) - port.age))
+
+
+def init(**config: Any) -> Any:
+    """Make the calling thread's context, as ``fedmsg.init`` does.
+
+    Differs in three ways: the socket is shared by all threads that publish under the same name,
+    nothing is slept (a message waits for its head start when it is sent), and gilmsg sees who
+    listens.
+
+    Args:
+        **config: fedmsg configuration; wins over what is in fedmsg.d.
+
+    Returns:
+        fedmsg.core.FedMsgContext: the context, also found in ``gilmsg.__local``.
+
+    Raises:
+        ValueError: the thread has a context already.
+        ConfigurationError: no declared port is free (then it is an IOError too),
+            ``active`` is set and no relay is configured, a value has the wrong type, or
+            the process has too many open files.
+        ListenerError: the engine could not start.
+    """
+    if current() is not None:
+        raise ValueError("fedmsg already initialized")
+    context = _new_context(named_after(loaded(config), calling_module()))
+    setattr(fedmsg.__local, "__context", context)
+    return context
+
+
+def destroy(**_: Any) -> None:
+    """Close the calling thread's context, and the process's gilmsg publishers and listeners.
+
+    Threads that wait for ACKs get a :class:`~gilmsg.ListenerError` at once. The next
+    publish, from any thread, starts anew.
+    """
+    found = current()
+    try:
+        _engine.destroy()
+        if found is not None:
+            found.destroy()
+    finally:
+        if hasattr(fedmsg.__local, "__context"):
+            # fedmsg leaves None there, and its next publish() dies of it.
+            delattr(fedmsg.__local, "__context")
+
+
+def current() -> Any:
+    """Return the calling thread's context, or None."""
+    return getattr(fedmsg.__local, "__context", None)
+
+
+def context(config: Mapping[str, Any]) -> Any:
+    """Return the calling thread's context with our publisher in it, made of *config* if need be."""
+    found = current()
+    if found is None:
+        return init(**config)
+    plain = getattr(found, "publisher", None)
+    if plain is not None and not isinstance(plain, SharedPublisher):
+        _take_over(found, plain)
+    return found
+
+
+def _take_over(context: Any, plain: Any) -> None:
+    """Replace *plain*, the socket of a context that plain ``fedmsg.init`` made, by ours at the same endpoint."""
+    address = require_publisher(context.c)  # there was one when it was made: the user may have changed it
+    bound = "" if address.active or plain.closed else plain.LAST_ENDPOINT.decode("ascii")
+    same = [one for one in address.endpoints if bound and _settings.port(one) == _settings.port(bound)]
+    plain.close()
+    context.publisher = SharedPublisher(address, context.c, preferred=same[0] if same else "")
+
+
+def _new_context(config: dict[str, Any]) -> Any:
+    """Return a context of fedmsg's that was kept from binding a port, with our publisher in it."""
+    publishes = config.get("zmq_enabled", True) and not config.get("mute", False)
+    address = _address(config) if publishes else None
+    handle = SharedPublisher(address, config) if address is not None else None
+    quiet = {"mute": True, "active": False, "post_init_sleep": 0, "name": config["name"] or "-"}
+    quiet["io_threads"] = int(config.get("io_threads") or 1)
+    try:
+        context = fedmsg.core.FedMsgContext(**{**config, **quiet})
+    except fedmsg.core.zmq.ZMQError as error:
+        raise ConfigurationError(
+            f"no ZeroMQ context can be opened: {error} (too many open files? ulimit -n)"
+        ) from error
+    context.c = config
+    if handle is not None:
+        context.publisher = handle
+    elif publishes:
+        warnings.warn(f"fedmsg is not configured to send any zmq messages for name {config['name']!r}", stacklevel=3)
+    return context
+
+
+def loaded(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fedmsg's configuration with *overrides*, which fedmsg.init keeps for the process too.
+
+    Where no file names any endpoint and the overrides do, they are enough.
+
+    Raises:
+        ConfigurationError: there is none, a file of it cannot be used, or a value has the wrong type.
+    """
+    config = _settings.current(overrides)
+    whole = {**config, **overrides}
+    _settings.require(whole)  # before fedmsg keeps it
+    _settings.require_known(whole)
+    config.update(overrides)
+    return config
+
+
+def port(context: Any) -> Port:
+    """Return the open port by which *context* publishes; raises as :func:`publisher`, and as a new handle does."""
+    return publisher(context).port()
+
+
+def book(context: Any) -> AddressBook:
+    """Return who publishes where, by the configuration of *context* as it is now; raises as :func:`publisher`."""
+    return publisher(context).book()
+
+
+def publisher(context: Any) -> SharedPublisher:
+    """Return the publisher of *context*.
+
+    Raises:
+        ConfigurationError: it has none, with the setting that is to blame.
+        ListenerError: ``destroy()`` was called since :func:`context` returned it.
+    """
+    found: SharedPublisher | None = getattr(context, "publisher", None)
+    if found is not None:
+        return found
+    if context is not current():
+        raise _gone()
+    require_publisher(context.c)
+    raise ConfigurationError(
+        "this context was destroyed, or was initialized without a publisher; "
+        "call gilmsg.destroy() and initialize it again"
+    )
+
+
+def _gone() -> ListenerError:
+    return ListenerError("the publisher is closed, by destroy() for example; nothing was sent")
+
+
+def require_publisher(config: Mapping[str, Any]) -> Address:
+    """Return where *config* publishes.
+
+    Raises:
+        ConfigurationError: nowhere, with the setting that is to blame.
+    """
+    if not config.get("zmq_enabled", True):
+        raise ConfigurationError("zmq_enabled is False; gilmsg needs ZeroMQ")
+    if config.get("mute", False):
+        raise ConfigurationError("mute is True: this context cannot publish")
+    address = _address(config)
+    if address is None:
+        names = ", ".join(sorted(_settings.publishing_endpoints(config)))
+        raise ConfigurationError(
+            f"endpoints has no entry for the name {config.get('name')!r}, so it has no port to publish on; declare one"
+            + (f", or set name to one of: {names}" if names else "")
+        )
+    return address
+
+
+def _address(config: Mapping[str, Any]) -> Address | None:
+    """Return where *config* publishes, None if it has nowhere to."""
+    name, active = config.get("name"), bool(config.get("active", False))
+    if not name:
+        return None
+    endpoints = _settings.listed(config.get(name) if active else config["endpoints"].get(name))
+    if not endpoints and active:
+        raise ConfigurationError(
+            f"active is True, but {name!r} does not say where the relay is; set it to its endpoint"
+        )
+    return Address(name, tuple(endpoints), active) if endpoints else None
+
+
+def certname(config: Mapping[str, Any]) -> str:
+    """Return the certificate file name (without suffix) under which *config* signs.
+
+    Raises:
+        ConfigurationError: certnames has no entry for us.
+    """
+    if "cert_prefix" in config:
+        index = f"{config['cert_prefix']}.{hostname()}"
+    else:
+        index = str(config.get("name"))
+        if index == _settings.RELAY_INBOUND:
+            index = f"shell.{hostname()}"
+    try:
+        return str((config.get("certnames") or {})[index])
+    except KeyError:
+        raise ConfigurationError(
+            f"sign_messages is on, but certnames has no entry for {index!r}; add one with the name of its "
+            "key and certificate files in ssldir"
+        ) from None
+
+
+def named_after(config: Mapping[str, Any], module: str) -> dict[str, Any]:
+    """Return a copy of *config* with the name that fedmsg would guess for *module*."""
+    named = {**config, "endpoints": dict(config.get("endpoints") or {})}
+    if not named.get("name"):
+        guessed = f"{module}.{hostname()}"
+        named["name"] = None if guessed.startswith("fedmsg") else guessed
+        if named.get("active", False):
+            named["name"] = _settings.RELAY_INBOUND
+    return named
+
+
+def hostname() -> str:
+    """Return the short host name that fedmsg puts into names."""
+    return socket.gethostname().partition(".")[0]
+
+
+def username() -> str:
+    """Return the user's name, which fedmsg puts into messages."""
+    return _login(os.getuid())
+
+
+@functools.cache
+def _login(uid: int) -> str:
+    try:
+        return getpass.getuser()  # it may take a look into the password database
+    except (KeyError, OSError):  # a container may run us as a user that no database knows
+        return str(uid)
+
+
+def calling_module(default: str = "fedmsg") -> str:
+    """Return the top-level module of the first frame that is neither fedmsg's nor ours.
+
+    It is what fedmsg would guess, had the caller called fedmsg. ``fedmsg.utils.guess_calling_module`` knows only
+    its own frames, so through a wrapper it finds the wrapper; it also reads the source lines of the whole stack.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if name not in _OWN:
+            return name
+        frame = frame.f_back  # type: ignore[assignment]
+    return default

@@ -1,0 +1,164 @@
+"""Recipients, ``ack_timeout`` and the ``gilmsg.*`` keys, checked. Pure.
+
+Everything here is refused before anything is sent, with the value and the way out in the
+text. A keyword or argument of the call wins over the configuration.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import threading
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from .. import _protocol
+from ..errors import ConfigurationError
+
+RECIPIENTS = "gilmsg.recipients"
+ACK_TIMEOUT = "gilmsg.ack_timeout"
+HEAD_START = "gilmsg.head_start"
+KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START)
+
+DEFAULT_ACK_TIMEOUT = 0.25
+DEFAULT_HEAD_START = 2.0
+_DEFAULTS = {ACK_TIMEOUT: DEFAULT_ACK_TIMEOUT, HEAD_START: DEFAULT_HEAD_START}
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Settings(NamedTuple):
+    """The settings of one publish; times in seconds."""
+
+    table: dict[str, tuple[str, ...]]
+    ack_timeout: float
+    head_start: float
+
+
+def recipients_for(topic: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return what *table*, the value of ``gilmsg.recipients``, has for the full *topic*: the longest match counts."""
+    while topic and topic not in table:
+        topic = topic.rpartition(".")[0]
+    return table.get(topic, ())
+
+
+def settings(config: Mapping[str, Any], ack_timeout: float | None, own: Mapping[str, Any] = _NOTHING) -> Settings:
+    """Return the checked settings; what is in *own* wins, and over its key *ack_timeout*, unless None.
+
+    All three keys are checked whole, not only the entry that would match.
+
+    Raises:
+        ConfigurationError: for the first value that cannot be used.
+    """
+    require_known(own)
+    table, configured, head_start = (read(key, own if key in own else config) for key in KEYS)
+    return Settings(table, configured if ack_timeout is None else _seconds(ack_timeout, "ack_timeout"), head_start)
+
+
+def require_known(config: Mapping[str, Any]) -> None:
+    """Refuse a ``gilmsg.*`` key that does not exist: a misspelt one would silently guarantee nothing.
+
+    Raises:
+        ConfigurationError: it names the key, and those that there are.
+    """
+    for key in config:
+        if isinstance(key, str) and key.startswith("gilmsg.") and key not in KEYS:
+            raise ConfigurationError(f"there is no setting {key!r}; these are: {', '.join(KEYS)}")
+
+
+def read(key: str, config: Mapping[str, Any]) -> Any:
+    """Return the checked value of one of ``KEYS`` in *config*, or its default.
+
+    Raises:
+        ConfigurationError: it cannot be used.
+    """
+    if key == RECIPIENTS:
+        return _table(config.get(key))
+    return _seconds(config.get(key, _DEFAULTS[key]), key, zero_allowed=key == HEAD_START)
+
+
+def any_of(*names: str) -> str:
+    """Return one entry of ``recipients``: a group, any one member of which will do.
+
+    Args:
+        *names (str): certificate common names, at least one.
+
+    Returns:
+        str: the names joined by commas. That string is the group's form in fedmsg.d, on
+        the command line, in the message, and as a key of ``Timeout.missing``.
+
+    Raises:
+        ConfigurationError: without a name, or for a name that is not a non-empty string.
+    """
+    if not names:
+        raise ConfigurationError("any_of() needs at least one common name")
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError(f"any_of() takes non-empty strings; it was given {name!r}")
+    return _plain((_protocol.join_group(names),), "any_of()")[0]
+
+
+def recipients(value: Any, where: str = "recipients") -> tuple[str, ...]:
+    """Return the entries of *value*, checked; duplicates collapse, one string is one entry.
+
+    Raises:
+        ConfigurationError: for anything but an iterable of non-empty strings; *where*
+            names the argument or key in its text.
+    """
+    if isinstance(value, bytes):
+        raise ConfigurationError(f"{where} must hold text, not bytes: {value!r}")
+    try:
+        entries = (value,) if isinstance(value, str) else tuple(value)
+    except TypeError:
+        raise ConfigurationError(f"{where} must be a list of certificate common names; it is {value!r}") from None
+    for entry in entries:
+        if not isinstance(entry, str):
+            raise ConfigurationError(f"{where} holds {entry!r}; each entry must be a certificate common name (text)")
+    return _plain(entries, where)
+
+
+@functools.lru_cache(maxsize=512)  # a service has the same ones all the time
+def _plain(entries: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """Return *entries* in their plain form, without those that name the same as one before."""
+    unique: dict[frozenset[str], str] = {}
+    for entry in entries:
+        names = dict.fromkeys(_protocol.members(entry))
+        if not all(names):
+            raise ConfigurationError(f"{where} holds {entry!r}; a common name cannot be empty (a group is 'name,name')")
+        unique.setdefault(frozenset(names), _protocol.join_group(names))
+    return tuple(unique.values())
+
+
+#: A topic: words that are joined by dots. A last dot does no harm.
+_TOPIC = re.compile(r"[^\s.*]+(\.[^\s.*]+)*\.?\Z")
+
+
+def _table(value: Any) -> dict[str, tuple[str, ...]]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{RECIPIENTS} must be a dict of topic -> recipients; it is {value!r}")
+    found: dict[str, tuple[str, ...]] = {}
+    for key, names in value.items():
+        if not isinstance(key, str) or not _TOPIC.match(key):  # it would match no topic: it would guarantee nothing
+            raise ConfigurationError(
+                f"{RECIPIENTS} has the key {key!r}; it must be a full topic, or the part of one before some dot "
+                "(without *: it holds for all that follows)"
+            )
+        topic = key.rstrip(".")
+        if topic in found:
+            raise ConfigurationError(f"{RECIPIENTS} has {topic!r} twice, with a dot at its end and without")
+        found[topic] = recipients(names, f"{RECIPIENTS}[{topic!r}]")
+    return found
+
+
+def _seconds(value: Any, where: str, zero_allowed: bool = False) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = number and 0 <= value <= threading.TIMEOUT_MAX  # not nan, either
+    if not fits or (value == 0 and not zero_allowed):
+        sign = "non-negative" if zero_allowed else "positive"
+        raise ConfigurationError(
+            f"{where} must be a {sign}, finite number of seconds, at most {threading.TIMEOUT_MAX:g}; it is {value!r}"
+        )
+    return float(value)
