@@ -111,8 +111,9 @@ def _judged(groups: list[list[str]], topic: str | None, config: Mapping[str, Any
     via_relay, found = bool(config.get("active", False)), {}
     relay = [[RELAY]] if via_relay and port is not None and port.address is not None else []
     try:
-        if port is not None and book is not None:
-            found = sights(port, book, topic, groups + relay, ourselves.head_start(config))
+        if port is not None:
+            way = port.way(topic, repr(topic) if topic else f"any topic of ours ({ourselves.prefix(config)}*)")
+            found = sights(port, way, groups + relay, ourselves.head_start(config))
     except ListenerError:
         lines.append(Line("listener", False, "it ended during this check, by destroy() for example; check again"))
     finally:

@@ -12,6 +12,7 @@ import fedmsg.config
 
 from .. import _engine, _protocol, _settings, _trust
 from .._client import context
+from .._settings import AddressBook
 from ..errors import ConfigurationError, EndpointError, GilmsgError, ListenerError, Refused
 
 
@@ -23,10 +24,10 @@ class Line(NamedTuple):
     detail: str
 
 
-def _attempt(check: str, examine: Callable[[], str]) -> Line:
+def _attempt(check: str, examine: Callable[..., object], *arguments: object) -> Line:
     """Return the line of *examine*, which returns its detail or raises what is wrong."""
     try:
-        return Line(check, True, examine())
+        return Line(check, True, str(examine(*arguments)))
     except (ValueError, TypeError, Refused) as error:  # ConfigurationError is a ValueError
         return Line(check, False, str(error))
 
@@ -35,14 +36,14 @@ def lines(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
     """Return what there is to say of *config*, which *loaded* became; take out of it what has the wrong type."""
     found = _shape(config) + [Line("configuration", False, problem) for problem in loaded.problems]
     read = f"read: {', '.join(loaded.files)}" if loaded.files else f"no file read (looked in {_settings.places()})"
-    found += [Line("configuration", True, read), *_own_keys(config), _attempt("crypto", lambda: _crypto(config))]
+    found += [Line("configuration", True, read), *_own_keys(config), _attempt("crypto", _crypto, config)]
     if not found[-1].ok:
         return found
-    files = [_attempt("ca", lambda: _ca(config)), _attempt("crl", lambda: _crl(config))]
+    files = [_attempt("ca", _ca, config), _attempt("crl", _crl, config)]
     if config.get("sign_messages", False):
         files += _pair(config)
         if all(line.ok for line in files):
-            files.append(_attempt("signature", lambda: _signature(config)))
+            files.append(_attempt("signature", _signature, config))
     return found + files
 
 
@@ -59,8 +60,8 @@ def _shape(config: dict[str, Any]) -> list[Line]:
 
 def _own_keys(config: Mapping[str, Any]) -> list[Line]:
     """Return a line for each gilmsg.* key that is wrong, one in all if none is."""
-    found = [_attempt("settings", lambda: str(_settings.require_known(config)))]
-    found += [_attempt("settings", lambda key=key: str(_settings.read(key, config))) for key in _settings.KEYS]
+    found = [_attempt("settings", _settings.require_known, config)]
+    found += [_attempt("settings", _settings.read, key, config) for key in _settings.KEYS]
     times = (_settings.ACK_TIMEOUT, _settings.HEAD_START)
     wrong = [line for line in found if not line.ok]
     return wrong or [Line("settings", True, ", ".join(f"{key} {_settings.read(key, config):g} s" for key in times))]
@@ -144,14 +145,18 @@ def _signature(config: Mapping[str, Any]) -> str:
     return f"what we sign verifies as {name} under our CA and CRL"
 
 
+def prefix(config: Mapping[str, Any]) -> str:
+    """Return the beginning of every topic on which *config* publishes."""
+    return f"{config.get('topic_prefix')}.{config.get('environment')}."
+
+
 def asked(named: Sequence[str] | None, topic: str | None, config: Mapping[str, Any]) -> tuple[Sequence[str], list[Line]]:
     """Return the recipients to look for, by *config* if none are *named*, and lines about them and *topic*."""
     found = []
-    prefix = f"{config.get('topic_prefix')}.{config.get('environment')}."
-    if topic is not None and not topic.startswith(prefix):
+    if topic is not None and not topic.startswith(prefix(config)):
         detail = (
-            f"{topic!r} does not begin with {prefix!r}, topic_prefix and environment, so nothing is published on it "
-            "here; give the full topic, or mend those"
+            f"{topic!r} does not begin with {prefix(config)!r}, topic_prefix and environment, so nothing is published "
+            "on it here; give the full topic, or mend those"
         )
         found.append(Line("topic", False, detail))
     try:
@@ -176,47 +181,55 @@ def head_start(config: Mapping[str, Any]) -> float:
         return _settings.DEFAULT_HEAD_START
 
 
-def opened(config: Mapping[str, Any]) -> tuple[_engine.Port | None, _settings.AddressBook | None, list[Line]]:
+def opened(config: Mapping[str, Any]) -> tuple[_engine.Port | None, AddressBook | None, list[Line]]:
     """Return the port that a publish would use, one that only listens for ACKs if it cannot publish, and lines."""
     found: list[Line] = []
-    port = book = None
+    port = book = unknown = None
+    try:
+        book = AddressBook(config)
+    except (KeyError, TypeError, ValueError) as error:
+        unknown = _unheard(error)
     try:
         address = context.require_publisher(config)
-        _require_visible(address)
-        book = _settings.AddressBook(config)
+        _refuse_fedmsgs_own(context.current())
         port = _engine.publisher(address, book, config)
-        found.append(Line("endpoint", True, _told(port)))
+        found.append(Line("endpoint", True, _told(port, address)))
     except EndpointError as error:
         found.append(Line("endpoint", False, _in_so_many_words(address, str(error))))
-    except (ListenerError, KeyError):
-        pass  # found again below
+    except ListenerError:
+        pass  # raised again below
     except (GilmsgError, ValueError, TypeError) as error:
         found.append(Line("endpoint", False, str(error)))
+    if book is None:
+        return port, book, [*found, *filter(None, [unknown])]
     try:
-        book = book or _settings.AddressBook(config)
         port = port or _engine.publisher(None, book, config)
         whose = "this process's own listener" if port.shared_listener else "can listen"
         found.append(Line("listener", True, f"{whose} for {book.ack_topic}"))
-    except (GilmsgError, KeyError, TypeError, ValueError) as error:
-        found.append(Line("listener", False, f"cannot listen for ACKs: {error}"))
+    except GilmsgError as error:
+        found.append(_unheard(error))
     return port, book, found
 
 
-def _require_visible(address: _engine.Address) -> None:
+def _unheard(error: Exception) -> Line:
+    return Line("listener", False, f"cannot listen for ACKs: {error}")
+
+
+def _refuse_fedmsgs_own(current: Any) -> None:
     """Refuse to look where this thread publishes by fedmsg's own socket, which shows no subscribers."""
-    plain = getattr(context.current(), "publisher", None)
-    if plain is not None and not isinstance(plain, context.SharedPublisher) and not _engine.existing(address):
+    plain = getattr(current, "publisher", None)
+    if plain is not None and not isinstance(plain, context.SharedPublisher):
         raise ConfigurationError(
             "this thread's publisher was made by fedmsg.init, and that shows nobody who listens; "
             "it is left as it is: use gilmsg.init, or check from another process"
         )
 
 
-def _told(port: _engine.Port) -> str:
+def _told(port: _engine.Port, address: _engine.Address) -> str:
     by = " by this process's own publisher" if port.shared else ""
-    if port.address.active:
+    if address.active:
         return f"connects to the relay at {port.endpoint} (relay_inbound){by}"
-    return f"{port.endpoint} (endpoints[{port.address.name!r}]) {'is' if by else 'can be'} bound{by}"
+    return f"{port.endpoint} (endpoints[{address.name!r}]) {'is' if by else 'can be'} bound{by}"
 
 
 def relay(endpoint: str, absent: str | None) -> Line:
@@ -227,10 +240,10 @@ def relay(endpoint: str, absent: str | None) -> Line:
 
 def _in_so_many_words(address: _engine.Address, otherwise: str) -> str:
     """Return why none of our ports can be bound: in plain words if all are taken."""
-    ports = {endpoint: _engine.sockets.port(endpoint) for endpoint in address.endpoints}
+    ports = {endpoint: _settings.port(endpoint) for endpoint in address.endpoints}
     if not all(map(_is_taken, ports.values())):
         return otherwise
-    here = _engine.sockets.listening_ports()
+    here = _engine.listening_ports()
     ours = [endpoint for endpoint, port in ports.items() if port in here]
     holder = f"another process, and for {', '.join(ours)} this one, holds" if ours else "another process holds"
     if len(ours) == len(ports):

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from .. import _protocol
-from .._engine import Port, sockets
+from .._engine import Port, parts
+from .._protocol import Way
 from .._settings import AddressBook
 
 #: Seconds between two looks at who is there.
@@ -53,19 +54,15 @@ class Seen(NamedTuple):
         return self.listening and self.reachable is not False
 
 
-def sights(
-    port: Port, book: AddressBook, topic: str | None, groups: Sequence[Sequence[str]], head_start: float
-) -> dict[str, Sight]:
+def sights(port: Port, way: Way, groups: Sequence[Sequence[str]], head_start: float) -> dict[str, Sight]:
     """Return what *port* shows of all names in *groups*, once they are there or a publish would wait no more.
 
     A port without publisher shows who is reached for ACKs; the connections for these are waited for then.
     """
     publishes = port.address is not None
-    told = repr(topic) if topic else f"any topic of ours ({book.ack_topic[: -len(_protocol.ACK_SUFFIX)]}*)"
-    way = port.way(topic, told)
 
     def sight(name: str) -> Sight:
-        absent = _protocol.absent(name, way.route, way.peers, _protocol.NOT_LEFT) if publishes else _BLIND
+        absent = _protocol.absent(name, way.route, way.peers) if publishes else _BLIND
         return Sight(absent, None if name == RELAY else way.linked(name))
 
     def look() -> dict[str, Sight]:
@@ -117,7 +114,7 @@ def _probe(endpoints: Iterable[str]) -> dict[str, str]:
 
 
 def _why_not(endpoint: str) -> str:
-    _, host, port = sockets.parts(endpoint)
+    _, host, port = parts(endpoint)
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PROBE).close()
     except socket.gaierror:
