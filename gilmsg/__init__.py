@@ -49,24 +49,24 @@ _LATER = {
 }
 
 __all__ = [
+    "ConfigurationError",
+    "EndpointError",
+    "GilmsgConsumer",
+    "GilmsgError",
+    "ListenerError",
+    "Receipt",
+    "Report",
+    "Timeout",
     "__local",
     "__version__",
     "any_of",
     "check",
-    "ConfigurationError",
     "destroy",
-    "EndpointError",
-    "GilmsgConsumer",
-    "GilmsgError",
     "init",
-    "ListenerError",
     "publish",
     "publish_async",
-    "Receipt",
-    "Report",
     "send_message",
     "tail_messages",
-    "Timeout",
 ]
 
 _trust.turn_on_fedmsg_crypto()
