@@ -37,10 +37,6 @@ LARGEST_ACK = 256 * 1024
 
 _ACK_MSG_ID = re.compile(rb'"ack_msg_id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 
-#: How the frames of gilmsg's publishers and consumers begin; the covered bytes without their "{" follow.
-_BASE64 = rb'"[A-Za-z0-9+/=]*(?:\\n[A-Za-z0-9+/=]*)*"'
-_CREDENTIALS_FIRST = re.compile(rb'\{"certificate":' + _BASE64 + rb',"signature":' + _BASE64 + rb',(?=")')
-
 
 def full_topic(topic: Any, modname: Any, config: Mapping[str, Any]) -> str:
     """Return the full topic as fedmsg forms it; one that begins with the prefix is left as it is.
@@ -167,12 +163,11 @@ def encode(message: Mapping[str, Any]) -> bytes:
 class Received:
     """A message from the bus: ``topic``, under which it was sent (nobody signs that), and ``message``, decoded."""
 
-    __slots__ = ("_covered", "_frame", "message", "topic")
+    __slots__ = ("_covered", "message", "topic")
 
-    def __init__(self, topic: str, message: dict[str, Any], frame: bytes = b"") -> None:
+    def __init__(self, topic: str, message: dict[str, Any]) -> None:
         self.topic = topic
         self.message = message
-        self._frame = frame
         self._covered: bytes | None = None
 
     @classmethod
@@ -191,7 +186,7 @@ class Received:
             raise BadFrame(f"it cannot be decoded: {str(error)[:200]}") from error
         if not isinstance(message, dict):
             raise BadFrame(f"it is a JSON {type(message).__name__}, not an object")
-        return cls(topic, message, parts[1])
+        return cls(topic, message)
 
     @classmethod
     def opened(cls, message: Any) -> Received:
@@ -209,15 +204,11 @@ class Received:
     def covered(self) -> bytes:
         """The covered bytes, made when first asked for: nobody may change the message before.
 
-        A frame that gilmsg made holds them as they are. To take them from there is as strict as to encode the
-        message again: a signature or a digest that fits them was made for just these bytes.
-
         Raises:
             BadFrame: as :func:`canonical`.
         """
         if self._covered is None:
-            first = _CREDENTIALS_FIRST.match(self._frame)
-            self._covered = b"{" + self._frame[first.end() :] if first else canonical(self.message)
+            self._covered = canonical(self.message)
         return self._covered
 
 

@@ -1,0 +1,103 @@
+"""Connections of one connecting socket, as its monitor tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+#: What a monitor tells of an address: the handshake is over; the connection ended; libzmq tries again by itself.
+UP, DOWN, RETRIED = "up", "down", "retried"
+
+#: Seconds after the end of a connection within which libzmq tells that it tries again, if it does.
+_GRACE = 0.5
+
+#: Seconds between two connections made anew to one address: at first, and at most (it doubles). One that
+#: was up for longer than the most begins anew.
+_FIRST, _MOST = 1.0, 10.0
+
+
+class _Link:
+    """One address; times are the caller's, None where there is none."""
+
+    __slots__ = ("down_since", "due", "endpoints", "pause", "up_since")
+
+    def __init__(self) -> None:
+        self.endpoints: set[str] = set()
+        self.up_since: float | None = None
+        self.down_since: float | None = None
+        #: When it may be connected anew at the earliest, after the last time; and the pause after the next.
+        self.due = 0.0
+        self.pause = _FIRST
+
+
+class Links:
+    """The connections of one socket, by numeric address (``"tcp://1.2.3.4:3000"``); endpoints as configured.
+
+    A link is up once the handshake is over. Our subscription follows on the same connection, and may come a
+    moment later than a message that takes another: the consumer waits for it.
+
+    libzmq tries a lost connection again by itself, and says so at once; one that ended by the peer's fault (a frame
+    that is too large) it gives up for good, without a word. Such an address is :meth:`given_up`.
+    """
+
+    def __init__(self) -> None:
+        self._links: dict[str, _Link] = {}
+        #: Endpoint -> its addresses.
+        self._addresses: dict[str, set[str]] = {}
+        #: Addresses of connections that ended, of which nothing was told since -> when they are given up.
+        self._doubtful: dict[str, float] = {}
+
+    def expect(self, address: str, endpoint: str) -> None:
+        """Make known that *endpoint* is connected to by *address*."""
+        self._links.setdefault(address, _Link()).endpoints.add(endpoint)
+        self._addresses.setdefault(endpoint, set()).add(address)
+
+    def forget(self, address: str) -> None:
+        """Make known that nothing is connected to by *address* any more."""
+        self._doubtful.pop(address, None)
+        link = self._links.pop(address, None)
+        for endpoint in link.endpoints if link is not None else ():
+            self._addresses[endpoint].discard(address)
+
+    def note(self, event: str, address: str, now: float) -> None:
+        """Take in an event (UP, DOWN, RETRIED) of *address*; of an unknown one it is ignored."""
+        link = self._links.get(address)
+        if link is None:
+            return
+        self._doubtful.pop(address, None)
+        if event == UP:
+            link.up_since, link.down_since = now, None
+            return
+        if event == DOWN:
+            if link.up_since is not None and now - link.up_since > _MOST:
+                link.pause = _FIRST
+            self._doubtful[address] = max(now + _GRACE, link.due)
+        link.up_since = None
+        link.down_since = now if link.down_since is None else link.down_since
+
+    def up(self, endpoint: str) -> bool:
+        """Return whether there is a connection to *endpoint*."""
+        return any(self._links[one].up_since is not None for one in self._addresses.get(endpoint, ()))
+
+    def reached(self, endpoints: Sequence[str]) -> bool | None:
+        """Return whether there is a connection to one of *endpoints*; None where there are none."""
+        return any(map(self.up, endpoints)) if endpoints else None
+
+    def down_since(self, endpoint: str) -> float | None:
+        """Return since when there is no connection to *endpoint*; None if there is one, or nothing was told yet."""
+        links = [self._links[one] for one in self._addresses.get(endpoint, ())]
+        if any(link.up_since is not None for link in links):
+            return None
+        return max((link.down_since for link in links if link.down_since is not None), default=None)
+
+    def given_up(self, now: float) -> list[str]:
+        """Return, once, the addresses that libzmq gave up: disconnect and connect them anew."""
+        lost = [address for address, due in self._doubtful.items() if due <= now]
+        for address in lost:
+            del self._doubtful[address]
+            link = self._links[address]
+            link.due, link.pause = now + link.pause, min(2 * link.pause, _MOST)
+        return lost
+
+    def next_due(self) -> float | None:
+        """Return when :meth:`given_up` has something next, None if nothing is in doubt."""
+        return min(self._doubtful.values(), default=None)
