@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 # First: within the imports of another module of ours, fedmsg's own took 15 ms more.
@@ -13,7 +12,7 @@ from fedmsg import __local
 
 from . import _trust
 from ._version import __version__
-from .errors import ConfigurationError, EndpointError, GilmsgError, ListenerError, Timeout
+from .errors import ConfigurationError, EndpointError, GilmsgError, ListenerError, Reason, Timeout
 
 if TYPE_CHECKING:
     from fedmsg import API_function as API_function
@@ -33,54 +32,40 @@ if TYPE_CHECKING:
     from ._settings import any_of
     from .consumers import GilmsgConsumer
 
-#: What is loaded on first use, and where it is: an import of gilmsg costs little more than one of fedmsg.
+#: Names that are loaded on first use, and their modules: an import of gilmsg costs little more than one of fedmsg.
 _LATER = {
-    "any_of": "_settings.any_of",
-    "check": "_check.check",
-    "destroy": "_client.destroy",
-    "GilmsgConsumer": "consumers.GilmsgConsumer",
-    "init": "_client.init",
-    "publish": "_client.publish.publish",
-    "publish_async": "_client.publish.publish_async",
-    "Receipt": "_protocol.Receipt",
-    "Report": "_check.Report",
-    "send_message": "_client.publish.publish",  # fedmsg's old name for it, deprecated there too
-    "tail_messages": "_client.receive.tail_messages",
+    "GilmsgConsumer": "consumers",
+    "Receipt": "_protocol",
+    "Report": "_check",
+    "any_of": "_settings",
+    "check": "_check",
+    "destroy": "_client.context",
+    "init": "_client.context",
+    "publish": "_client.publish",
+    "publish_async": "_client.publish",
+    "send_message": "_client.publish",  # fedmsg's old name for publish, deprecated there too
+    "tail_messages": "_client.receive",
 }
 
 __all__ = [
-    "ConfigurationError",
-    "EndpointError",
-    "GilmsgConsumer",
-    "GilmsgError",
-    "ListenerError",
-    "Receipt",
-    "Report",
-    "Timeout",
-    "__local",
-    "__version__",
-    "any_of",
-    "check",
-    "destroy",
-    "init",
-    "publish",
-    "publish_async",
-    "send_message",
-    "tail_messages",
-]
+    "ConfigurationError", "EndpointError", "GilmsgConsumer", "GilmsgError", "ListenerError", "Reason", "Receipt",
+    "Report", "Timeout", "__local", "__version__", "any_of", "check", "destroy", "init", "publish", "publish_async",
+    "send_message", "tail_messages",
+]  # fmt: skip
 
 _trust.turn_on_fedmsg_crypto()
-
 
 if not TYPE_CHECKING:  # pragma: no branch  # or any misspelt name would pass for one
 
     def __getattr__(name: str) -> Any:
         """Find what is loaded on first use, and the modules that fedmsg brings."""
+        import importlib
+
         if name == "consumers":
-            return importlib.import_module(".consumers", __name__)
+            return importlib.import_module("." + name, __name__)
         if name in _LATER:
-            module, _, attribute = _LATER[name].rpartition(".")
-            found = globals()[name] = getattr(importlib.import_module(f".{module}", __name__), attribute)
+            module = importlib.import_module("." + _LATER[name], __name__)
+            found = globals()[name] = getattr(module, "publish" if name == "send_message" else name)
             return found
         if not name.startswith("_"):
             found = getattr(importlib.import_module("fedmsg"), name, None)

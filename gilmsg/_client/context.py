@@ -17,11 +17,11 @@ import os
 import socket
 import sys
 import time
+import types
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import fedmsg
 import fedmsg.core
 
 from .. import _engine, _settings
@@ -29,23 +29,16 @@ from .._engine import Address, Port
 from .._settings import AddressBook
 from ..errors import ConfigurationError, ListenerError
 
-_OWN = frozenset(["fedmsg", "gilmsg"])
-
 
 class SharedPublisher:
     """The publisher in a context: safe in any thread, one socket per name and process.
 
     fedmsg makes one publisher per thread and binds a port for each. This is a handle that leads to the one socket
     of its name, opens that anew after ``destroy()`` or a fork, and offers what fedmsg does with a publisher.
-
-    Args:
-        address: where to publish.
-        config: fedmsg's configuration; it is looked at again at each use, for anybody may change it.
-        preferred: the declared endpoint to be bound before all others.
+    *config* is looked at again at each use, for anybody may change it; *preferred* is bound before all others.
 
     Raises:
-        EndpointError: no declared port is free.
-        ConfigurationError: the process has too many open files.
+        ConfigurationError: no declared port is free (EndpointError), or the process has too many open files.
         ListenerError: the engine could not start.
     """
 
@@ -54,28 +47,30 @@ class SharedPublisher:
         self._config = config
         self._closed = False
         self._book = AddressBook(config)
-        self._port = _engine.publisher(address, self._book, config, preferred)
+        #: The port, and the book of the listener that it has; replaced by one assignment.
+        self._open: tuple[Port, AddressBook | None] = _engine.publisher(address, None, config, preferred), None
+
+    def port(self, awaits: bool = False) -> Port:
+        """Return the open port of this name, one with a listener if it *awaits* ACKs.
+
+        Raises:
+            ListenerError: this handle is closed; and whatever a new one raises.
+        """
+        if self._closed:
+            raise _gone()
+        (port, heard), book = self._open, self.book() if awaits else None
+        if port.alive and book in (None, heard):
+            return port
+        self._open = _engine.publisher(self.address, book, self._config), book
+        if heard is not None:
+            port.close()  # its listener hears by an older book
+        return self._open[0]
 
     def book(self) -> AddressBook:
         """Return who publishes where, by the configuration as it is now."""
         if not self._book.holds_for(self._config):
             self._book = AddressBook(self._config)
         return self._book
-
-    def port(self) -> Port:
-        """Return the open port of this name.
-
-        Raises:
-            EndpointError, ConfigurationError: as for a new handle.
-            ListenerError: this handle is closed.
-        """
-        if self._closed:
-            raise _gone()
-        former, known, book = self._port, self._book, self.book()
-        if book is not known or former.ended:
-            self._port = _engine.publisher(self.address, book, self._config)
-            former.close()
-        return self._port
 
     def send_multipart(self, parts: Sequence[bytes], flags: int = 0, **_: Any) -> None:
         """Send one plain message, no earlier than ``post_init_sleep`` after the socket's birth."""
@@ -86,7 +81,7 @@ class SharedPublisher:
     def close(self, linger: int | None = None) -> None:
         """Give up this handle; the last one closes the socket."""
         self._closed = True
-        self._port.close()
+        self._open[0].close()
 
 
 def wait_for_age(port: Port, config: Mapping[str, Any]) -> None:
@@ -109,14 +104,19 @@ def init(**config: Any) -> Any:
 
     Raises:
         ValueError: the thread has a context already.
-        ConfigurationError: no declared port is free (then it is an IOError too),
-            ``active`` is set and no relay is configured, a value has the wrong type, or
-            the process has too many open files.
+        ConfigurationError: there is no configuration, or a file of it cannot be used; no declared port
+            is free (then it is an IOError too), ``active`` is set and no relay is configured, a value has
+            the wrong type, or the process has too many open files.
         ListenerError: the engine could not start.
     """
     if current() is not None:
         raise ValueError("fedmsg already initialized")
-    context = _new_context(named_after(loaded(config), calling_module()))
+    kept = _settings.current(config)
+    whole = {**kept, **config}
+    _settings.require(whole)
+    _settings.require_known(whole)
+    kept.update(config)  # for the whole process, as fedmsg.init does
+    context = _new_context(named_after(kept, calling_module()))
     setattr(fedmsg.__local, "__context", context)
     return context
 
@@ -126,10 +126,13 @@ def destroy(**_: Any) -> None:
 
     Threads that wait for ACKs get a :class:`~gilmsg.ListenerError` at once. The next
     publish, from any thread, starts anew.
+
+    Raises:
+        ConfigurationError: a ``__del__`` or weakref callback called it on the engine thread.
     """
+    _engine.destroy()
     found = current()
     try:
-        _engine.destroy()
         if found is not None:
             found.destroy()
     finally:
@@ -157,10 +160,10 @@ def context(config: Mapping[str, Any]) -> Any:
 def _take_over(context: Any, plain: Any) -> None:
     """Replace *plain*, the socket of a context that plain ``fedmsg.init`` made, by ours at the same endpoint."""
     address = require_publisher(context.c)  # there was one when it was made: the user may have changed it
-    bound = "" if address.active or plain.closed else plain.LAST_ENDPOINT.decode("ascii")
-    same = [one for one in address.endpoints if bound and _settings.port(one) == _settings.port(bound)]
+    bound = 0 if address.active or plain.closed else _settings.port(plain.LAST_ENDPOINT.decode("ascii"))
     plain.close()
-    context.publisher = SharedPublisher(address, context.c, preferred=same[0] if same else "")
+    preferred = next((one for one in address.endpoints if bound and _settings.port(one) == bound), "")
+    context.publisher = SharedPublisher(address, context.c, preferred)
 
 
 def _new_context(config: dict[str, Any]) -> Any:
@@ -168,14 +171,11 @@ def _new_context(config: dict[str, Any]) -> Any:
     publishes = config.get("zmq_enabled", True) and not config.get("mute", False)
     address = _address(config) if publishes else None
     handle = SharedPublisher(address, config) if address is not None else None
-    quiet = {"mute": True, "active": False, "post_init_sleep": 0, "name": config["name"] or "-"}
-    quiet["io_threads"] = int(config.get("io_threads") or 1)
+    named = {"name": config["name"] or "-", "io_threads": int(config.get("io_threads") or 1)}
     try:
-        context = fedmsg.core.FedMsgContext(**{**config, **quiet})
+        context = fedmsg.core.FedMsgContext(**{**config, **named, "mute": True, "active": False, "post_init_sleep": 0})
     except fedmsg.core.zmq.ZMQError as error:
-        raise ConfigurationError(
-            f"no ZeroMQ context can be opened: {error} (too many open files? ulimit -n)"
-        ) from error
+        raise ConfigurationError(f"no ZeroMQ context can be opened: {error} (too many open files? ulimit -n)") from error
     context.c = config
     if handle is not None:
         context.publisher = handle
@@ -184,30 +184,9 @@ def _new_context(config: dict[str, Any]) -> Any:
     return context
 
 
-def loaded(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fedmsg's configuration with *overrides*, which fedmsg.init keeps for the process too.
-
-    Where no file names any endpoint and the overrides do, they are enough.
-
-    Raises:
-        ConfigurationError: there is none, a file of it cannot be used, or a value has the wrong type.
-    """
-    config = _settings.current(overrides)
-    whole = {**config, **overrides}
-    _settings.require(whole)  # before fedmsg keeps it
-    _settings.require_known(whole)
-    config.update(overrides)
-    return config
-
-
 def port(context: Any) -> Port:
-    """Return the open port by which *context* publishes; raises as :func:`publisher`, and as a new handle does."""
-    return publisher(context).port()
-
-
-def book(context: Any) -> AddressBook:
-    """Return who publishes where, by the configuration of *context* as it is now; raises as :func:`publisher`."""
-    return publisher(context).book()
+    """Return the open port, with a listener, by which *context* publishes; raise as :func:`publisher` and its port do."""
+    return publisher(context).port(awaits=True)
 
 
 def publisher(context: Any) -> SharedPublisher:
@@ -234,11 +213,7 @@ def _gone() -> ListenerError:
 
 
 def require_publisher(config: Mapping[str, Any]) -> Address:
-    """Return where *config* publishes.
-
-    Raises:
-        ConfigurationError: nowhere, with the setting that is to blame.
-    """
+    """Return where *config* publishes; if nowhere, raise ConfigurationError with the setting that is to blame."""
     if not config.get("zmq_enabled", True):
         raise ConfigurationError("zmq_enabled is False; gilmsg needs ZeroMQ")
     if config.get("mute", False):
@@ -260,18 +235,12 @@ def _address(config: Mapping[str, Any]) -> Address | None:
         return None
     endpoints = _settings.listed(config.get(name) if active else config["endpoints"].get(name))
     if not endpoints and active:
-        raise ConfigurationError(
-            f"active is True, but {name!r} does not say where the relay is; set it to its endpoint"
-        )
+        raise ConfigurationError(f"active is True, but {name!r} does not say where the relay is; set it to its endpoint")
     return Address(name, tuple(endpoints), active) if endpoints else None
 
 
 def certname(config: Mapping[str, Any]) -> str:
-    """Return the certificate file name (without suffix) under which *config* signs.
-
-    Raises:
-        ConfigurationError: certnames has no entry for us.
-    """
+    """Return the certificate file name (without suffix) under which *config* signs, or raise ConfigurationError."""
     if "cert_prefix" in config:
         index = f"{config['cert_prefix']}.{hostname()}"
     else:
@@ -291,10 +260,8 @@ def named_after(config: Mapping[str, Any], module: str) -> dict[str, Any]:
     """Return a copy of *config* with the name that fedmsg would guess for *module*."""
     named = {**config, "endpoints": dict(config.get("endpoints") or {})}
     if not named.get("name"):
-        guessed = f"{module}.{hostname()}"
-        named["name"] = None if guessed.startswith("fedmsg") else guessed
-        if named.get("active", False):
-            named["name"] = _settings.RELAY_INBOUND
+        guessed = None if module.startswith("fedmsg") else f"{module}.{hostname()}"
+        named["name"] = _settings.RELAY_INBOUND if named.get("active", False) else guessed
     return named
 
 
@@ -308,24 +275,23 @@ def username() -> str:
     return _login(os.getuid())
 
 
-@functools.cache
+@functools.cache  # it may take a look into the password database
 def _login(uid: int) -> str:
     try:
-        return getpass.getuser()  # it may take a look into the password database
+        return getpass.getuser()
     except (KeyError, OSError):  # a container may run us as a user that no database knows
         return str(uid)
 
 
 def calling_module(default: str = "fedmsg") -> str:
-    """Return the top-level module of the first frame that is neither fedmsg's nor ours.
+    """Return the top-level module of the first frame that is neither fedmsg's nor ours, as fedmsg would guess it.
 
-    It is what fedmsg would guess, had the caller called fedmsg. ``fedmsg.utils.guess_calling_module`` knows only
-    its own frames, so through a wrapper it finds the wrapper; it also reads the source lines of the whole stack.
+    ``fedmsg.utils.guess_calling_module`` finds a wrapper of fedmsg, and reads the source lines of the whole stack.
     """
-    frame = sys._getframe(1)
+    frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         name = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if name not in _OWN:
+        if name not in ("fedmsg", "gilmsg"):
             return name
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return default

@@ -26,9 +26,9 @@ _LINE_EVERY = 60.0
 _EVENT = struct.Struct("=Hi")
 
 _EVENTS = {
-    int(zmq.EVENT_HANDSHAKE_SUCCEEDED): protocol.Links.UP,
-    int(zmq.EVENT_DISCONNECTED): protocol.Links.DOWN,
-    int(zmq.EVENT_CONNECT_RETRIED): protocol.Links.RETRIED,
+    int(zmq.EVENT_HANDSHAKE_SUCCEEDED): protocol.UP,
+    int(zmq.EVENT_DISCONNECTED): protocol.DOWN,
+    int(zmq.EVENT_CONNECT_RETRIED): protocol.RETRIED,
 }
 _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
 

@@ -121,7 +121,7 @@ class Out:
             self.peers.note(*self.socket.recv_multipart(zmq.NOBLOCK))
 
     def _relay(self, event: str) -> None:
-        if event == protocol.Links.DOWN:
+        if event == protocol.DOWN:
             self.peers.end_all()
 
     def send(self, parts: Sequence[bytes]) -> None:

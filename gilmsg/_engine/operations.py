@@ -108,7 +108,7 @@ class Presence(_Held):
         self._recipients, self._way = recipients, way
 
     def ready(self) -> bool:
-        return protocol.ready(self._recipients, self._way)
+        return protocol.ready(self._recipients, self._way.route, self._way.peers, self._way.linked)
 
     def leave(self, engine: Engine) -> None:
         self.outcome.settle(None, None)
@@ -170,7 +170,7 @@ class Message(protocol.Entry):
             self.out.lines.submit(self.thread, self)
 
     def ready(self) -> bool:
-        return protocol.ready(self.recipients, self.way)
+        return protocol.ready(self.recipients, self.way.route, self.way.peers, self.way.linked)
 
     def leave(self, engine: Engine) -> None:
         if self.abandoned:

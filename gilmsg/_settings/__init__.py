@@ -5,7 +5,7 @@ is ours (``recipients``, ``gilmsg.*``), ``files`` what is fedmsg's (its files, t
 the :class:`AddressBook` the endpoints of one bus. No socket, no thread; only ``files`` reads files.
 """
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001  those of the face are sorted, but packed
 
 import copy
 from collections.abc import Mapping
@@ -13,34 +13,11 @@ from typing import Any
 
 from .. import _protocol
 from .files import (
-    Loaded,
-    current,
-    found_in,
-    in_force,
-    keep,
-    kept,
-    load,
-    places,
-    port,
-    read_files,
-    replace,
-    require,
-    wrong,
+    Loaded, current, found_in, in_force, keep, kept, load, places, port, read_files, replace, require, wrong,
 )
 from .keys import (
-    ACK_TIMEOUT,
-    DEFAULT_ACK_TIMEOUT,
-    DEFAULT_HEAD_START,
-    HEAD_START,
-    KEYS,
-    RECIPIENTS,
-    Settings,
-    any_of,
-    read,
-    recipients,
-    recipients_for,
-    require_known,
-    settings,
+    ACK_TIMEOUT, DEFAULT_ACK_TIMEOUT, DEFAULT_HEAD_START, HEAD_START, KEYS, RECIPIENTS, Settings, any_of, read,
+    recipients, recipients_for, require_known, settings,
 )
 
 __all__ = [
@@ -48,7 +25,7 @@ __all__ = [
     "AddressBook", "Loaded", "Settings", "any_of", "current", "found_in", "in_force", "keep", "kept", "listed",
     "load", "places", "port", "publishing_endpoints", "read", "read_files", "recipients", "recipients_for", "replace",
     "require", "require_known", "settings", "wrong",
-]
+]  # fmt: skip
 
 #: Never subscribed to: its far end listens, it does not publish.
 RELAY_INBOUND = "relay_inbound"
