@@ -45,12 +45,9 @@ class Verifier(Protocol):
 class Entry:
     """One message on its way. Each recipient is a name, or a group of which one member is enough.
 
+    ``parts`` are the frames to be sent, ``way`` the evidence for the diagnosis; ``outcome`` is the caller's.
+
     Attributes:
-        digest (str): SHA-256, in hex, of its covered bytes.
-        parts (sequence): the frames to be sent.
-        verifier (Verifier): whose word counts.
-        way (Way): the evidence, for the diagnosis.
-        outcome (object): the caller's; not looked at here.
         acks (dict): common name -> seconds from sending to its ACK.
         refused (dict): common name -> why an ACK in its name did not count.
         strangers (set): who else signed an ACK for this message.
@@ -135,11 +132,7 @@ class Delivery:
         return len(self._entries)
 
     def expect(self, entry: Entry, now: float) -> None:
-        """Start to wait for the ACKs of *entry*, which leaves *now*.
-
-        Raises:
-            ConfigurationError: a message of the same id is still on its way.
-        """
+        """Wait for the ACKs of *entry*, which leaves *now*; ConfigurationError if that id is on its way already."""
         if entry.key in self._entries:
             raise ConfigurationError(f"a message with the id {entry.msg_id!r} still waits for its ACKs")
         entry.sent_at = now
@@ -154,11 +147,7 @@ class Delivery:
         return True
 
     def frame(self, parts: Sequence[bytes], now: float) -> Entry | None:
-        """Take in what came on the ACK topic; return the entry that it settles, which is forgotten, or None.
-
-        Raises:
-            BadFrame: it is no ACK at all.
-        """
+        """Take in what came; forget and return the entry that it settles, if any. BadFrame: it is no ACK at all."""
         if len(parts) != 2 or parts[0] != self._topic:
             return None  # an announcement's topic, or a longer one that begins like ours
         if len(parts[1]) > wire.LARGEST_ACK:
@@ -236,11 +225,9 @@ def _signer(entry: Entry, received: wire.Received) -> str | None:
 
 
 class Leaving(Protocol):
-    """What waits to leave at a socket."""
+    """What waits to leave at a socket: until when at most, and whether its caller has gone."""
 
-    #: When it leaves anyway, seconds on the clock of the caller.
     until: float
-    #: Its caller has gone.
     abandoned: bool
 
     def ready(self) -> bool:
@@ -260,12 +247,7 @@ class Lines:
 
     def submit(self, thread: Hashable | None, item: Leaving) -> None:
         """Put *item* behind what *thread* still holds here; None has a line of its own for each item."""
-        key = object() if thread is None else thread
-        line = self._lines.get(key)
-        if line is None:
-            self._lines[key] = deque((item,))
-        else:
-            line.append(item)
+        self._lines.setdefault(object() if thread is None else thread, deque()).append(item)
 
     def ripe(self, now: float) -> list[Leaving]:
         """Remove and return, in order, what is ready, due or abandoned, and has nothing before it that is not."""
