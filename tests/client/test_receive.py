@@ -31,7 +31,7 @@ class Signer:
     common_name = "carol"
 
     def seal(self, covered):
-        return types.SimpleNamespace(_asdict=lambda: {"signature": "s%d" % len(covered), "certificate": "c\n"})
+        return types.SimpleNamespace(_asdict=lambda: {"signature": f"s{len(covered)}", "certificate": "c\n"})
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_an_ack_is_signed_and_goes_to_the_listener_that_awaits_it(acknowledger, 
     ack = json.loads(wire)
     assert topic.decode() == ack["topic"] == "org.example.dev.gilmsg.ack"
     assert _protocol.parse_ack(ack) == (one["msg_id"], _protocol.digest_of(_protocol.canonical(one)))
-    assert (ack["signature"], ack["certificate"]) == ("s%d" % len(_protocol.canonical(ack)), "c\n")
+    assert (ack["signature"], ack["certificate"]) == (f"s{len(_protocol.canonical(ack))}", "c\n")
     assert origin == _protocol.origin_of(one["msg_id"]) is not None
     assert acknowledger.counts() == {"acks_sent": 1, "acks_failed": 0, "last_ack_error": None}
 
@@ -93,7 +93,7 @@ def test_what_could_not_leave_is_logged_and_counted(acknowledger, port, caplog, 
     counts = acknowledger.counts()
     assert (counts["acks_sent"], counts["acks_failed"]) == (0, 1) and counts["last_ack_error"]
     assert [(r.name, r.levelname) for r in caplog.records] == [("gilmsg.receive", "ERROR")]
-    assert "no ACK for 2026-x: %s" % error in caplog.text
+    assert f"no ACK for 2026-x: {error}" in caplog.text
 
 
 def test_what_has_no_digest_is_logged_and_counted(acknowledger, caplog):
@@ -103,7 +103,7 @@ def test_what_has_no_digest_is_logged_and_counted(acknowledger, caplog):
         one["msg"]["deep"] = {"deep": one["msg"].get("deep")}
     assert acknowledger.due(received(one), False) is None
     assert acknowledger.counts()["last_ack_error"] == "it is nested too deeply"
-    assert "no ACK for %s: it is nested too deeply" % one["msg_id"] in caplog.text
+    assert f"no ACK for {one['msg_id']}: it is nested too deeply" in caplog.text
 
 
 class Lookups:
@@ -159,7 +159,9 @@ def names(monkeypatch, clock):
 
 
 def source(endpoint="tcp://far:3000", **options):
-    return receive._Source("far", endpoint, Subscriber(**options))
+    one = receive._Source("far", endpoint)
+    one.socket = Subscriber(**options)
+    return one
 
 
 def test_a_host_is_connected_when_it_resolves_and_anew_when_it_moved(names):
@@ -184,7 +186,7 @@ def test_a_host_is_connected_when_it_resolves_and_anew_when_it_moved(names):
 def test_hosts_are_looked_up_again_and_again(names, clock):
     """One that never resolved every 5 s, one that did every 30 s."""
     for host in ("far", "lost"):
-        names.add(source("tcp://%s:3000" % host))
+        names.add(source(f"tcp://{host}:3000"))
     names._lookups.say("far", "10.0.0.1")
     names.connect()
     asked = {"far": [], "lost": []}
