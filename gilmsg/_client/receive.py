@@ -104,9 +104,9 @@ class Tail:
         names = _Names(context)
         try:
             for name, endpoint in ((name, endpoint) for name, several in targets.items() for endpoint in several):
-                source = _Source(name, endpoint, context.socket(zmq.SUB))
-                sources[source.socket] = source
+                source = _Source(name, endpoint)
                 self._open(source, context, names)
+                sources[source.socket] = source
             names.connect()
             poller = zmq.Poller()
             for readable in [names.woken.fileno(), *sources]:
@@ -140,6 +140,7 @@ class Tail:
     def _open(self, source: _Source, context: Any, names: _Names) -> None:
         """Subscribe *source*, and bind or connect it; one whose host is a name is left to *names*."""
         try:
+            source.socket = context.socket(zmq.SUB)
             sockets.tune(source.socket, self._config)
             sockets.watch_limited(source.socket)
             source.socket.setsockopt(zmq.SUBSCRIBE, self._topic.encode())
@@ -206,10 +207,11 @@ class Tail:
 class _Source:
     """One endpoint, its socket, and the numeric endpoint that this is connected to (empty: none)."""
 
+    socket: zmq.Socket[bytes]
     where = ""
 
-    def __init__(self, name: str, endpoint: str, subscriber: zmq.Socket[bytes]) -> None:
-        self.name, self.endpoint, self.socket = name, endpoint, subscriber
+    def __init__(self, name: str, endpoint: str) -> None:
+        self.name, self.endpoint = name, endpoint
         self.scheme, self.host, self.port = sockets.parts(endpoint)
 
     def connect(self, addresses: Sequence[str], context: Any) -> None:
