@@ -134,7 +134,6 @@ BAD = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:fedmsg is not configured")
 @pytest.mark.parametrize("wrong, named", BAD, ids=[str(list(w)) + n for w, n in BAD])
 def test_bad_input_is_refused_before_anything_is_sent(bus, config, wrong, named):
     """Unusable input is a ConfigurationError that names it, from the call itself, and nobody receives anything."""
