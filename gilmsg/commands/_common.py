@@ -185,7 +185,7 @@ def flush() -> None:
 # Signals, and commands of the user's that we run.
 
 
-class Ended(BaseException):
+class Ended(KeyboardInterrupt):
     """A signal asks us to end: its number is the argument."""
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 
 import gilmsg
 from gilmsg.sandbox import Sandbox
 
-from ._common import NOT_PROVEN, SUCCESS, Parser, complain, script, tell
+from ._common import NOT_PROVEN, SUCCESS, Parser, Signals, complain, script, tell
 
 PROG = "gilmsg-demo"
 
@@ -33,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     Parser(prog=PROG, description=DESCRIPTION, formatter_class=formatter).parse_args(arguments)
     logging.getLogger("gilmsg").addHandler(logging.NullHandler())
     tell(f"Making a throw-away CA, a CRL and certificates; starting {len(RECIPIENTS)} recipients ...")
-    with Sandbox(RECIPIENTS) as bus:
+    signals = Signals(signal.SIGINT)  # Ctrl-C must not interrupt the start of a process
+    with Sandbox(RECIPIENTS, on_wait=signals.check) as bus, signals.raised():
         try:
             return SUCCESS if _shows_success(bus) and _shows_timeout(bus) else NOT_PROVEN
         finally:
