@@ -95,7 +95,7 @@ class Out:
         if not self.address.active:
             return self._bind(preferred)
         relay = self.address.endpoints[0]
-        self.connections = Connections(self.socket, [relay], names)
+        self.connections = Connections({relay: self.socket}, names, self.socket)
         return relay
 
     def _bind(self, preferred: str) -> str:
@@ -171,7 +171,7 @@ class Ear:
         sockets.watch_by_keepalive(self.socket)
         self.socket.setsockopt(zmq.SUBSCRIBE, ack_topic.encode("utf-8"))
         self.socket.setsockopt(zmq.SUBSCRIBE, protocol.announcement(ack_topic, origin))
-        self.connections = Connections(self.socket, endpoints, names)
+        self.connections = Connections(dict.fromkeys(endpoints, self.socket), names, self.socket)
         self.born = time.monotonic()
 
     def take(self, now: float, settled: collections.deque[Message]) -> None:
