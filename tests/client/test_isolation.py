@@ -10,7 +10,6 @@ import zmq
 from gilmsg import _engine, _settings
 from gilmsg._client import context, init, isolated
 
-
 #: load_config, which reads the files, says that it is deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
