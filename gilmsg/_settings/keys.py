@@ -6,7 +6,6 @@ text. A keyword or argument of the call wins over the configuration.
 
 from __future__ import annotations
 
-import copy
 import functools
 import re
 import threading
@@ -159,7 +158,7 @@ def _table(value: Any) -> dict[str, tuple[str, ...]]:
         if topic in found:
             raise ConfigurationError(f"{RECIPIENTS} has {topic!r} twice, with a dot at its end and without")
         found[topic] = recipients(names, f"{RECIPIENTS}[{topic!r}]")
-    _last = {key: copy.copy(names) for key, names in value.items()}, found
+    _last = {key: names.copy() if hasattr(names, "copy") else names for key, names in value.items()}, found
     return found
 
 
