@@ -90,31 +90,6 @@ def test_bad_values_in_fedmsg_d_are_refused(bus, config, key, value, named):
     assert [message["msg_id"] for message in inbox.messages()] == [receipt.msg_id]
 
 
-@pytest.mark.parametrize(
-    "topic, expected",
-    [
-        ("org.example.prod.a", ("one",)),
-        ("org.example.prod.a.b", ("two",)),
-        ("org.example.prod.a.b.c", ("two",)),
-        ("org.example.prod.ab", ("zero",)),
-        ("org.example.production", ()),
-        ("org.example", ()),
-        ("org.example.prod.a.x.y", ("one",)),
-        ("org.example.prod.a.none", ()),
-    ],
-)
-def test_the_longest_match_counts(topic, expected):
-    """A key matches its topic and what follows it after a dot; the longest one counts alone."""
-    table = {
-        "org.example.prod": "zero",
-        "org.example.prod.a": ["one"],
-        "org.example.prod.a.b": ["two", "two"],
-        "org.example.prod.a.none": [],
-    }
-    checked = _settings.read("gilmsg.recipients", {"gilmsg.recipients": table})
-    assert _settings.recipients_for(topic, checked) == expected
-
-
 def test_groups_in_python_and_in_configuration(bus, config):
     """A group is any_of() or a plain string, everywhere; Timeout tells of each of its members."""
     rules = {"gilmsg.recipients": {"org.example.dev.tests.t": ["alice,bob"]}}
@@ -131,25 +106,6 @@ def test_groups_in_python_and_in_configuration(bus, config):
     assert list(raised.value.missing) == ["alice,nobody"]
     sentence = raised.value.missing["alice,nobody"]
     assert sentence.startswith("alice: listening, but silent") and " | nobody: never connected" in sentence
-
-
-def test_several_files_in_fedmsg_d_add_up(config, tmp_path):
-    """Files of several consumers add up; of one topic the last file's list counts alone, as README says."""
-    for name, rules in (
-        ("a.py", {"org.example.dev.one": ["alice"], "org.example.dev.two": ["alice"]}),
-        ("b.py", {"org.example.dev.two": ["bob"]}),
-    ):
-        write_config(tmp_path, dict(config, **{"gilmsg.recipients": rules}), name)
-    settings = _settings.settings(fedmsg.config.load_config([], None), None)
-    found = [_settings.recipients_for("org.example.dev." + topic, settings.table) for topic in ("one", "two")]
-    assert found == [("alice",), ("bob",)]
-
-
-@pytest.mark.parametrize("names", [(), ("",), ("a", None), (b"a",), (" ",), ("a", 3), ("a,",)])
-def test_any_of_refuses(names):
-    """any_of takes common names only, at least one."""
-    with pytest.raises(gilmsg.ConfigurationError):
-        gilmsg.any_of(*names)
 
 
 def test_stock_fedmsg_prints_the_sample(bus, config, tmp_path):
@@ -170,21 +126,6 @@ def sample():
     variables = {}
     exec(SAMPLE.read_text(), variables)
     return variables["config"]
-
-
-def test_the_sample_is_right():
-    """The sample holds every key with its default, passes the checks, and does what it says."""
-    assert set(sample()) == set(_settings.KEYS)
-    settings = _settings.settings(sample(), None)
-    assert settings.ack_timeout == _settings.DEFAULT_ACK_TIMEOUT
-    assert settings.head_start == _settings.DEFAULT_HEAD_START
-    for topic, expected in (
-        ("compose.finished", ("backend01.example.com", "archive01.example.com")),
-        ("compose.x", ("backend01.example.com",)),
-        ("deploy.x", ("web01.example.com,web02.example.com",)),
-        ("compose.progress", ()),
-    ):
-        assert _settings.recipients_for("org.example.prod." + topic, settings.table) == expected
 
 
 #: moksha reports every 5 s; a test has no time for that.

@@ -61,10 +61,11 @@ class SharedPublisher:
         (port, heard), book = self._open, self.book() if awaits else None
         if port.alive and book in (None, heard):
             return port
-        self._open = _engine.publisher(self.address, book, self._config), book
+        opened = _engine.publisher(self.address, book, self._config)
+        self._open = opened, book
         if heard is not None:
             port.close()  # its listener hears by an older book
-        return self._open[0]
+        return opened
 
     def book(self) -> AddressBook:
         """Return who publishes where, by the configuration as it is now."""

@@ -154,7 +154,7 @@ class _Call:
             _warned.add(self.topic)
             log.warning("%s is published without recipients: nobody confirms it, as with fedmsg", self.topic)
         if self._config.get("zmq_enabled", True):
-            _context.wait_for_age(_context.port(self._context), self._config)
+            _context.wait_for_age(_context.publisher(self._context).port(), self._config)
         self._context.publish(self._suffix, self._msg, modname=self._modname, pre_fire_hook=self._hook)
 
     def confirmed(self) -> Receipt:
@@ -198,7 +198,7 @@ class _Call:
 
         Where *waits_for_presence*, a hook is called after any head start; else it is called at once.
         """
-        port = _context.listening_port(self._context)
+        port = _context.port(self._context)
         _trust.require_x509(self._config)
         verifier = _trust.verifier(self._config)
         message, sealed = self._signed(port.origin)

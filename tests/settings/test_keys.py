@@ -1,0 +1,157 @@
+"""Recipients, times and the table of recipients: what is taken, and what is refused with which words."""
+
+import runpy
+import threading
+from pathlib import Path
+
+import pytest
+
+from gilmsg import _settings
+from gilmsg.errors import ConfigurationError
+
+SAMPLE = Path(__file__).parents[2] / "fedmsg.d" / "gilmsg.py"
+
+TABLE = {
+    "org.example.prod": "zero",
+    "org.example.prod.a": ["one"],
+    "org.example.prod.a.b": ["two", "two"],
+    "org.example.prod.a.none": [],
+}
+
+
+@pytest.mark.parametrize(
+    "topic, expected",
+    [
+        ("org.example.prod.a", ("one",)),
+        ("org.example.prod.a.b", ("two",)),
+        ("org.example.prod.a.b.c", ("two",)),
+        ("org.example.prod.ab", ("zero",)),
+        ("org.example.production", ()),
+        ("org.example", ()),
+        ("org.example.prod.a.x.y", ("one",)),
+        ("org.example.prod.a.none", ()),
+    ],
+)
+def test_the_longest_match_counts(topic, expected):
+    """A key matches its topic and what follows it after a dot; the longest one counts alone."""
+    checked = _settings.read("gilmsg.recipients", {"gilmsg.recipients": TABLE})
+    assert _settings.recipients_for(topic, checked) == expected
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        ("alice", ("alice",)),
+        (["alice", "bob"], ("alice", "bob")),
+        (iter(["bob", "alice", "bob"]), ("bob", "alice")),
+        ("alice,bob", ("alice,bob",)),
+        (["alice, bob", "bob,alice", "alice"], ("alice,bob", "alice")),
+        (["alice,alice"], ("alice",)),
+        ((), ()),
+        ({"alice": 1}, ("alice",)),
+    ],
+)
+def test_recipients_in_their_plain_form(value, expected):
+    """One string is one entry; those that name the same collapse into the first."""
+    assert _settings.recipients(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (3, "it must be|recipients must be a list of certificate common names; it is 3"),
+        (b"alice", "recipients must hold text, not bytes: b'alice'"),
+        ([b"alice"], r"recipients holds b'alice'; each entry must be a certificate common name \(text\)"),
+        ([None], "recipients holds None"),
+        ([["alice"]], r"recipients holds \['alice'\]"),
+        ("", r"recipients holds ''; a common name cannot be empty \(a group is 'name,name'\)"),
+        (["alice", " "], "recipients holds ' '"),
+        (["alice,"], "recipients holds 'alice,'"),
+    ],
+)
+def test_recipients_that_are_refused(value, words):
+    """Anything but non-empty text is refused with the argument and the value, the second time too."""
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=words):
+            _settings.recipients(value)
+
+
+@pytest.mark.parametrize("names", [(), ("",), ("a", None), (b"a",), (" ",), ("a", 3), ("a,",)])
+def test_any_of_refuses(names):
+    """any_of takes common names only, at least one."""
+    with pytest.raises(ConfigurationError, match=r"any_of\(\)"):
+        _settings.any_of(*names)
+
+
+def test_any_of_is_a_plain_string():
+    """Its result is the entry that recipients takes."""
+    assert _settings.any_of("a", " b ", "a") == "a,b"
+    assert _settings.recipients(_settings.any_of("a", "b")) == ("a,b",)
+
+
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        ({"gilmsg.recipients": ["alice"]}, r"gilmsg.recipients must be a dict of topic -> recipients; it is \['alice'\]"),
+        ({"gilmsg.recipients": {"org": "alice,"}}, r"gilmsg.recipients\['org'\] holds 'alice,'"),
+        ({"gilmsg.recipients": {"org.": 3}}, r"gilmsg.recipients\['org'\] must be a list"),
+        ({"gilmsg.recipients": {"": ["alice"]}}, "gilmsg.recipients has the key ''; it must be a full topic"),
+        ({"gilmsg.recipients": {7: ["alice"]}}, "gilmsg.recipients has the key 7"),
+        ({"gilmsg.recipients": {"org.*": ["alice"]}}, r"the key 'org\.\*'; .* \(without \*: it holds for all that follows"),
+        ({"gilmsg.recipients": {"org..a": ["alice"]}}, "the key 'org..a'"),
+        ({"gilmsg.recipients": {"org.a ": ["alice"]}}, "the key 'org.a '"),
+        ({"gilmsg.recipients": {"org": "a", "org.": "b"}}, "gilmsg.recipients has 'org' twice, with a dot at its end"),
+        ({"gilmsg.ack_timeout": "soon"}, "gilmsg.ack_timeout must be a positive, finite number of seconds.* it is 'soon'"),
+        ({"gilmsg.ack_timeout": 0}, "it is 0"),
+        ({"gilmsg.ack_timeout": True}, "it is True"),
+        ({"gilmsg.ack_timeout": float("inf")}, "it is inf"),
+        ({"gilmsg.ack_timeout": float("nan")}, "it is nan"),
+        ({"gilmsg.head_start": -1.5}, "gilmsg.head_start must be a non-negative, finite number.* it is -1.5"),
+        ({"gilmsg.head_start": None}, "it is None"),
+        ({"gilmsg.head_start": 2 * threading.TIMEOUT_MAX}, f"at most {threading.TIMEOUT_MAX:g}".replace("+", r"\+")),
+    ],
+)
+def test_values_that_are_refused(config, words):
+    """Each key is checked whole, in the files and as a keyword, whatever would match."""
+    for places in ((config, None), ({}, None, config)):
+        with pytest.raises(ConfigurationError, match=words):
+            _settings.settings(*places)
+
+
+def test_a_key_that_does_not_exist_is_refused():
+    """Among keywords and in a configuration; the words name those that there are."""
+    words = "no setting 'gilmsg.recipient'; these are: gilmsg.recipients, gilmsg.ack_timeout, gilmsg.head_start"
+    with pytest.raises(ConfigurationError, match=words):
+        _settings.require_known({"gilmsg.recipient": 1})
+    with pytest.raises(ConfigurationError, match=words):
+        _settings.settings({}, None, {"gilmsg.recipient": 1})
+    _settings.require_known({"gilmsg": 1, "recipient": 2, 3: 4})
+
+
+def test_what_is_nearer_wins():
+    """The argument over the keyword, the keyword over the files, the files over the default; each is checked."""
+    files, own = {"gilmsg.ack_timeout": 2, "gilmsg.head_start": 0}, {"gilmsg.ack_timeout": 3}
+    assert _settings.settings({}, None)[1:] == (_settings.DEFAULT_ACK_TIMEOUT, _settings.DEFAULT_HEAD_START)
+    assert _settings.settings(files, None)[1:] == (2.0, 0.0)
+    assert _settings.settings(files, None, own).ack_timeout == 3.0
+    assert _settings.settings(files, 4, own).ack_timeout == 4.0
+    with pytest.raises(ConfigurationError, match="ack_timeout must be"):
+        _settings.settings(files, 0)
+    with pytest.raises(ConfigurationError, match="'soon'"):
+        _settings.settings({"gilmsg.ack_timeout": "soon"}, 4)
+
+
+def test_the_sample_is_right():
+    """The sample in fedmsg.d holds every key with its default, passes the checks, and does what it says."""
+    sample = runpy.run_path(str(SAMPLE))["config"]
+    assert set(sample) == set(_settings.KEYS)
+    settings = _settings.settings(sample, None)
+    assert settings.ack_timeout == _settings.DEFAULT_ACK_TIMEOUT
+    assert settings.head_start == _settings.DEFAULT_HEAD_START
+    for topic, expected in (
+        ("compose.finished", ("backend01.example.com", "archive01.example.com")),
+        ("compose.x", ("backend01.example.com",)),
+        ("deploy.x", ("web01.example.com,web02.example.com",)),
+        ("compose.progress", ()),
+    ):
+        assert _settings.recipients_for("org.example.prod." + topic, settings.table) == expected
