@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional, Union
 from .. import _engine, _protocol, _settings, _trust
 from .._engine import CallbackFuture, Outcome
 from .._protocol import Receipt
-from ..errors import BadFrame, ConfigurationError, ListenerError, PayloadError, Timeout
+from ..errors import BadFrame, ConfigurationError, PayloadError, Timeout
 from . import context as _context
 from . import messages
 
@@ -29,11 +29,6 @@ _warned: set[str] = set()
 
 #: Topics may hold an id and never end: past so many they are forgotten, and warned of again.
 _MOST_WARNED = 1000
-
-#: Seconds past the deadline after which a caller no longer believes in the engine: many short
-#: waits. When the process stood still (SIGSTOP, a debugger, a frozen container), both
-#: are late, and the caller may wake first; that uses up one of the waits, not the engine's time.
-_GRACE = (0.5,) * 10
 
 #: Attempts of a message whose publisher another thread ends, by ``destroy()``, between two steps.
 _ATTEMPTS = 5
@@ -113,6 +108,7 @@ def publish_async(
     call = _Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, config)
     future = CallbackFuture()
     if call.recipients:
+        _engine.futures.require()
         Future.add_done_callback(future, _log_end_of)
         call.attempted(lambda: call.hand_over(future, waits_for_presence=False))
     else:
@@ -162,12 +158,7 @@ class _Call:
         outcome: Outcome[Receipt] = Outcome()
         port, entry = self.attempted(lambda: self.hand_over(outcome, waits_for_presence=True))
         try:
-            longest = max(0.0, entry.until - time.monotonic()) + entry.ack_timeout
-            if not any(map(outcome.wait, (longest, *_GRACE))):
-                late = "does not keep its deadlines"
-                port.give_up(late)
-                raise ListenerError(f"the ACK listener {late}; whether the message was received is unknown")
-            receipt = outcome.take()
+            receipt: Receipt = port.result_of(outcome, max(0.0, entry.until - time.monotonic()) + entry.ack_timeout)
         except Timeout as timeout:
             _log_timeout(timeout)
             raise

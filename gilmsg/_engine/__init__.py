@@ -32,7 +32,8 @@ import contextlib
 import os
 import threading
 import time
-from typing import Any, Callable, Iterator, Mapping, Sequence, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Callable, TypeVar
 
 from .. import _protocol as protocol
 from ..errors import ConfigurationError, EndpointError, ListenerError
@@ -40,13 +41,13 @@ from . import descriptors, sockets
 from .descriptors import claim, listening_ports, new_context, require_files
 from .ends import Address, Ear, Out
 from .loop import Engine
-from .operations import Acknowledgement, Book, Forget, Message, Plain, Presence
+from .operations import Acknowledgement, Book, Forget, Held, Message, Plain, Presence
 from .sockets import Names, beat, numeric, parts, tune, watch_limited
 from .waiting import CallbackFuture, Outcome, Owner, RateLimitedLog, callbacks, futures
 
 __all__ = [
     "Address", "CallbackFuture", "Gone", "Message", "Names", "Outcome", "Owner", "Port", "RateLimitedLog", "beat",
-    "callbacks", "claim", "destroy", "give_up", "listening_ports", "new_context", "numeric", "parts", "publisher",
+    "callbacks", "claim", "destroy", "futures", "listening_ports", "new_context", "numeric", "parts", "publisher",
     "replaced", "require_files", "running", "sockets", "tune", "watch_limited",
 ]  # fmt: skip
 
@@ -55,6 +56,9 @@ T = TypeVar("T")
 #: Seconds that a port which a socket of this very process is giving up is waited for: libzmq gives it back late.
 _PATIENCE = 2.0
 _TRY_AGAIN = 0.01
+
+#: Seconds for which an operation without a time of its own may be held: an ACK, or behind a message that is.
+_LONGEST_HOLD = 60.0
 
 #: Open files of the listener for each endpoint: to hear it by, and for the consumer there, which connects to us.
 _FILES_EACH, _FILES_WISHED = 1, 2
@@ -122,7 +126,7 @@ class Port:
         def unresolved(common_name: str) -> Sequence[str]:
             return [one for one in endpoints(common_name) if ear is not None and ear.connections.unresolved(one)]
 
-        return protocol.Way(route, out.peers if out is not None else None, linked, endpoints, unresolved)
+        return protocol.Way(route, out.peers if out is not None else protocol.Peers(), linked, endpoints, unresolved)
 
     def publish(self, message: Message) -> None:
         """Hand *message* over; its outcome tells the end.
@@ -179,9 +183,13 @@ class Port:
         self._require()
         return self._engine.ask(job)
 
-    def give_up(self, why: str) -> None:
-        """Believe no longer in this engine; the next caller starts another."""
-        self._engine.give_up(why)
+    def result_of(self, outcome: Outcome[T], seconds: float) -> T:
+        """Return the result of *outcome*, which is due within *seconds*, or raise its error.
+
+        Raises:
+            ListenerError: the engine does not keep its deadlines; the next call starts another.
+        """
+        return self._engine.result_of(outcome, seconds)
 
     def close(self) -> None:
         """Give up this handle; the last one of a socket, or of a listener, closes that. Idempotent."""
@@ -216,15 +224,13 @@ class Port:
         if not self.alive:
             raise Gone("the publisher is closed, by destroy() for example; nothing was sent")
 
-    def _held(self, operation: Any) -> None:
+    def _held(self, operation: Held) -> None:
         self._engine.put(operation)
         try:
-            while not operation.outcome.wait(60.0):
-                pass  # every operation is settled by its own deadline, or when the engine ends
+            self._engine.result_of(operation.outcome, max(_LONGEST_HOLD, operation.until - time.monotonic()))
         except BaseException:
             operation.abandoned = True
             raise
-        operation.outcome.take()
 
 
 def publisher(address: Address | None, book: Book | None, config: Mapping[str, Any], preferred: str = "") -> Port:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 import logging
 import struct
-from typing import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Callable
 
 import zmq
 

@@ -8,7 +8,8 @@ import os
 import resource
 import stat
 import weakref
-from typing import Any, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import zmq
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zmq
 
@@ -16,7 +17,10 @@ from .connections import Connections
 from .waiting import RateLimitedLog
 
 if TYPE_CHECKING:
+    import collections
+
     from .descriptors import Context
+    from .operations import Leaving, Message
     from .sockets import Names
 
 #: Milliseconds, at most, for what is still to be sent when a socket closes.
@@ -62,7 +66,7 @@ class Out:
     ) -> None:
         self.address = address
         self.peers = protocol.Peers()
-        self.lines: protocol.Lines = protocol.Lines()
+        self.lines: protocol.Lines[Leaving] = protocol.Lines()
         #: Those who use it. Weak, so that those of threads that have ended do not count.
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self.connections: Connections | None = None
@@ -128,6 +132,11 @@ class Out:
         """Hand one message to the socket; never blocks, as with PUB."""
         sockets.send(self.socket, parts)
 
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return bool(self.socket.closed)
+
     def close(self) -> None:
         """Close the socket; what is still to be sent has half a second at most."""
         if self.connections is not None:
@@ -153,7 +162,7 @@ class Ear:
     ) -> None:
         self.ack_topic = ack_topic
         self.origin = origin
-        self.delivery = protocol.Delivery(ack_topic)
+        self.delivery: protocol.Delivery[Message] = protocol.Delivery(ack_topic)
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self._warn = RateLimitedLog(logging.getLogger("gilmsg.listener"))
         self.socket: sockets.Socket = context.socket(zmq.SUB)
@@ -165,12 +174,11 @@ class Ear:
         self.connections = Connections(self.socket, endpoints, names)
         self.born = time.monotonic()
 
-    def take(self, now: float) -> list[protocol.Entry]:
-        """Take in one batch of what has come; return the entries that it settles."""
-        settled = []
+    def take(self, now: float, settled: collections.deque[Message]) -> None:
+        """Take in one batch of what has come; append to *settled* the entries that it settles."""
         for _ in range(_FRAMES_AT_ONCE):
             if not sockets.readable(self.socket) or time.monotonic() - now > _BATCH_TIME:
-                break
+                return
             parts = self.socket.recv_multipart(zmq.NOBLOCK)
             try:
                 entry = self.delivery.frame(parts, time.monotonic())
@@ -179,7 +187,11 @@ class Ear:
             else:
                 if entry is not None:
                     settled.append(entry)
-        return settled
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return bool(self.socket.closed)
 
     def close(self) -> None:
         """Close the socket and its monitor."""

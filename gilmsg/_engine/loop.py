@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import _socket
 import binascii
+import collections
+import contextlib
 import logging
 import os
 import queue
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 import zmq
 
 from .. import _protocol as protocol
-from ..errors import ConfigurationError, GilmsgError, ListenerError
+from ..errors import ListenerError
 from . import descriptors, sockets
 from .ends import Address, Ear, Out
-from .operations import Ask, Message, Operation
-from .waiting import CallbackFuture, Outcome, Owner, callbacks, futures
+from .operations import Ask, Operation, closed
+from .waiting import CallbackFuture, Owner, callbacks, futures
 
 if TYPE_CHECKING:
-    from .operations import Book
+    from collections.abc import Sequence
+
+    from .operations import Book, Leaving, Message
+    from .waiting import Outcome
 
 T = TypeVar("T")
 
@@ -30,6 +36,9 @@ log = logging.getLogger("gilmsg.listener")
 
 #: Seconds that destroy() waits for the engine thread to end.
 STOP_LIMIT = 2.0
+
+#: Seconds past the deadline after which a caller no longer believes in the engine.
+_GRACE = (0.5,) * 10
 
 #: Operations that are done in one round: a flood of them must delay no ACK and no deadline.
 _OPERATIONS_AT_ONCE = 256
@@ -72,6 +81,10 @@ class Engine:
         self._readers: dict[Any, Callable[[float], None]] = {}
         #: Settled futures with their ends, handed to the thread of ``futures`` at the end of each round.
         self._settled: list[tuple[CallbackFuture, Any, BaseException | None]] = []
+        # What is taken out to be done, until it is done: should the thread die in between, `_end` knows whom to tell.
+        self._in_hand: Operation | None = None
+        self._leaving: collections.deque[Leaving] = collections.deque()
+        self._undecided: collections.deque[Message] = collections.deque()
         self._thread = threading.Thread(target=self._run, name="gilmsg-engine", daemon=True)
 
     # For any thread.
@@ -99,6 +112,11 @@ class Engine:
         return not self.over and not self._stopping and self.owner.is_here
 
     @property
+    def stopping(self) -> bool:
+        """Whether it is to end, or has ended."""
+        return self._stopping
+
+    @property
     def runs_here(self) -> bool:
         """Whether the calling thread is the engine thread."""
         return threading.current_thread() is self._thread
@@ -119,9 +137,22 @@ class Engine:
         """
         asked: Ask[T] = Ask(job)
         self.put(asked)
-        while not asked.outcome.wait(STOP_LIMIT):
-            pass  # every operation is settled: the limit is only there to look at the pid
-        return asked.outcome.take()
+        return self.result_of(asked.outcome, 0.0)
+
+    def result_of(self, outcome: Outcome[T], seconds: float) -> T:
+        """Return the result of *outcome*, which is due within *seconds*, or raise its error.
+
+        When the process stood still (SIGSTOP, a debugger, a frozen container), both threads are late, and
+        the caller may wake first; that uses up one of many short waits, not the engine's time.
+
+        Raises:
+            ListenerError: the engine does not keep its deadlines; another one takes its place.
+        """
+        if not any(map(outcome.wait, (seconds, *_GRACE))):
+            late = "does not keep its deadlines"
+            self.give_up(late)
+            raise ListenerError(f"the ACK listener {late}; whether the message was received is unknown")
+        return outcome.take()
 
     def give_up(self, why: str) -> None:
         """Take no more operations, and end as soon as may be."""
@@ -150,10 +181,8 @@ class Engine:
         return error
 
     def _wake(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # full: it is to wake anyway; closed: it has ended
             self._outside.send(b".")
-        except OSError:
-            pass  # full: it is to wake anyway; closed: it has ended
 
     def _refuse_all(self) -> None:
         while True:
@@ -194,7 +223,7 @@ class Engine:
         if self._outs.get(out.address) is out:
             del self._outs[out.address]
             for held in out.lines.clear():
-                held.fail(self, ListenerError("the publisher is closed, by destroy() for example; nothing was sent"))
+                held.fail(self, closed())
             out.close()
             self._watch()
 
@@ -202,7 +231,8 @@ class Engine:
         """Close a listener; whoever waits for its ACKs gets a ListenerError."""
         for key in [key for key, one in self._ears.items() if one is ear]:
             del self._ears[key]
-            self._fail_expected(ear)
+            for entry in ear.delivery.clear():
+                self.settle(entry, None, self.ended("whether the message was received is unknown"))
             ear.close()
             self._watch()
 
@@ -222,7 +252,7 @@ class Engine:
             while not self._stopping:
                 self._round()
             self._release(float("inf"))
-        except BaseException as error:  # whatever it is, those who wait must hear of it
+        except BaseException as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
             self.failure = error
         finally:
             self._end()
@@ -244,7 +274,7 @@ class Engine:
         """Return how long to sleep; round up, never spin."""
         if not self._operations.empty() or self._stopping:
             return 0
-        dues = [one for out in self._outs.values() for one in (out.lines.next_due(),)]
+        dues = [out.lines.next_due() for out in self._outs.values()]
         dues += [ear.delivery.next_due() for ear in self._ears.values()]
         dues += [one.next_due() for one in self._connections()]
         due = min((one for one in dues if one is not None), default=None)
@@ -265,13 +295,15 @@ class Engine:
                 operation = self._operations.get_nowait()
             except queue.Empty:
                 return
+            self._in_hand = operation
             operation.run(self, now)
+            self._in_hand = None
 
     def _tick(self, now: float) -> None:
         self._release(now)
         for ear in self._ears.values():
-            for entry in ear.delivery.expired(now):
-                self._decide(entry)
+            self._undecided.extend(ear.delivery.expired(now))
+        self._decide()
         for connections in self._connections():
             due = connections.next_due()
             if due is not None and due <= now:
@@ -281,20 +313,26 @@ class Engine:
         """Let leave what has waited long enough."""
         for out in self._outs.values():
             if out.lines:
-                for held in out.lines.ripe(now):
-                    held.leave(self)
+                self._leaving.extend(out.lines.ripe(now))
+        while self._leaving:
+            self._leaving[0].leave(self)
+            self._leaving.popleft()
 
-    def _decide(self, entry: Any) -> None:
-        result = protocol.result(entry)
-        if isinstance(result, protocol.Receipt):
-            self.settle(entry, result, None)
-        else:
-            self.settle(entry, None, result)
+    def _decide(self) -> None:
+        """Tell whoever waits for what is settled, or late."""
+        while self._undecided:
+            entry = self._undecided[0]
+            result = protocol.result(entry)
+            if isinstance(result, protocol.Receipt):
+                self.settle(entry, result, None)
+            else:
+                self.settle(entry, None, result)
+            self._undecided.popleft()
 
     def _hand_over_settled(self) -> None:
         if self._settled:
             batch, self._settled = self._settled, []
-            futures.run(lambda: [future.settle(result, error) for future, result, error in batch])
+            futures.run(lambda: _settle_all(batch))
 
     # What is polled, and who reads it.
 
@@ -312,16 +350,13 @@ class Engine:
 
     def _reader_of(self, ear: Ear) -> Callable[[float], None]:
         def read(now: float) -> None:
-            for entry in ear.take(now):
-                self._decide(entry)
+            ear.take(now, self._undecided)
 
         return read
 
     def _awake(self, now: float) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             self._inside.recv(4096)
-        except BlockingIOError:
-            pass
         for host, addresses in self._names.answers():
             for connections in self._connections():
                 connections.answer(host, addresses, now)
@@ -331,24 +366,27 @@ class Engine:
     def _end(self) -> None:
         """Take no more operations, fail those who wait, close all, and give the ports back."""
         for out in self._outs.values():
-            for held in out.lines.clear():
-                held.fail(self, self.ended("nothing was sent"))
+            self._leaving.extend(out.lines.clear())
+        for held in [self._in_hand, *self._leaving] if self._in_hand else self._leaving:
+            held.fail(self, self.ended("nothing was sent"))
         for ear in self._ears.values():
-            self._fail_expected(ear)
-        self._hand_over_settled()
+            self._undecided.extend(ear.delivery.clear())
+        for entry in self._undecided:
+            self.settle(entry, None, self.ended("whether the message was received is unknown"))
         self.over = True
         self._refuse_all()
         self._hand_over_settled()
         if self.failure is not None:
             told = self.failure
             callbacks.run(lambda: log.error("the ACK listener died: %r", told, exc_info=told))
-        for end in (*self._outs.values(), *self._ears.values()):
+        ends: list[Out | Ear] = [*self._outs.values(), *self._ears.values()]
+        for end in ends:
             end.close()
         self._context.destroy(linger=None)
         self._inside.close()
         self._outside.close()
 
-    def _fail_expected(self, ear: Ear) -> None:
-        for entry in ear.delivery.clear():
-            error: GilmsgError = self.ended("whether the message was received is unknown")
-            self.settle(entry, None, error)  # type: ignore[arg-type]
+
+def _settle_all(batch: Sequence[tuple[CallbackFuture, Any, BaseException | None]]) -> None:
+    for future, result, error in batch:
+        future.settle(result, error)

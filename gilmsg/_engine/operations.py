@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Generic, Mapping, Protocol, Sequence, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Generic, Protocol, TypeVar, Union
 
 from .. import _protocol as protocol
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ListenerError
 from .waiting import Outcome
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ class Operation(Protocol):
     def fail(self, engine: Engine, error: BaseException) -> None: ...
 
 
+def closed() -> ListenerError:
+    """Return the error of what was to leave by a socket that is closed."""
+    return ListenerError("the publisher is closed, by destroy() for example; nothing was sent")
+
+
 class Ask(Generic[T]):
     """A function that is called between two steps."""
 
@@ -46,7 +52,7 @@ class Ask(Generic[T]):
     def run(self, engine: Engine, now: float) -> None:
         try:
             result = self._job()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  raised where it is waited for
             self.outcome.settle(None, error)
         else:
             self.outcome.settle(result, None)
@@ -55,7 +61,7 @@ class Ask(Generic[T]):
         self.outcome.settle(None, error)
 
 
-class _Held:
+class Held:
     """An operation that may have to wait at its publishing socket: for presence, or behind those of its thread.
 
     Attributes:
@@ -72,7 +78,10 @@ class _Held:
         self.outcome: Outcome[None] = Outcome()
 
     def run(self, engine: Engine, now: float) -> None:
-        self.out.lines.submit(self.thread, self)
+        if self.out.closed:
+            self.fail(engine, closed())
+        else:
+            self.out.lines.submit(self.thread, self)
 
     def ready(self) -> bool:
         return True
@@ -84,7 +93,7 @@ class _Held:
         self.outcome.settle(None, error)
 
 
-class Plain(_Held):
+class Plain(Held):
     """A message that nobody confirms; it leaves behind those of its thread."""
 
     def __init__(self, out: Out, parts: Sequence[bytes]) -> None:
@@ -97,7 +106,7 @@ class Plain(_Held):
         self.outcome.settle(None, None)
 
 
-class Presence(_Held):
+class Presence(Held):
     """A caller that waits until its recipients are present."""
 
     def __init__(self, out: Out | None, recipients: Sequence[str], way: protocol.Way, until: float) -> None:
@@ -111,10 +120,13 @@ class Presence(_Held):
         return protocol.ready(self._recipients, self._way.route, self._way.peers, self._way.linked)
 
     def leave(self, engine: Engine) -> None:
-        self.outcome.settle(None, None)
+        if engine.stopping:  # what it waits to send could not leave any more
+            self.fail(engine, engine.ended("nothing was sent"))
+        else:
+            self.outcome.settle(None, None)
 
 
-class Acknowledgement(_Held):
+class Acknowledgement(Held):
     """An ACK of ours; it leaves once the listener that awaits it has announced itself, or ``Patience`` ends."""
 
     def __init__(self, out: Out, parts: Sequence[bytes], origin: str | None) -> None:
@@ -124,10 +136,11 @@ class Acknowledgement(_Held):
         self._topic = parts[0].decode("utf-8")
 
     def run(self, engine: Engine, now: float) -> None:
-        self.out.take(now)
-        if self.ready():
-            self.leave(engine)
-            return
+        if not self.out.closed:
+            self.out.take(now)
+            if self.ready():
+                self.leave(engine)
+                return
         in_person = self._origin is not None and not self.out.address.active
         self.until = self.out.patience.until(self.out.born, now, in_person)
         super().run(engine, now)
@@ -164,7 +177,9 @@ class Message(protocol.Entry):
         self.thread = threading.get_ident()
 
     def run(self, engine: Engine, now: float) -> None:
-        if not self.out.lines and (now >= self.until or self.ready()):
+        if self.out.closed or self.ear.closed:
+            self.fail(engine, closed())
+        elif not self.out.lines and (now >= self.until or self.ready()):
             self.leave(engine)
         else:
             self.out.lines.submit(self.thread, self)
@@ -187,6 +202,10 @@ class Message(protocol.Entry):
 
     def fail(self, engine: Engine, error: BaseException) -> None:
         engine.settle(self, None, error)
+
+
+#: What waits to leave at a publishing socket.
+Leaving = Union[Held, Message]
 
 
 class Forget:

@@ -7,7 +7,8 @@ import collections
 import ipaddress
 import queue
 import threading
-from typing import Any, Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Callable
 
 import zmq
 from fedmsg.utils import set_tcp_keepalive, set_tcp_reconnect

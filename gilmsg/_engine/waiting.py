@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -109,14 +110,15 @@ class Worker:
         """Have *job* done soon; an exception from it is logged."""
         self._jobs.put(job)
         if self._thread is None or not self._thread.is_alive():
-            self._start()
+            with contextlib.suppress(ListenerError):  # no more threads: the next job tries again
+                self.require()
 
-    @property
-    def runs_here(self) -> bool:
-        """Whether the calling thread is this worker's."""
-        return threading.current_thread() is self._thread
+    def require(self) -> None:
+        """Start the thread, if there is none.
 
-    def _start(self) -> None:
+        Raises:
+            ListenerError: it cannot start; nothing was sent.
+        """
         if not self._starting.acquire(blocking=False):
             return  # another thread, or a frame below this one, starts it
         try:
@@ -124,8 +126,8 @@ class Worker:
                 thread = threading.Thread(target=self._work, args=(self._jobs,), name=self._name, daemon=True)
                 thread.start()
                 self._thread = thread
-        except RuntimeError:  # no more threads: the next job tries again
-            pass
+        except RuntimeError as error:
+            raise ListenerError(f"there is no thread {self._name}: {error}; nothing was sent") from error
         finally:
             self._starting.release()
 

@@ -1,7 +1,7 @@
 """Our own keys, and the proof of who signed: bytes go in, common names come out.
 
 fedmsg reads and checks its private key on every signature (40 ms), and builds its certificate store on every
-validation (10 ms). Here a process keeps one :class:`~.signing.Signer` for each key pair and one
+validation. Here a process keeps one :class:`~.signing.Signer` for each key pair and one
 :class:`~.verifying.Verifier` for each CA and CRL. What either has read from its files is one immutable snapshot: each
 use looks whether the files have changed (``stat``), reads changed ones, and swaps the snapshot by one assignment. Two
 threads that do so at once read twice and agree; there is no lock, and nothing for a signal handler or a fork to meet.
@@ -41,12 +41,6 @@ __all__ = [
     "signer", "span", "turn_on_fedmsg_crypto", "validate", "validating_backends", "verifier",
 ]  # fmt: skip
 
-#: Names that need the crypto libraries, by their modules.
-_LATER = {
-    "signing": {"Credentials", "Signer", "load_certificate", "load_key", "owner", "require_match", "span"},
-    "verifying": {"Verifier", "claimed_name", "read_ca", "read_crl", "require_issued"},
-}
-
 log = logging.getLogger("gilmsg.trust")
 
 #: fedmsg's own defaults live in ``fedmsg.config.conf`` only; a plain dict may lack the keys.
@@ -61,8 +55,7 @@ _CRYPTO_KEYS = (
 
 
 class _Kept(NamedTuple):
-    """The keys and trust stores of the process *pid*: objects of the crypto libraries must not be used in a child."""
-
+    #: Objects of the crypto libraries must not be used in a forked child: it begins anew.
     pid: int
     signers: dict[tuple[str, str], Signer]
     verifiers: dict[tuple[str, str | None, float], Verifier]
@@ -111,19 +104,14 @@ def turn_on_fedmsg_crypto() -> None:
 
 
 def signer(config: Mapping[str, Any], certname: str) -> Signer:
-    """Return the kept key pair *certname* of *config*, checked to be usable now.
-
-    Raises:
-        ConfigurationError: it cannot be loaded, does not match, or is out of date; the
-            backend is gpg; the crypto libraries do not load.
-    """
+    """Return the kept key pair *certname* of *config*, checked to be usable now, or raise ConfigurationError."""
     pair = key_pair(config, certname)
     pair.check()
     return pair
 
 
 def key_pair(config: Mapping[str, Any], certname: str) -> Signer:
-    """Return the kept key pair *certname* of *config*; it checks itself when it signs. Raises as :func:`signer`."""
+    """Return the same unchecked: a signer checks itself when it signs."""
     require_x509(config)
     where, signers = (config.get("ssldir") or _SSLDIR, certname), _here().signers
     if where not in signers:
@@ -132,12 +120,7 @@ def key_pair(config: Mapping[str, Any], certname: str) -> Signer:
 
 
 def verifier(config: Mapping[str, Any]) -> Verifier:
-    """Return the kept trust store of *config*, checked to be usable now.
-
-    Raises:
-        ConfigurationError: the CA or the CRL is not named, not readable, or out of date;
-            the crypto libraries do not load.
-    """
+    """Return the kept CA and CRL of *config*, checked to be usable now, or raise ConfigurationError."""
     kept = _kept_verifier(config)
     kept.check()
     return kept
@@ -243,7 +226,6 @@ if not TYPE_CHECKING:  # or any misspelt name would pass for one
 
     def __getattr__(name: str) -> Any:
         """Find what needs the crypto libraries."""
-        for module, names in _LATER.items():
-            if name in names:
-                return getattr(_load(module), name)
+        if name in __all__:
+            return getattr(_load("signing" if hasattr(_load("signing"), name) else "verifying"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import time
+from pathlib import Path
 from typing import Callable, NamedTuple
 
 from cryptography import x509
@@ -85,11 +86,7 @@ class Signer:
         self._current().span.require_current()
 
     def seal(self, covered: bytes) -> Credentials:
-        """Sign *covered*, the bytes of a message whose ``crypto`` is ``"x509"``.
-
-        Raises:
-            ConfigurationError: the pair cannot be loaded, does not match, or is out of date.
-        """
+        """Sign *covered*, the bytes of a message whose ``crypto`` is ``"x509"``, or raise ConfigurationError."""
         pair = self._current()
         pair.span.require_current()
         return Credentials(_base64(pair.key.sign(covered, PADDING, HASH)), pair.certificate)
@@ -117,7 +114,7 @@ class Signer:
 def load_key(path: str) -> rsa.RSAPrivateKey:
     """Return the private key in *path*, or raise ConfigurationError."""
     try:
-        key = serialization.load_pem_private_key(read(path), password=None)
+        key = serialization.load_pem_private_key(Path(path).read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigurationError(f"the private key {path} (ssldir, certnames) cannot be loaded: {error}") from error
     if not isinstance(key, rsa.RSAPrivateKey):
@@ -128,7 +125,7 @@ def load_key(path: str) -> rsa.RSAPrivateKey:
 def load_certificate(path: str) -> x509.Certificate:
     """Return the certificate in *path*, or raise ConfigurationError."""
     try:
-        return x509.load_pem_x509_certificate(read(path))
+        return x509.load_pem_x509_certificate(Path(path).read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{_what(path)} cannot be loaded: {error}") from error
 
@@ -151,13 +148,12 @@ def owner(certificate: x509.Certificate, path: str) -> str:
 
 def span(certificate: x509.Certificate, path: str) -> Span:
     """Return when our *certificate* counts."""
-    return span_of(_what(path), certificate, "renew it")
+    return Span(_what(path), *dates(certificate), "renew it")
 
 
-def span_of(what: str, certificate: x509.Certificate, remedy: str) -> Span:
-    """Return when *certificate*, which is *what*, counts."""
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return Span(what, begin.timestamp(), end.timestamp(), remedy)
+def dates(certificate: x509.Certificate) -> tuple[float, float]:
+    """Return when *certificate* begins and ends."""
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
 def common_names(certificate: x509.Certificate) -> tuple[str, ...]:
@@ -174,12 +170,6 @@ def stamp(path: str) -> Stamp | None:
         return None
     # The time of change too: a copy may keep the time of modification, size and inode number.
     return info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_ino
-
-
-def read(path: str) -> bytes:
-    """Return the content of *path*."""
-    with open(path, "rb") as stream:
-        return stream.read()
 
 
 def _what(path: str) -> str:

@@ -6,6 +6,7 @@ import binascii
 import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Callable, NamedTuple, TypeVar
 
 from cryptography import x509
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import crypto as openssl
 
 from ..errors import ConfigurationError, Refused
-from .signing import HASH, PADDING, Span, Stamp, common_names, log, read, span_of, stamp
+from .signing import HASH, PADDING, Span, Stamp, common_names, dates, log, stamp
 
 _T = TypeVar("_T")
 
@@ -75,16 +76,14 @@ class Verifier:
     """Our CA and CRL; tells by which recipient a message is signed. For any thread.
 
     Args:
-        ca_file: path of the PEM CA certificate.
-        crl_file: path of the PEM CRL; None means that revocation is not checked.
+        ca: path of the PEM CA certificate.
+        crl: path of the PEM CRL; None means that revocation is not checked.
         reread: seconds after which both files are read again even if they look the same.
         warn: is called as a logger's ``warning`` where files cannot be read again.
     """
 
-    def __init__(
-        self, ca_file: str, crl_file: str | None, reread: float, warn: Callable[..., None] = log.warning
-    ) -> None:
-        self._ca_file, self._crl_file, self._reread, self._warn = ca_file, crl_file, reread, warn
+    def __init__(self, ca: str, crl: str | None, reread: float, warn: Callable[..., None] = log.warning) -> None:
+        self._ca_file, self._crl_file, self._reread, self._warn = ca, crl, reread, warn
         self._anchor: _Anchor | None = None
 
     def check(self) -> None:
@@ -184,7 +183,7 @@ def claimed_name(message: Mapping[str, Any]) -> str | None:
 def read_ca(path: str) -> Part:
     """Return the CA's certificate in *path*, or raise ConfigurationError."""
     pem, ca = _loaded(path, "ca_cert_location", x509.load_pem_x509_certificate, "CA certificate")
-    return Part(pem, ca, span_of(f"the CA certificate {path} (ca_cert_location)", ca, "replace it"))
+    return Part(pem, ca, Span(f"the CA certificate {path} (ca_cert_location)", *dates(ca), "replace it"))
 
 
 def read_crl(path: str) -> Part:
@@ -202,7 +201,7 @@ def require_issued(crl: Part, ca: Part) -> None:
 
 def _loaded(path: str, setting: str, load: Callable[[bytes], Any], what: str) -> tuple[bytes, Any]:
     try:
-        pem = read(path)
+        pem = Path(path).read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{setting}: {path} cannot be read: {error}") from error
     try:
@@ -242,8 +241,7 @@ def _checked(certificate: x509.Certificate, store: openssl.X509Store) -> _Known:
     key = _parsed(certificate.public_key, "the key in its certificate")
     if not isinstance(key, rsa.RSAPublicKey):
         raise Refused("its certificate does not hold an RSA key", claimed)
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return _Known(claimed, key, begin.timestamp(), end.timestamp())
+    return _Known(claimed, key, *dates(certificate))
 
 
 def _certificate(text: str) -> x509.Certificate:

@@ -8,7 +8,6 @@ import pytest
 from gilmsg import _settings
 from gilmsg.errors import ConfigurationError
 
-
 #: load_config says that it is deprecated; there is no other way to these files.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

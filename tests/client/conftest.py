@@ -1,0 +1,39 @@
+"""A configuration of one's own, and a process that has neither context nor engine, before and after each test."""
+
+import socket
+
+import fedmsg.config
+import pytest
+
+from gilmsg._client import destroy
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(fedmsg.config, "__cache", {})
+    yield
+    destroy()
+
+
+@pytest.fixture
+def endpoint():
+    """An endpoint of a port that is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def config(endpoint):
+    """A publisher's configuration, safe to change."""
+    return {
+        "name": "me",
+        "endpoints": {"me": [endpoint], "other": ["tcp://127.0.0.1:1"]},
+        "environment": "dev",
+        "topic_prefix": "org.example",
+        "sign_messages": False,
+        "zmq_enabled": True,
+        "post_init_sleep": 0,
+    }
