@@ -359,7 +359,7 @@ class Engine:
             self._inside.recv(4096)
         for host, addresses in self._names.answers():
             for connections in self._connections():
-                connections.answer(host, addresses, now)
+                connections.answer(host, addresses)
 
     # The end.
 
