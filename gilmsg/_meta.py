@@ -6,14 +6,17 @@ checks a signature: who reads an archive for people trusts it.
 The module is not called ``meta``: ``gilmsg.meta`` is fedmsg's, as every module of fedmsg's is.
 """
 
-from typing import Any, Dict, List, Optional, Set
+from __future__ import annotations
 
-from fedmsg.meta.base import BaseConglomerator, BaseProcessor  # type: ignore[import-untyped]
+from typing import Any, ClassVar
 
-from . import _acks, _trust
+from fedmsg.meta.base import BaseConglomerator, BaseProcessor
+
+from . import _trust
+from ._protocol import on_ack_topic
 from .errors import ConfigurationError
 
-Message = Dict[str, Any]
+Message = dict[str, Any]
 
 LINK = "https://github.com/fedora-infra/gilmsg"
 
@@ -22,7 +25,7 @@ def is_ack(message: Message) -> bool:
     """Whether *message* has the form of an ACK; those of gilmsg 0.1.x have no digest."""
     body = message.get("msg")
     confirms = isinstance(body, dict) and isinstance(body.get("ack_msg_id"), str)
-    return confirms and _acks.on_ack_topic(message.get("topic"))
+    return confirms and on_ack_topic(message.get("topic"))
 
 
 def who(message: Message) -> str:
@@ -35,8 +38,8 @@ def who(message: Message) -> str:
 
 
 def sentence(subject: str, ack: Message) -> str:
-    """Return what *ack* says."""
-    return "%s confirmed receipt of %s" % (subject, ack["msg"]["ack_msg_id"])
+    """Return *ack* as a sentence about *subject*."""
+    return f"{subject} confirmed receipt of {ack['msg']['ack_msg_id']}"
 
 
 class AckConglomerator(BaseConglomerator):  # type: ignore[misc]
@@ -50,7 +53,7 @@ class AckConglomerator(BaseConglomerator):  # type: ignore[misc]
         """Whether both confirm the same message."""
         return bool(a["msg"]["ack_msg_id"] == b["msg"]["ack_msg_id"])
 
-    def merge(self, constituents: List[Message], subject: Optional[str], **config: Any) -> Message:
+    def merge(self, constituents: list[Message], subject: str | None, **config: Any) -> Message:
         """Return one message for all."""
         merged: Message = self.produce_template(constituents, subject, **config)
         merged["categories"] = {self.processor.__name__}  # fedmsg takes the fourth part of the topic
@@ -62,7 +65,7 @@ class AckConglomerator(BaseConglomerator):  # type: ignore[misc]
 
 
 class GilmsgProcessor(BaseProcessor):  # type: ignore[misc]
-    """What ``fedmsg.meta`` can say of an ACK."""
+    """Titles, sentences and users of ACKs, for ``fedmsg.meta``."""
 
     __name__ = "gilmsg"
     __description__ = "confirmations that a message was received"
@@ -70,12 +73,12 @@ class GilmsgProcessor(BaseProcessor):  # type: ignore[misc]
     __docs__ = LINK
     __obj__ = "Confirmations"
 
-    conglomerators = [AckConglomerator]
+    conglomerators: ClassVar[list[type[AckConglomerator]]] = [AckConglomerator]
 
     def title(self, msg: Message, **config: Any) -> str:
         """Return the topic without prefix and environment, however many dots the prefix has."""
         rest = self.handle_msg(msg, **config)
-        return "%s.%s" % (self.__name__, rest) if rest else self.__name__
+        return f"{self.__name__}.{rest}" if rest else self.__name__
 
     def subtitle(self, msg: Message, **config: Any) -> str:
         """Return "X confirmed receipt of Y"."""
@@ -87,7 +90,7 @@ class GilmsgProcessor(BaseProcessor):  # type: ignore[misc]
             return sentence("you", msg)
         return self.subtitle(msg, **config)
 
-    def usernames(self, msg: Message, **config: Any) -> Set[str]:
+    def usernames(self, msg: Message, **config: Any) -> set[str]:
         """Return the user who runs the recipient; old messages have none."""
         name = msg.get("username")
         return {name} if name and isinstance(name, str) else set()

@@ -1,35 +1,36 @@
-"""ACK, then consume: ``GilmsgConsumer`` for fedmsg-hub. Importing this module imports moksha.
+"""Acknowledge, then consume: ``GilmsgConsumer`` for fedmsg-hub. Importing this module imports moksha.
 
-A message's way in moksha.hub 1.5.17, which is relied on: ``_consume`` (the reactor's thread)
-validates and queues it, ``_do_work`` (a worker's thread) calls ``validate``, ``pre_consume``,
-``consume`` and ``post_consume``. The ACK belongs between ``pre_consume`` and ``consume``, where
-no hook of ours exists and subclasses may override everything else: so the instance gets a
-``consume`` attribute of its own that acknowledges first and calls the class's after.
+A message's way in moksha.hub 1.5.17, which is relied on: ``_consume`` (the reactor's thread) validates and queues it,
+``_do_work`` (a worker's thread) calls ``validate``, ``pre_consume``, ``consume`` and ``post_consume``. The ACK
+belongs between ``pre_consume`` and ``consume``, where no hook of ours exists and subclasses may override everything
+else: so the instance gets a ``consume`` attribute of its own that acknowledges first and calls the class's after. In
+moksha's blocking mode there are no workers, and all of it happens on the reactor's thread.
 """
 
+from __future__ import annotations
+
 import logging
-import threading
 import weakref
-from typing import Any, Callable, Dict, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, NamedTuple
 
-import fedmsg.encoding  # type: ignore[import-untyped]
+import fedmsg.encoding
 import six
-from fedmsg.consumers import FedmsgConsumer  # type: ignore[import-untyped]
-from kitchen.iterutils import iterate  # type: ignore[import-untyped]
+from fedmsg.consumers import FedmsgConsumer
+from kitchen.iterutils import iterate
 
-from . import _acks, _bus, _sockets, _trust
-from ._acknowledge import Acknowledger, can_acknowledge
-from ._outlets import SharedPublisher
-from .errors import GilmsgError
+from . import _protocol, _trust
+from ._client import context as _context
+from ._client.receive import Acknowledger, can_acknowledge
+from ._engine import sockets
+from .errors import BadFrame
 
 __all__ = ["FedmsgConsumer", "GilmsgConsumer"]
 
-log = logging.getLogger(__name__)
-
+log = logging.getLogger("gilmsg.receive")
 
 #: What was announced on each connection of the hub, which all its consumers share. Twice would
 #: count as two listeners at a publisher, of which one would outlive a hub that is killed.
-_said: "weakref.WeakKeyDictionary[Any, Set[bytes]]" = weakref.WeakKeyDictionary()
+_said: weakref.WeakKeyDictionary[Any, set[bytes]] = weakref.WeakKeyDictionary()
 
 
 class _Findings(NamedTuple):
@@ -40,52 +41,26 @@ class _Findings(NamedTuple):
     """
 
     #: Why the message must not be consumed; None if it may be.
-    refusal: Optional[str]
+    refusal: str | None
     #: The body of the ACK that is due, if any; never for what would be refused.
-    ack: Optional[Dict[str, Any]]
+    ack: dict[str, Any] | None
     msg_id: Any
 
 
-class _Envelope(Dict[str, Any]):
+class _Envelope(dict[str, Any]):
     """moksha's envelope, which can carry the findings; its ZMQMessage (``jsonify = False``) can anyhow."""
 
     gilmsg_findings: _Findings
 
 
-class _Tally:
-    """What became of the ACKs of one consumer since the hub started; several workers count."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sent = self._failed = 0
-        self._last_error: Optional[str] = None
-
-    def count(self, error: Optional[Exception] = None) -> None:
-        """Count an ACK that was sent, or, with *error*, one that could not be."""
-        with self._lock:
-            if error is None:
-                self._sent += 1
-            else:
-                self._failed += 1
-                self._last_error = str(error) or repr(error)
-
-    def read(self) -> Dict[str, Any]:
-        """Return the three fields as they go into the monitoring JSON."""
-        with self._lock:
-            return {
-                "acks_sent": self._sent,
-                "acks_failed": self._failed,
-                "last_ack_error": self._last_error,
-            }
-
-
-class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]
+class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
     """A fedmsg-hub consumer that acknowledges each message just before its ``consume()``.
 
     Use it as :class:`fedmsg.consumers.FedmsgConsumer`: set ``topic``, implement
     ``consume(self, message)``, register the class under the ``moksha.consumer`` entry point.
     ``message`` holds ``topic``, ``body`` (the fedmsg message, so ``message["body"]["msg"]`` is
-    what was published) and ``msg_id``.
+    what was published) and ``msg_id``. What a service itself puts into ``incoming`` and is no such
+    message is consumed as by a FedmsgConsumer, without an ACK.
 
     The worker that is about to call ``consume()`` sends the ACK, after validation and
     ``pre_consume()``. If it cannot be sent, that is logged and ``consume()`` runs; the
@@ -101,21 +76,20 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]
 
     Raises:
         ConfigurationError: when the hub starts. With ``sign_messages``: no free endpoint, no
-            usable key or certificate. When validating: no usable CA or CRL.
+            usable key or certificate.
     """
 
-    config_key: Optional[str] = None
+    config_key: str | None = None
+    _acknowledger: Acknowledger | None = None
 
     def __init__(self, hub: Any) -> None:
-        self._acknowledger: Optional[Acknowledger] = None
-        self._tally = _Tally()
         if not self.config_key:
-            self.config_key = "%s.%s.enabled" % (type(self).__module__, type(self).__name__)
+            self.config_key = f"{type(self).__module__}.{type(self).__name__}.enabled"
             hub.config.setdefault(self.config_key, True)
         if hub.config.get(self.config_key, False):
             # Before the base class subscribes: then the first message finds us ready.
             self._prepare(hub)
-            for extension in hub.extensions:
+            for extension in _extensions(hub):
                 _watch_links(extension)
         super().__init__(hub)
         if self._acknowledger is not None and self._initialized:
@@ -123,16 +97,16 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]
 
     def _prepare(self, hub: Any) -> None:
         """Open the socket for our ACKs and put the ACK before ``consume()``."""
-        self._consume_after_ack: Callable[[Any], Any] = getattr(self, "consume")
+        self._consume_after_ack: Callable[[Any], Any] = self.consume  # type: ignore[has-type]  # the class's
         self.consume = self._acknowledge_and_consume
         if can_acknowledge(hub.config, type(self).__name__):
-            config = _bus.named_after(hub.config, type(self).__module__.partition(".")[0])
-            publisher = SharedPublisher(_bus.require_publisher(config), config)
-            self._acknowledger = Acknowledger(config, publisher)
+            config = _context.named_after(hub.config, type(self).__module__.partition(".")[0])
+            publisher = _context.SharedPublisher(_context.require_publisher(config), config)
+            self._acknowledger = Acknowledger(config, publisher.port)
 
     def _announce(self, acknowledger: Acknowledger) -> None:
         """Make us visible to publishers, on each socket that the hub subscribed for us."""
-        for extension in self.hub.extensions:
+        for extension in _extensions(self.hub):
             for connection in getattr(extension, "subscriber_factories", {}).values():
                 said = _said.setdefault(connection, set())
                 for topic in iterate(self.topic):
@@ -146,7 +120,9 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]
         """Take a message from the hub: look at it first, then as the base class does."""
         if isinstance(message, dict):
             message = _Envelope(message)
-        message.gilmsg_findings = self._examine(message)
+        findings = self._examine(message)
+        if findings is not None:
+            message.gilmsg_findings = findings
         return super()._consume(message)
 
     def validate(self, message: Any) -> None:
@@ -155,62 +131,63 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]
         Raises:
             RuntimeWarning: the message must not be consumed; moksha drops it.
         """
-        refusal = self._findings(message).refusal
+        findings, received = self._findings(message), _opened(message)
+        if findings is None or received is None:
+            super().validate(message)
+            return
         if isinstance(message, dict):
-            message["body"] = _opened(message)[1]
-        if refusal is not None:
-            raise RuntimeWarning(refusal)
+            message["body"] = received.message
+        if findings.refusal is not None:
+            raise RuntimeWarning(findings.refusal)
 
-    def _findings(self, message: Any) -> _Findings:
-        found: Optional[_Findings] = getattr(message, "gilmsg_findings", None)
-        return self._examine(message) if found is None else found
+    def _findings(self, message: Any) -> _Findings | None:
+        found = getattr(message, "gilmsg_findings", None)
+        return found if isinstance(found, _Findings) else self._examine(message)
 
-    def _examine(self, message: Any) -> _Findings:
-        topic, body = _opened(message)
-        try:
-            received = _acks.Canonical(body)
-            refusal = self._refusal(topic, body, received) if self.validate_signatures else None
-            ack = None if refusal else self._ack_due(topic, body, received)
-        except _acks.BadFrame as error:
-            refusal, ack = (str(error) if self.validate_signatures else None), None
-        return _Findings(refusal, ack, body.get("msg_id"))
-
-    def _refusal(self, topic: Any, body: Dict[str, Any], received: _acks.Canonical) -> Optional[str]:
-        if topic != body["topic"]:
-            return "Topic envelope mismatch."
-        refusal = _trust.validate(body, self.hub.config, received)
-        return None if refusal is None else "Failed to authn message: %s" % refusal
-
-    def _ack_due(self, topic: Any, body: Dict[str, Any], received: _acks.Canonical) -> Optional[Dict[str, Any]]:
-        if self._acknowledger is None or body["topic"] != topic:
+    def _examine(self, message: Any) -> _Findings | None:
+        """Return what is found out about *message*; None if it is no envelope of the hub's."""
+        received = _opened(message)
+        if received is None:
             return None
-        return self._acknowledger.due(body, bool(self.validate_signatures), received)
+        refusal = self._refusal(received) if self.validate_signatures else None
+        ack = None
+        if self._acknowledger is not None and refusal is None:
+            ack = self._acknowledger.due(received, bool(self.validate_signatures))
+        return _Findings(refusal, ack, received.message.get("msg_id"))
+
+    def _refusal(self, received: _protocol.Received) -> str | None:
+        if received.topic != received.message["topic"]:
+            return "Topic envelope mismatch."
+        try:
+            refusal = _trust.validate(received.message, self.hub.config, lambda: received.covered)
+        except BadFrame as error:
+            return str(error)
+        return None if refusal is None else f"Failed to authn message: {refusal}"
 
     def _acknowledge_and_consume(self, message: Any) -> Any:
         """Take the place of ``consume``: the ACK, then the subclass's own ``consume``."""
         findings = self._findings(message)
-        if findings.ack is not None:
-            self._acknowledge(findings.ack)
-        if isinstance(message, dict):
-            message.setdefault("msg_id", findings.msg_id)
+        if findings is not None:
+            if self._acknowledger is not None and findings.ack is not None:
+                self._acknowledger.acknowledge(findings.ack)
+            if isinstance(message, dict):
+                message.setdefault("msg_id", findings.msg_id)
         return self._consume_after_ack(message)
 
-    def _acknowledge(self, ack: Dict[str, Any]) -> None:
-        assert self._acknowledger is not None  # an ACK is only due with one
-        try:
-            self._acknowledger.send(ack)
-            self._tally.count()
-        except GilmsgError as error:
-            self._tally.count(error)
-            log.error("no ACK for %s: %s", ack["ack_msg_id"], error)
-
-    def __json__(self) -> Dict[str, Any]:
+    def __json__(self) -> dict[str, Any]:
         """Return what ``moksha.monitoring.socket`` tells of us.
 
         ``acks_sent`` and ``acks_failed`` count from the start of the hub (moksha's own counters
         begin anew each time): a monitor that misses one report misses nothing.
         """
-        return dict(super().__json__(), **self._tally.read())
+        none = {"acks_sent": 0, "acks_failed": 0, "last_ack_error": None}
+        return {**super().__json__(), **(none if self._acknowledger is None else self._acknowledger.counts())}
+
+
+def _extensions(hub: Any) -> list[Any]:
+    """Return the extensions of *hub*; none of a stand-in for a hub, as unit tests of services have."""
+    found = getattr(hub, "extensions", None)
+    return found if isinstance(found, list) else []
 
 
 def _watch_links(extension: Any) -> None:
@@ -224,30 +201,33 @@ def _watch_links(extension: Any) -> None:
     if kind is None or hasattr(kind, "gilmsg_watches"):
         return
 
-    class Connection(kind):  # type: ignore[misc, valid-type]
+    class Connection(kind):  # type: ignore[misc, valid-type]  # known at run time only
         gilmsg_watches = True
 
         def addEndpoints(self, endpoints: Any) -> None:
-            _sockets.beat(self.socket)
-            _sockets.watch_limited(self.socket)
+            sockets.beat(self.socket)
+            sockets.watch_limited(self.socket)
             super().addEndpoints(endpoints)
 
     extension.connection_cls = Connection
 
 
-def _opened(message: Any) -> Tuple[Any, Dict[str, Any]]:
-    """Return (topic, fedmsg message) of what the hub handed over.
+def _opened(message: Any) -> _protocol.Received | None:
+    """Return topic and fedmsg message of an envelope of the hub's, None for anything else.
 
     What is no fedmsg message becomes the body of one, as in the base class; so does, with
     ``jsonify = False``, what is no JSON.
     """
-    envelope: Dict[str, Any] = message if isinstance(message, dict) else message.__json__()
-    topic, body = envelope.get("topic"), envelope["body"]
-    if not isinstance(message, dict):
+    envelope = message if isinstance(message, dict) else getattr(message, "__json__", dict)()
+    if not isinstance(envelope, dict) or "body" not in envelope:
+        return None
+    topic: Any = envelope.get("topic")
+    body = envelope["body"]
+    if envelope is not message:
         try:
             body = fedmsg.encoding.loads(six.ensure_text(body))
         except (ValueError, TypeError, RecursionError):
             log.debug("what came on %r is no JSON", topic)
     if not isinstance(body, dict) or "topic" not in body:
         body = {"topic": topic, "msg": body}
-    return topic, body
+    return _protocol.Received(topic, body)

@@ -1,38 +1,53 @@
 """ACKs in fedmsg.meta, by its own test base, on Fedora's prefix and on others."""
 
+import base64
+import datetime
+import functools
+import json
+import os
+import pathlib
 import re
+import subprocess
+import sys
 import unittest
+from typing import ClassVar
 
+import arrow
 import fedmsg.meta
 import fedmsg.tests.test_meta as base
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from gilmsg import _meta, _pki
-from gilmsg._keypair import KeyPair
+import gilmsg  # noqa: F401  as whoever imports the processor does
 
-from .helpers import REPOSITORY
+REPOSITORY = pathlib.Path(__file__).parent.parent
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using .load_config.:DeprecationWarning")  # fedmsg's own test base
 
 ID = "2026-8dbf1fd8-4c6b-4a0c-9a6f-3a1d9fb8a1d1"
 
 
-def signed_by(folder, name, topic, user, number, **body):
-    message = {
-        "i": 1, "msg": dict(body, ack_msg_id=ID), "msg_id": "2026-ack-%d" % number,
-        "timestamp": 1344352873 + number, "topic": topic, "username": user,
+@functools.cache
+def certificate(name):
+    """A certificate as it comes with a message. Any will do, for nobody checks it here."""
+    key, now = rsa.generate_private_key(public_exponent=65537, key_size=2048), datetime.datetime.now(datetime.timezone.utc)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+    pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return base64.encodebytes(pem).decode()
+
+
+def ack(name, topic, user, number, **body):
+    return {
+        "i": 1, "msg": dict(body, ack_msg_id=ID), "msg_id": f"2026-ack-{number}", "timestamp": 1344352873 + number,
+        "topic": topic, "username": user, "crypto": "x509", "certificate": certificate(name), "signature": "AAAA",
     }
-    return KeyPair(folder, name).sign(message)
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory):
-    authority = _pki.Authority(str(tmp_path_factory.mktemp("pki")))
-    for name in ("app01.example.com", "app02.example.com", "app03.example.com", "app04.example.com"):
-        authority.issue(name)
-    return authority.folder
 
 
 @pytest.fixture(autouse=True)
-def registered(request, keys):
+def registered(request):
     """fedmsg.meta with the processor that setup.py registers, and the prefix that the test wants.
 
     The checkout under test need not be the gilmsg that is installed: what fedmsg would load from
@@ -43,7 +58,6 @@ def registered(request, keys):
     before = fedmsg.meta.processors
     fedmsg.meta.processors = [processor()(fedmsg.meta._, **config), fedmsg.meta.DefaultProcessor(str, **config)]
     if request.cls is not None:
-        request.cls.keys = keys
         request.cls.assertEquals = unittest.TestCase.assertEqual  # Python 3.12 dropped it
         request.cls.prepare()
     yield config
@@ -61,22 +75,24 @@ class Ack(base.Base):
 
     __test__ = False
     prefix = "org.fedoraproject"
-    body = {"ack_digest": "0" * 64}
+    body: ClassVar = {"ack_digest": "0" * 64}
     user = "apache"
     expected_title = "gilmsg.ack"
     expected_subti = expected_long_form = "app01.example.com confirmed receipt of " + ID
-    expected_subjective = {"apache": "you confirmed receipt of " + ID, "joe": expected_subti}
+    expected_subjective: ClassVar = {"apache": "you confirmed receipt of " + ID, "joe": expected_subti}
     expected_link = ""
     expected_icon = expected_secondary_icon = None
-    expected_usernames = {"apache"}
+    expected_usernames: ClassVar = {"apache"}
     expected_agent = "apache"
-    expected_packages = expected_objects = set()
-    expected_emails = expected_avatars = {}
+    expected_packages: ClassVar = set()
+    expected_objects: ClassVar = set()
+    expected_emails: ClassVar = {}
+    expected_avatars: ClassVar = {}
 
     @classmethod
     def prepare(cls):
         topic = cls.prefix + ".prod.gilmsg.ack"
-        cls.msg = signed_by(cls.keys, "app01.example.com", topic, cls.user, 1, **cls.body)
+        cls.msg = ack("app01.example.com", topic, cls.user, 1, **cls.body)
 
 
 class TestAck(Ack):
@@ -96,7 +112,7 @@ class TestAckOfOldGilmsg(Ack):
     """An ACK of gilmsg 0.1.x has no digest."""
 
     __test__ = True
-    body = {}
+    body: ClassVar = {}
 
 
 class TestUnsignedAck(Ack):
@@ -104,7 +120,7 @@ class TestUnsignedAck(Ack):
 
     __test__ = True
     expected_subti = expected_long_form = "apache confirmed receipt of " + ID
-    expected_subjective = {"apache": "you confirmed receipt of " + ID, "joe": expected_subti}
+    expected_subjective: ClassVar = {"apache": "you confirmed receipt of " + ID, "joe": expected_subti}
 
     @classmethod
     def prepare(cls):
@@ -121,12 +137,12 @@ class Many(base.ConglomerateBase):
     @classmethod
     def prepare(cls):
         topic = cls.prefix + ".prod.gilmsg.ack"
-        names = ["app0%d.example.com" % number for number in (1, 2, 3, 4, 4)]
+        names = [f"app0{number}.example.com" for number in (1, 2, 3, 4, 4)]
         cls.originals = [
-            signed_by(cls.keys, name, topic, "user%d" % (number % 2), number, **({} if number else {"ack_digest": "0"}))
+            ack(name, topic, f"user{number % 2}", number, **({} if number else {"ack_digest": "0"}))
             for number, name in enumerate(names)
         ]
-        other = signed_by(cls.keys, names[0], topic, "user0", 9)
+        other = ack(names[0], topic, "user0", 9)
         other["msg"]["ack_msg_id"] = "2026-other"
         cls.originals.insert(2, other)
         cls.expected = [
@@ -139,8 +155,6 @@ class Many(base.ConglomerateBase):
 
 def line(topic, subtitle, numbers, users):
     times = [1344352873 + number for number in numbers]
-    import arrow
-
     return {
         "subtitle": subtitle, "subjective": subtitle, "link": "", "icon": None, "secondary_icon": None,
         "start_time": min(times), "end_time": max(times), "timestamp": sum(times) / len(times),
@@ -172,10 +186,10 @@ class TestManyElsewhere(Many):
         ({"certificate": "rubbish", "username": None}, "somebody confirmed receipt of " + ID),
     ],
 )
-def test_what_is_no_right_ack_is_no_failure(keys, registered, changes, subtitle):
+def test_what_is_no_right_ack_is_no_failure(registered, changes, subtitle):
     """What looks like an ACK and is none has no subtitle, raises nothing, and stays ungrouped."""
     topic = "org.fedoraproject.prod.gilmsg.ack"
-    odd = dict(signed_by(keys, "app01.example.com", topic, "joe", 1), **changes)
+    odd = dict(ack("app01.example.com", topic, "joe", 1), **changes)
     assert fedmsg.meta.msg2subtitle(odd, **registered) == subtitle
     assert fedmsg.meta.msg2title(odd, **registered).startswith("gilmsg")
     assert fedmsg.meta.msg2usernames(odd, **registered) in (set(), {"joe"})
@@ -184,6 +198,26 @@ def test_what_is_no_right_ack_is_no_failure(keys, registered, changes, subtitle)
 
 def test_another_bus_is_not_ours(registered):
     """The processor handles its own bus only, as those of fedmsg do."""
-    assert not isinstance(
-        fedmsg.meta.msg2processor({"topic": "org.other.prod.gilmsg.ack"}, **registered), _meta.GilmsgProcessor
-    )
+    assert not isinstance(fedmsg.meta.msg2processor({"topic": "org.other.prod.gilmsg.ack"}, **registered), processor())
+
+
+def subtitle(message):
+    return processor()(str, topic_prefix="org.fedoraproject", topic_prefix_re=r"org\.fedoraproject\.prod").subtitle(message)
+
+
+def test_without_crypto_libraries_an_archive_can_be_read(tmp_path):
+    """Where they are missing, an ACK is told under its user's name."""
+    message = ack("app01.example.com", "org.fedoraproject.prod.gilmsg.ack", "joe", 1)
+    assert subtitle(message) == "app01.example.com confirmed receipt of " + ID
+    (tmp_path / "OpenSSL.py").write_text("raise ImportError('taken away')")
+    path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.test_meta"],
+        input=json.dumps(message), env=dict(os.environ, PYTHONPATH=path), cwd=tmp_path, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert told.stdout == f"joe confirmed receipt of {ID}\n"
+
+
+if __name__ == "__main__":
+    print(subtitle(json.load(sys.stdin)))

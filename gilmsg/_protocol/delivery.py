@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ..errors import BadFrame, ConfigurationError, Refused
 from . import wire
@@ -45,12 +45,9 @@ class Verifier(Protocol):
 class Entry:
     """One message on its way. Each recipient is a name, or a group of which one member is enough.
 
+    ``parts`` are the frames to be sent, ``way`` the evidence for the diagnosis; ``outcome`` is the caller's.
+
     Attributes:
-        digest (str): SHA-256, in hex, of its covered bytes.
-        parts (sequence): the frames to be sent.
-        verifier (Verifier): whose word counts.
-        way (Way): the evidence, for the diagnosis.
-        outcome (object): the caller's; not looked at here.
         acks (dict): common name -> seconds from sending to its ACK.
         refused (dict): common name -> why an ACK in its name did not count.
         strangers (set): who else signed an ACK for this message.
@@ -116,7 +113,10 @@ class Entry:
         return not self._open
 
 
-class Delivery:
+E = TypeVar("E", bound=Entry)
+
+
+class Delivery(Generic[E]):
     """The messages whose ACKs one listener awaits; for one thread.
 
     An ACK counts for the message whose id it names, if its digest is that of what was sent, its signature is right,
@@ -128,37 +128,29 @@ class Delivery:
 
     def __init__(self, ack_topic: str) -> None:
         self._topic = ack_topic.encode("utf-8")
-        self._entries: dict[bytes, Entry] = {}
+        self._entries: dict[bytes, E] = {}
         self._deadlines: list[tuple[float, bytes]] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def expect(self, entry: Entry, now: float) -> None:
-        """Start to wait for the ACKs of *entry*, which leaves *now*.
-
-        Raises:
-            ConfigurationError: a message of the same id is still on its way.
-        """
+    def expect(self, entry: E, now: float) -> None:
+        """Wait for the ACKs of *entry*, which leaves *now*; ConfigurationError if that id is on its way already."""
         if entry.key in self._entries:
             raise ConfigurationError(f"a message with the id {entry.msg_id!r} still waits for its ACKs")
         entry.sent_at = now
         self._entries[entry.key] = entry
         heapq.heappush(self._deadlines, (now + entry.ack_timeout, entry.key))
 
-    def forget(self, entry: Entry) -> bool:
+    def forget(self, entry: E) -> bool:
         """Stop to wait for *entry*; False if that has happened already."""
         if self._entries.get(entry.key) is not entry:
             return False
         del self._entries[entry.key]
         return True
 
-    def frame(self, parts: Sequence[bytes], now: float) -> Entry | None:
-        """Take in what came on the ACK topic; return the entry that it settles, which is forgotten, or None.
-
-        Raises:
-            BadFrame: it is no ACK at all.
-        """
+    def frame(self, parts: Sequence[bytes], now: float) -> E | None:
+        """Take in what came; forget and return the entry that it settles, if any. BadFrame: it is no ACK at all."""
         if len(parts) != 2 or parts[0] != self._topic:
             return None  # an announcement's topic, or a longer one that begins like ours
         if len(parts[1]) > wire.LARGEST_ACK:
@@ -180,9 +172,9 @@ class Delivery:
         del self._entries[entry.key]
         return entry
 
-    def expired(self, now: float) -> list[Entry]:
+    def expired(self, now: float) -> list[E]:
         """Forget and return the entries whose deadline has passed."""
-        late: list[Entry] = []
+        late: list[E] = []
         while self._deadlines and self._deadlines[0][0] <= now:
             deadline, key = heapq.heappop(self._deadlines)
             entry = self._entries.get(key)
@@ -204,7 +196,7 @@ class Delivery:
             heapq.heapify(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
-    def clear(self) -> list[Entry]:
+    def clear(self) -> list[E]:
         """Forget and return everything."""
         entries = list(self._entries.values())
         self._entries.clear()
@@ -236,40 +228,36 @@ def _signer(entry: Entry, received: wire.Received) -> str | None:
 
 
 class Leaving(Protocol):
-    """What waits to leave at a socket."""
+    """What waits to leave at a socket: until when at most, and whether its caller has gone."""
 
-    #: When it leaves anyway, seconds on the clock of the caller.
     until: float
-    #: Its caller has gone.
     abandoned: bool
 
     def ready(self) -> bool:
         """Return whether it may leave now."""
 
 
-class Lines:
+L = TypeVar("L", bound=Leaving)
+
+
+class Lines(Generic[L]):
     """What waits to leave at one publishing socket, in each thread's order; for one thread."""
 
     __slots__ = ("_lines",)
 
     def __init__(self) -> None:
-        self._lines: dict[Hashable, deque[Leaving]] = {}
+        self._lines: dict[Hashable, deque[L]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))
 
-    def submit(self, thread: Hashable | None, item: Leaving) -> None:
+    def submit(self, thread: Hashable | None, item: L) -> None:
         """Put *item* behind what *thread* still holds here; None has a line of its own for each item."""
-        key = object() if thread is None else thread
-        line = self._lines.get(key)
-        if line is None:
-            self._lines[key] = deque((item,))
-        else:
-            line.append(item)
+        self._lines.setdefault(object() if thread is None else thread, deque()).append(item)
 
-    def ripe(self, now: float) -> list[Leaving]:
+    def ripe(self, now: float) -> list[L]:
         """Remove and return, in order, what is ready, due or abandoned, and has nothing before it that is not."""
-        ripe: list[Leaving] = []
+        ripe: list[L] = []
         for key, line in list(self._lines.items()):
             while line and (line[0].until <= now or line[0].abandoned or line[0].ready()):
                 ripe.append(line.popleft())
@@ -281,7 +269,7 @@ class Lines:
         """Return when the next item is due, None if none waits."""
         return min((line[0].until for line in self._lines.values()), default=None)
 
-    def clear(self) -> list[Leaving]:
+    def clear(self) -> list[L]:
         """Remove and return everything."""
         items = [item for line in self._lines.values() for item in line]
         self._lines.clear()

@@ -33,15 +33,11 @@ _Told = tuple[str, str]
 
 
 class Heard(NamedTuple):
-    """What is known of one message, besides the ACKs that counted."""
+    """What is known of one message besides the ACKs that counted: as in :class:`Entry`, and the seconds waited."""
 
-    #: Common name -> why an ACK in that name did not count.
     refused: Mapping[str, str]
-    #: Who else signed an ACK for it.
     strangers: Sequence[str]
-    #: Seconds that were waited.
     waited: float
-    #: ``Peers.mark`` when the message left, or NOT_LEFT.
     left: int
 
 

@@ -16,7 +16,7 @@ _FIRST, _MOST = 1.0, 10.0
 
 
 class _Link:
-    """One address; times are the caller's, None where there is none."""
+    """One address: since when it is up or down, when it may be connected anew, and the pause after that."""
 
     __slots__ = ("down_since", "due", "endpoints", "pause", "up_since")
 
@@ -24,9 +24,7 @@ class _Link:
         self.endpoints: set[str] = set()
         self.up_since: float | None = None
         self.down_since: float | None = None
-        #: When it may be connected anew at the earliest, after the last time; and the pause after the next.
-        self.due = 0.0
-        self.pause = _FIRST
+        self.due, self.pause = 0.0, _FIRST
 
 
 class Links:

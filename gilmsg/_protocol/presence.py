@@ -1,7 +1,4 @@
-"""Evidence of who listens: subscriptions at our socket, and connections of the ACK listener.
-
-The theory stands in the face of this folder.
-"""
+"""Evidence of who listens: the subscriptions at our socket, and the decisions that are made by it."""
 
 from __future__ import annotations
 
@@ -14,12 +11,9 @@ from . import wire
 #: For ``Peers.mark`` when the message left, where none has.
 NOT_LEFT = sys.maxsize
 
-#: Different subscriptions that are counted, and names of those who left that are remembered; a hostile peer may
-#: send any number.
-_MOST = 100_000
-
-#: Bytes of one that is counted.
-_LONGEST = 1024
+#: Different subscriptions that are counted, names of those who left that are remembered, and bytes of one
+#: subscription: a hostile peer may send any number.
+_MOST, _LONGEST = 100_000, 1024
 
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 
@@ -81,9 +75,8 @@ class Peers:
         if announced is None:
             return
         topic, common_name = announced
-        topics = self._announced[common_name]
-        del topics[topic]
-        if not topics:
+        del self._announced[common_name][topic]
+        if not self._announced[common_name]:
             del self._announced[common_name]
         self._ended.pop(common_name, None)
         if len(self._ended) >= _MOST:
@@ -138,10 +131,8 @@ def _announced(prefix: bytes) -> tuple[str, str] | None:
 
     What is not UTF-8 keeps its difference: two prefixes never become one announcement.
     """
-    topic, found, name = prefix.partition(b"\0")
-    if not found:
-        return None
-    return topic.decode("utf-8", "surrogateescape"), name.decode("utf-8", "surrogateescape")
+    topic, found, name = prefix.decode("utf-8", "surrogateescape").partition("\0")
+    return (topic, name) if found else None
 
 
 def _prefixes(topic: AnyStr, known: Collection[AnyStr]) -> Iterator[AnyStr]:
@@ -156,17 +147,16 @@ Linked = Callable[[str], Optional[bool]]
 
 
 class Route(NamedTuple):
-    """How a message leaves: the topic, and through whom."""
+    """How a message leaves: the topic (None: any topic of ours, no message is meant), and through whom.
 
-    #: None stands for any topic of ours, where no message is meant.
+    ``endpoint`` (ours) and ``told`` (the topic) are for people; ``via_relay`` is fedmsg's ``active=True``. Who subscribes
+    to just ``ack_topic`` is an ACK listener (our own one is here too): no recipient.
+    """
+
     topic: str | None
-    #: Our endpoint, for people.
     endpoint: str
-    #: Through a relay (``active=True``).
     via_relay: bool
-    #: Who subscribes to just this is an ACK listener (our own one is here too): no recipient.
     ack_topic: str = ""
-    #: The topic, for people.
     told: str = "this topic"
 
     @property
@@ -176,14 +166,16 @@ class Route(NamedTuple):
 
 
 class Way(NamedTuple):
-    """The evidence for the messages of one route: who listens there, and whose ACKs can come."""
+    """The evidence for the messages of one route: who listens there, and whose ACKs can come.
+
+    ``endpoints`` returns those from which ACKs of a common name can come, as far as is known; ``unresolved`` those of
+    them whose host name does not resolve (yet).
+    """
 
     route: Route
     peers: Peers
     linked: Linked
-    #: Common name -> the endpoints from which its ACKs can come, as far as is known.
     endpoints: Callable[[str], Sequence[str]]
-    #: Common name -> the endpoints among these whose host name does not resolve (yet).
     unresolved: Callable[[str], Sequence[str]] = lambda name: ()
 
 

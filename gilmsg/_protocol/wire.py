@@ -41,8 +41,7 @@ _ACK_MSG_ID = re.compile(rb'"ack_msg_id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 def full_topic(topic: Any, modname: Any, config: Mapping[str, Any]) -> str:
     """Return the full topic as fedmsg forms it; one that begins with the prefix is left as it is.
 
-    Raises:
-        ConfigurationError: it is no text, or holds bytes of a command line that are none.
+    Raises ConfigurationError if it is no text, or holds bytes of a command line that are none.
     """
     name = f"{_text(modname, 'modname')}.{_text(topic or 'unspecified', 'the topic')}"
     if not name.startswith(config["topic_prefix"]):
@@ -82,8 +81,7 @@ def compose(
 ) -> dict[str, Any]:
     """Return an unsigned message; *number* is the sender's count, fedmsg's ``i``.
 
-    The id is made of the *year* and *unique*, a UUID; its last digits give way to the *origin* of the listener
-    that awaits ACKs, if one does.
+    Its id is *year* and *unique*, a UUID, whose last digits give way to the *origin* of the listener that awaits ACKs.
     """
     msg_id = f"{year}-{unique}" if origin is None else f"{year}-{unique[: -len(origin)]}{origin}"
     fields = {"topic": topic, "msg": body, "timestamp": timestamp, "msg_id": msg_id}
@@ -107,8 +105,7 @@ def marked(payload: Any, recipients: Sequence[str]) -> dict[str, Any]:
     The payload goes through fedmsg's encoder and back first: only the decoded form, which arrives at the other
     end, has a stable key order (integer keys sort as numbers before, as strings after), signature and digest.
 
-    Raises:
-        PayloadError: it cannot be encoded, is not a dict, or uses our key.
+    Raises PayloadError if it cannot be encoded, is not a dict, or uses our key.
     """
     try:
         decoded = fedmsg.encoding.loads(fedmsg.encoding.dumps(payload))
@@ -138,11 +135,7 @@ def join_group(names: Iterable[str]) -> str:
 
 
 def canonical(message: Mapping[str, Any]) -> bytes:
-    """Return the covered bytes of *message*.
-
-    Raises:
-        BadFrame: it is nested too deeply; what can be decoded cannot always be encoded again.
-    """
+    """Return the covered bytes of *message*; raise BadFrame if it is nested too deeply to be encoded again."""
     try:
         return encode({key: value for key, value in message.items() if key not in ("signature", "certificate")})
     except RecursionError:
@@ -172,11 +165,7 @@ class Received:
 
     @classmethod
     def of(cls, parts: Sequence[bytes]) -> Received:
-        """Return what a socket received.
-
-        Raises:
-            BadFrame: for anything that is not two parts, UTF-8, and a JSON object.
-        """
+        """Return what a socket received; raise BadFrame if that is not two parts, UTF-8, and a JSON object."""
         if len(parts) != 2:
             raise BadFrame(f"{len(parts)} parts instead of topic and message")
         try:
@@ -190,11 +179,7 @@ class Received:
 
     @classmethod
     def opened(cls, message: Any) -> Received:
-        """Return a decoded message that came without an envelope.
-
-        Raises:
-            BadFrame: it is no JSON object, or has no topic.
-        """
+        """Return a decoded message that came without an envelope; raise BadFrame if it has no topic."""
         topic = message.get("topic") if isinstance(message, dict) else None
         if not isinstance(topic, str):
             raise BadFrame("it is no JSON object with a topic")
@@ -202,21 +187,16 @@ class Received:
 
     @property
     def covered(self) -> bytes:
-        """The covered bytes, made when first asked for: nobody may change the message before.
-
-        Raises:
-            BadFrame: as :func:`canonical`.
-        """
+        """The covered bytes, made when first asked for, of a message that nobody has changed; may raise BadFrame."""
         if self._covered is None:
             self._covered = canonical(self.message)
         return self._covered
 
 
 class Ack(NamedTuple):
-    """The two facts that an ACK states; the signature is checked elsewhere."""
+    """What an ACK states: the id, and the digest of what was received (None in an ACK of gilmsg 0.1.x)."""
 
     msg_id: str
-    #: SHA-256, in hex, of what was received; None in an ACK of gilmsg 0.1.x.
     digest: str | None
 
 
@@ -226,14 +206,10 @@ def ack_due(
     """Return the body of the ACK that *common_name* owes for *message*, or None.
 
     Owed for gilmsg messages that name us, alone or in a group. Never for an ACK, so that two consumers cannot
-    acknowledge each other for ever. A message of gilmsg 0.1.x names nobody; its marker breaks its signature, so
-    it counts only where signatures are not *validated*.
-
-    *covered* returns the covered bytes, where somebody else needs them too. Raises BadFrame as :func:`canonical`.
+    acknowledge each other for ever. A message of gilmsg 0.1.x names nobody; its marker breaks its signature, so it
+    counts only where signatures are not *validated*. *covered* returns the covered bytes where they are known.
     """
-    if not isinstance(message, dict) or not isinstance(message.get("msg_id"), str):
-        return None
-    if on_ack_topic(message.get("topic")):
+    if not isinstance(message, dict) or not isinstance(message.get("msg_id"), str) or on_ack_topic(message.get("topic")):
         return None
     if not (_names(message, common_name) or (not validated and LEGACY_MARKER in message)):
         return None
@@ -245,18 +221,12 @@ def _names(message: Mapping[str, Any], common_name: str) -> bool:
     """Return whether the marker in *message* names *common_name*."""
     body = message.get("msg")
     marker = body.get(MARKER) if isinstance(body, dict) else None
-    recipients = marker.get("recipients") if isinstance(marker, dict) else None
-    if not isinstance(recipients, list):
-        return False
-    return any(isinstance(entry, str) and common_name in members(entry) for entry in recipients)
+    named = marker.get("recipients") if isinstance(marker, dict) else None
+    return isinstance(named, list) and any(isinstance(one, str) and common_name in members(one) for one in named)
 
 
 def parse_ack(message: Mapping[str, Any]) -> Ack:
-    """Return what *message*, received on the ACK topic, states.
-
-    Raises:
-        BadFrame: if it does not have the form of an ACK.
-    """
+    """Return what *message*, received on the ACK topic, states; raise BadFrame if it has not the form of an ACK."""
     body = message.get("msg")
     if not isinstance(body, dict) or not isinstance(body.get("ack_msg_id"), str):
         raise BadFrame("it has no ack_msg_id")
@@ -267,10 +237,7 @@ def parse_ack(message: Mapping[str, Any]) -> Ack:
 
 
 def claimed_id(frame: bytes) -> bytes | None:
-    """Return the (escaped) id that the bytes of an ACK claim to confirm, without decoding it.
-
-    A sieve, so that a flood of foreign ACKs costs next to nothing: what passes is checked in full.
-    """
+    """Return the (escaped) id that the bytes of an ACK claim to confirm: a cheap sieve, what passes is decoded."""
     found = _ACK_MSG_ID.search(frame)
     return found.group(1) if found else None
 

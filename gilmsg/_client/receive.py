@@ -1,0 +1,297 @@
+"""Acknowledge, then yield: ``tail_messages``.
+
+A tail has one SUB socket for each endpoint, because its caller is told the endpoint of each message. The sockets
+live in a zmq context of their own, so that closing the generator frees them all, and so that there may be more
+than libzmq's 1,023 of them. They belong to the thread that runs the generator; its ACKs leave through the engine.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any, Callable
+
+import zmq
+from fedmsg.replay import check_for_replay
+
+from .. import _engine, _protocol, _settings, _trust
+from .._engine import sockets
+from ..errors import BadFrame, ConfigurationError
+from . import context as _context
+from .acknowledge import Acknowledger, can_acknowledge
+
+__all__ = ["Acknowledger", "Asked", "Item", "Tail", "can_acknowledge", "tail_messages"]
+
+Item = tuple[str, str, str, dict[str, Any]]
+
+#: Called with envelope, message, and whether an ACK is due, before that leaves; returns whether it may.
+Asked = Callable[[str, dict[str, Any], bool], bool]
+
+log = logging.getLogger("gilmsg.receive")
+_endpoints_log = logging.getLogger("gilmsg.endpoints")
+
+#: Milliseconds between looks for a signal: a blocking receive can miss one.
+_POLL_LIMIT = 1000
+
+#: Of each socket: its mailbox, its connection, an attempt to reconnect.
+_DESCRIPTORS_EACH = 3
+
+#: Seconds between two rounds of looking up host names. In each round those that never resolved; the others, and a
+#: warning of a host that still does not resolve, in one round of so many.
+_ROUND, _ALL_AGAIN, _WARN_AGAIN = 5.0, 6, 12
+
+
+def tail_messages(topic: str = "", passive: bool = False, **config: Any) -> Generator[Item, None, None]:
+    """Yield each message on the bus, having acknowledged it if it names us.
+
+    The ACK is sent before the message is yielded. Plain fedmsg messages, ACKs, and messages that name others are
+    yielded and not acknowledged. What is not a fedmsg message, or fails validation (``validate_signatures``), is
+    logged and dropped; it does not end the generator. Closing the generator closes its sockets.
+
+    All set-up happens at the call: when it returns, the sockets are subscribed and we have announced ourselves.
+    Endpoints whose host is a name are connected by the loop as soon as the name resolves; nothing waits for that.
+
+    Args:
+        topic (str): a topic prefix; everything by default.
+        passive (bool): bind the endpoints instead of connecting to them.
+        **config: fedmsg configuration, used if this thread has no context yet.
+
+    Yields:
+        tuple: (name, endpoint, topic, message), as ``fedmsg.tail_messages`` does.
+
+    Raises:
+        ConfigurationError: at the call. With ``sign_messages``: no free endpoint, no usable key
+            or certificate. With ``validate_signatures``: no usable CA or CRL. Too many
+            endpoints for this process's limit of open files.
+        ValueError: ``zmq_enabled`` is off.
+    """
+    # Run to the first yield: from there on, closing the generator runs its clean-up.
+    generator = Tail(_context.context(config), topic, passive).run()
+    next(generator)
+    return generator  # type: ignore[return-value]  # None was the first, and comes no more
+
+
+class Tail:
+    """The state of one generator; *asked* sees every message before its ACK leaves, and may withhold that."""
+
+    def __init__(self, context: Any, topic: str = "", passive: bool = False, asked: Asked = lambda *_: True) -> None:
+        self._config: Mapping[str, Any] = context.c
+        self._topic, self._passive, self._asked = _prefix(topic), passive, asked
+        self._pid = os.getpid()
+        self._warn = _engine.RateLimitedLog(log).warning
+        if not self._config.get("zmq_enabled", True):
+            raise ConfigurationError("zmq_enabled is False; tail_messages() needs ZeroMQ")
+        self._validates = bool(self._config.get("validate_signatures", False))
+        if self._validates and "x509" in _trust.validating_backends(self._config):
+            _trust.verifier(self._config)
+        self._acknowledger: Acknowledger | None = None
+        if can_acknowledge(self._config, "tail_messages()"):
+            self._acknowledger = Acknowledger(self._config, _context.publisher(context).port)
+        self._sequence = dict.fromkeys(self._config.get("replay_endpoints") or {}, -1)
+
+    def run(self) -> Generator[Item | None, None, None]:
+        """Set up, yield None once, then the messages."""
+        targets = _settings.publishing_endpoints(self._config)
+        number = sum(map(len, targets.values()))
+        _engine.require_files(number, _DESCRIPTORS_EACH)
+        context = _engine.new_context(self._config, max(1023, number + 16))
+        sources: dict[Any, _Source] = {}
+        names = _Names(context)
+        try:
+            for name, endpoint in ((name, endpoint) for name, several in targets.items() for endpoint in several):
+                source = _Source(name, endpoint)
+                self._open(source, context, names)
+                sources[source.socket] = source
+            names.connect()
+            poller = zmq.Poller()
+            for readable in [names.woken.fileno(), *sources]:
+                poller.register(readable, zmq.POLLIN)
+            yield None
+            while True:
+                self._refuse_in_a_child()
+                names.look_up()
+                for readable, _ in poller.poll(_POLL_LIMIT):
+                    if readable in sources:
+                        yield from self._receive(sources[readable], context)
+                    else:
+                        names.connect()
+        finally:
+            names.close()
+            if self._pid == os.getpid():
+                # The context knows its sockets by weak references, which a garbage collection that ends this
+                # generator has cleared: the context would wait for them for ever.
+                for subscriber in sources:
+                    subscriber.close(linger=0)
+                _terminate(context)
+
+    def _refuse_in_a_child(self) -> None:
+        """In a forked child the sockets are the parent's: to read them would steal its wake-ups."""
+        if self._pid != os.getpid():
+            raise ConfigurationError(
+                f"this tail_messages() belongs to process {self._pid}, which forked this one; call "
+                "tail_messages() again"
+            )
+
+    def _open(self, source: _Source, context: Any, names: _Names) -> None:
+        """Subscribe *source*, and bind or connect it; one whose host is a name is left to *names*."""
+        try:
+            source.socket = context.socket(zmq.SUB)
+            sockets.tune(source.socket, self._config)
+            sockets.watch_limited(source.socket)
+            source.socket.setsockopt(zmq.SUBSCRIBE, self._topic.encode())
+            if self._acknowledger is not None:
+                source.socket.setsockopt(zmq.SUBSCRIBE, self._acknowledger.announcement(self._topic))
+            address = sockets.numeric(source.host)
+            if self._passive:
+                _engine.claim(context, bound=[sockets.port(source.endpoint)])
+                source.socket.bind(source.endpoint)
+            elif address is None:
+                names.add(source)
+            else:
+                source.connect([address], context)
+        except zmq.ZMQError as error:
+            raise ConfigurationError(
+                f"endpoints[{source.name!r}]: {source.endpoint!r} cannot be used: {error}"
+            ) from error
+
+    def _receive(self, source: _Source, context: Any) -> Iterator[Item]:
+        """Yield what one received frame holds: a message, none, or a replay of several."""
+        try:
+            found = self._checked(_protocol.Received.of(source.socket.recv_multipart()))
+        except BadFrame as error:
+            self._warn("dropped a message from %s: %s", source.endpoint, error)
+            return
+        missed = source.name in self._sequence
+        for received in self._with_missed(source.name, found, context) if missed else [found]:
+            self._acknowledge(received)
+            yield source.name, source.endpoint, received.topic, received.message
+            self._refuse_in_a_child()  # it may have forked in there
+
+    def _checked(self, received: _protocol.Received) -> _protocol.Received:
+        """Return what was *received*; raise BadFrame if signatures are validated and it must not be handed over."""
+        if self._validates:
+            if received.message.get("topic") != received.topic:
+                raise BadFrame("its signed topic differs from the topic it was sent under")
+            refusal = _trust.validate(received.message, self._config, lambda: received.covered)
+            if refusal is not None:
+                raise BadFrame(refusal)
+        return received
+
+    def _with_missed(self, name: str, found: _protocol.Received, context: Any) -> Iterator[_protocol.Received]:
+        """Yield what the replay says was missed, if it is any good, and *found*, unless it was replayed before."""
+        number = found.message.get("seq_id")
+        try:
+            replayed = check_for_replay(name, self._sequence, found.message, self._config, context)
+        except Exception as error:  # noqa: BLE001  fedmsg's code, on data from the bus: anything may come out
+            log.error("replay_endpoints[%r]: the replay failed: %r", name, error)
+            replayed = [found.message]
+        for message in replayed:
+            try:
+                one = _protocol.Received.opened(message)
+                yield found if one.message.get("seq_id") == number else self._checked(one)
+            except BadFrame as error:
+                self._warn("dropped a message replayed for %r: %s", name, error)
+
+    def _acknowledge(self, received: _protocol.Received) -> None:
+        acknowledger = self._acknowledger
+        body = None if acknowledger is None else acknowledger.due(received, self._validates)
+        if self._asked(received.topic, received.message, body is not None) and acknowledger and body:
+            acknowledger.acknowledge(body)
+
+
+class _Source:
+    """One endpoint, its socket, and the numeric endpoint that this is connected to (empty: none)."""
+
+    socket: zmq.Socket[bytes]
+    where = ""
+
+    def __init__(self, name: str, endpoint: str) -> None:
+        self.name, self.endpoint = name, endpoint
+        self.scheme, self.host, self.port = sockets.parts(endpoint)
+
+    def connect(self, addresses: Sequence[str], context: Any) -> None:
+        """Connect to the first of *addresses*, unless the socket is connected to one of them."""
+        there = [f"{self.scheme}://{address}:{self.port}" for address in addresses]
+        if self.where not in there:
+            _engine.claim(context, connected_to=there[:1])
+            if self.where:
+                self.socket.disconnect(self.where)
+            self.socket.connect(there[0])
+            self.where = there[0]
+
+
+class _Names:
+    """The sources whose hosts are names. Threads beside the loop look these up again and again; the loop connects."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._sources: dict[str, list[_Source]] = {}
+        self._rounds, self._next = 1, time.monotonic() + _ROUND
+        self._warned: set[str] = set()
+        self.woken, self._wake = _socket.socketpair()  # the C function, whatever the program put in the place of Python's
+        self.woken.setblocking(False)
+        self._wake.setblocking(False)
+        self._lookups = sockets.Names(self._tell)
+
+    def _tell(self) -> None:
+        with contextlib.suppress(OSError):  # full: the loop wakes anyway; or closed
+            self._wake.send(b".")
+
+    def add(self, source: _Source) -> None:
+        self._sources.setdefault(source.host, []).append(source)
+        self._lookups.ask(source.host)
+
+    def look_up(self) -> None:
+        """Begin a round, if it is time."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _ROUND
+        if self._rounds % _WARN_AGAIN == 0:
+            self._warned.clear()
+        for host, sources in self._sources.items():
+            if self._rounds % _ALL_AGAIN == 0 or not sources[0].where:
+                self._lookups.ask(host)
+        self._rounds += 1
+
+    def connect(self) -> None:
+        """Connect what was looked up."""
+        with contextlib.suppress(BlockingIOError):
+            self.woken.recv(4096)
+        for host, addresses in self._lookups.answers():
+            for source in self._sources[host] if addresses else ():
+                try:
+                    source.connect(addresses, self._context)
+                except zmq.ZMQError as error:
+                    _endpoints_log.warning("endpoints: cannot connect to %r: %s", source.endpoint, error)
+            if not addresses and host not in self._warned:
+                self._warned.add(host)
+                unknown = self._sources[host][0].endpoint
+                _endpoints_log.warning("endpoints: the host of %r does not resolve; it is looked up again", unknown)
+
+    def close(self) -> None:
+        self.woken.close()
+        self._wake.close()
+
+
+def _terminate(context: Any) -> None:
+    """End *context*. Signals wait: one that interrupts libzmq there makes it leave its threads behind."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        context.destroy(linger=0)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _prefix(topic: Any) -> str:
+    """Return *topic*, which can be subscribed to."""
+    try:
+        topic.encode("utf-8")
+    except (AttributeError, UnicodeEncodeError):
+        raise ConfigurationError(f"topic must be text that begins topics; it is {topic!r}") from None
+    return str(topic)

@@ -1,0 +1,185 @@
+"""Open files: the limit that zmq contexts need, and the sockets that a forked child inherits."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import resource
+import stat
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import zmq
+
+from ..errors import ConfigurationError
+from .sockets import Socket, parts
+
+Context = zmq.Context[Socket]
+
+#: Open files that a context and its first sockets take, and each of its I/O threads. With some to spare: other
+#: threads take some between the look and the use.
+_CONTEXT_FILES, _IO_THREAD_FILES = 32, 2
+
+#: Open files that a process has besides, sooner or later.
+_OTHER_FILES = 128
+
+
+def new_context(config: Mapping[str, Any], sockets: int | None = None) -> Context:
+    """Return a zmq context whose threads run, for as many *sockets*, or libzmq's 1,023.
+
+    A context takes most of its descriptors with its first socket; where they end in between, libzmq
+    aborts the process ("src/epoll.cpp"). So the limit is looked at, and a first socket made and closed.
+
+    Raises:
+        ConfigurationError: the process has too many open files.
+    """
+    io_threads = int(config.get("io_threads") or 1)
+    more = _CONTEXT_FILES + io_threads * _IO_THREAD_FILES
+    opened = _opened()
+    _raise_limit(opened + more, opened + more, f"{opened} files are open and a new socket needs {more} more")
+    context: Context | None = None
+    try:
+        context = zmq.Context(io_threads)
+        if sockets is not None:
+            context.set(zmq.MAX_SOCKETS, sockets)
+        context.socket(zmq.PAIR).close(linger=0)
+    except zmq.ZMQError as error:
+        if context is not None:
+            context.term()
+        raise ConfigurationError(
+            f"no ZeroMQ context can be opened: {error} (too many open files? ulimit -n)"
+        ) from error
+    return context
+
+
+def require_files(endpoints: int, each: int, wished: int | None = None) -> None:
+    """See to it that *endpoints* can be connected to, with *each* so many open files, or better *wished*.
+
+    Past the limit of open files everything fails that opens one, in ways that nobody understands. A
+    soft limit is raised, but only where it is too low: ``select()`` in the user's code ends at 1,024.
+
+    Raises:
+        ConfigurationError: the hard limit does not allow *each*.
+    """
+    besides = max(_OTHER_FILES, _opened() + _CONTEXT_FILES + _IO_THREAD_FILES)
+    needed = endpoints * each + besides
+    what = f"{endpoints} endpoints need about {needed} open files"
+    _raise_limit(needed, endpoints * (wished or each) + besides, what)
+
+
+def _opened() -> int:
+    """Return how many descriptors are in use; 0 where the system does not tell."""
+    try:
+        return len(os.listdir(_folder()))
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            return 0
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # the listing needs one itself
+
+
+def _raise_limit(needed: int, wished: int, what: str) -> None:
+    """If it is below *wished*, raise the soft limit past it, or as far as the hard one allows, *needed* at least."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wished:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ConfigurationError(
+            f"{what}, the limit is {hard}; raise it (ulimit -n {wished + _OTHER_FILES})"
+        )
+    limit = wished + _OTHER_FILES
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+# A forked child has the parent's zmq objects and not their threads: it must neither use them nor tear them down. Their
+# TCP descriptors it closes at once: a listening one would keep the parent's port taken, a connected one would hide
+# the parent's end from its peer. libzmq does not tell its descriptors, so they are known by address: no other
+# socket of the process can have these, for libzmq binds without SO_REUSEPORT, and whatever is connected to an
+# endpoint of the bus is a zmq socket, ours or fedmsg's.
+
+#: Objects of the parent. pyzmq skips them at exit, but warns when they are collected.
+_kept: list[Any] = []
+
+_claims: weakref.WeakKeyDictionary[Any, tuple[set[int], set[tuple[str, int]]]] = weakref.WeakKeyDictionary()
+
+
+def claim(owner: Any, bound: Iterable[int] = (), connected_to: Iterable[str] = ()) -> None:
+    """Note, before they are opened, sockets of *owner* that a forked child is to close.
+
+    Args:
+        bound: TCP ports of ours.
+        connected_to: ``tcp://<numeric address>:<port>`` of peers.
+    """
+    ports, peers = _claims.setdefault(owner, (set(), set()))
+    ports.update(bound)
+    for one in connected_to:
+        _, host, port = parts(one)
+        if port.isdigit():
+            peers.add((host, int(port)))
+
+
+def keep(*objects: Any) -> None:
+    """Keep the parent's *objects* in a forked child, unused, for ever."""
+    _kept.extend(objects)
+
+
+def close_inherited() -> None:
+    """Close, in a forked child, the descriptors that were claimed; keep the claiming objects unused for ever."""
+    claims = list(_claims.items())
+    _claims.clear()
+    keep(*(owner for owner, _ in claims))
+    ports = {port for _, (bound, _) in claims for port in bound}
+    peers = {peer for _, (_, connected) in claims for peer in connected}
+    if not ports and not peers:
+        return
+    for descriptor, ours, peer, _ in tcp_sockets():
+        if ours in ports or peer in peers:
+            os.close(descriptor)
+
+
+def listening_ports() -> set[int]:
+    """Return the TCP ports on which this process listens."""
+    return {port for _, port, _, listens in tcp_sockets() if listens}
+
+
+def tcp_sockets() -> Iterator[tuple[int, int, Any, bool]]:
+    """Yield (descriptor, our port, peer's address, whether it listens) of each IPv4 TCP socket; none where nobody tells."""
+    try:
+        listed = [int(name) for name in os.listdir(_folder())]
+    except OSError:
+        return
+    for descriptor in listed:
+        try:
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                found = _described(os.dup(descriptor))
+                if found is not None:
+                    yield (descriptor, *found)
+        except OSError:  # the descriptor of the listing itself, or one that was closed meanwhile
+            continue
+
+
+def _described(duplicate: int) -> tuple[int, Any, bool] | None:
+    """Return what is known of the socket *duplicate*, and close that; None if it is no IPv4 TCP socket.
+
+    Any other way to make a socket object of a descriptor (``socket.socket(fileno=...)``) applies Python's
+    default timeout to the open file, which the program shares: its sockets would become non-blocking.
+    """
+    one = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK, 0, duplicate)
+    try:
+        name, level = one.getsockname(), _socket.SOL_SOCKET
+        is_ipv4 = isinstance(name, tuple) and len(name) == 2 and isinstance(name[0], str)
+        if not is_ipv4 or one.getsockopt(level, _socket.SO_TYPE) != _socket.SOCK_STREAM:
+            return None
+        listens = bool(one.getsockopt(level, _socket.SO_ACCEPTCONN))
+        try:
+            peer = None if listens else tuple(one.getpeername())
+        except OSError:  # it is being connected, and does not tell to whom
+            peer = None
+        return name[1], peer, listens
+    finally:
+        one.close()
+
+
+def _folder() -> str:
+    return "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"

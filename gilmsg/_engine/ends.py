@@ -1,0 +1,232 @@
+"""The sockets of the engine thread: ``Out`` publishes and sees its subscribers, ``Ear`` hears ACKs."""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import zmq
+
+from .. import _protocol as protocol
+from ..errors import BadFrame, ConfigurationError, EndpointError
+from . import descriptors, sockets
+from .connections import Connections
+from .waiting import RateLimitedLog
+
+if TYPE_CHECKING:
+    import collections
+
+    from .descriptors import Context
+    from .operations import Leaving, Message
+    from .sockets import Names
+
+#: Milliseconds, at most, for what is still to be sent when a socket closes.
+LONGEST_LINGER = 500
+
+#: Subscriptions that are kept per connection until the engine thread looks, and how large one may be (a topic
+#: and a common name).
+_SUBSCRIPTIONS, _LARGEST_SUBSCRIPTION = 10_000, 4096
+
+#: Taken in at a time, so that nobody who sends without end holds up a message or a deadline: subscriptions;
+#: frames of ACKs, and the seconds that they may take.
+_SUBSCRIPTIONS_AT_ONCE, _FRAMES_AT_ONCE, _BATCH_TIME = 1000, 64, 0.005
+
+#: Frames that libzmq keeps for us per connection, whatever ``high_water_mark`` says. What is more
+#: stays with its sender: nothing is lost, and a flood fills the attacker's memory, not ours.
+#: libzmq takes one frame of each connection in turn, so a flood does not delay the ACKs of others.
+_ACKS = 1000
+
+#: Bytes. A larger frame ends the connection that it comes by, before it is in our memory; what is
+#: between this and ``LARGEST_ACK`` is only dropped, because behind a relay others share the connection.
+_LARGEST_FRAME = 4 * protocol.LARGEST_ACK
+
+class Address(NamedTuple):
+    """One publishing socket of the process."""
+
+    name: str
+    endpoints: tuple[str, ...]
+    #: Connect to a relay instead of binding a port (``active=True``).
+    active: bool
+
+
+class Out:
+    """A publishing socket: XPUB, a PUB socket that also receives the subscriptions of its peers.
+
+    Whoever uses it runs on the engine thread. A bound socket is told when a peer's connection ends. One
+    that *connects* (to a relay) is not: libzmq keeps the peer's subscriptions, and what is sent, for
+    when it is back, and then gets the subscriptions once more. There the socket's monitor tells; as there
+    is but one peer, its end is the end of all.
+    """
+
+    def __init__(
+        self, context: Context, address: Address, config: Mapping[str, Any], preferred: str, names: Names
+    ) -> None:
+        self.address = address
+        self.peers = protocol.Peers()
+        self.lines: protocol.Lines[Leaving] = protocol.Lines()
+        #: Those who use it. Weak, so that those of threads that have ended do not count.
+        self.users: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.connections: Connections | None = None
+        self.patience = Patience()
+        self._linger = min(int(config.get("zmq_linger", 1000)), LONGEST_LINGER)
+        try:
+            self.socket: sockets.Socket = context.socket(zmq.XPUB)
+        except zmq.ZMQError as error:
+            raise ConfigurationError(
+                f"no socket can be opened for the name {address.name!r}: {error} (too many open files? ulimit -n)"
+            ) from error
+        try:
+            self.endpoint = self._opened(config, preferred, names)
+        except zmq.ZMQError as error:
+            self.close()
+            raise ConfigurationError(f"the socket for the name {address.name!r} cannot be set up: {error}") from error
+        except ConfigurationError:
+            self.close()
+            raise
+        self.born = time.monotonic()
+
+    def _opened(self, config: Mapping[str, Any], preferred: str, names: Names) -> str:
+        sockets.tune(self.socket, config)
+        sockets.bound_input(self.socket, _SUBSCRIPTIONS, _LARGEST_SUBSCRIPTION)
+        self.socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        if not self.address.active:
+            return self._bind(preferred)
+        relay = self.address.endpoints[0]
+        self.connections = Connections(self.socket, [relay], names)
+        return relay
+
+    def _bind(self, preferred: str) -> str:
+        """Bind the first endpoint that is free, or only *preferred* where that is given; return it."""
+        declared = self.address.endpoints
+        descriptors.claim(self, bound=[sockets.port(one) for one in [preferred, *declared] if one])
+        failures = []
+        for endpoint in [preferred] if preferred else declared:
+            try:
+                self.socket.bind(f"tcp://*:{sockets.port(endpoint)}")
+                return endpoint
+            except zmq.ZMQError as error:
+                failures.append(f"{endpoint} ({error})")
+        name = self.address.name
+        raise EndpointError(
+            f"none of the endpoints declared for the name {name!r} can be bound: {', '.join(failures)}; a port that is "
+            f"in use is held by another process: declare one in endpoints[{name!r}] for each process that publishes"
+        )
+
+    def take(self, now: float) -> None:
+        """Take in the subscriptions that have come, and how the connection to a relay fares."""
+        if self.connections is not None:
+            self.connections.take(now, self._relay)
+        for _ in range(_SUBSCRIPTIONS_AT_ONCE):
+            if not sockets.readable(self.socket):
+                return
+            self.peers.note(*self.socket.recv_multipart(zmq.NOBLOCK))
+
+    def _relay(self, event: str) -> None:
+        if event == protocol.DOWN:
+            self.peers.end_all()
+
+    def send(self, parts: Sequence[bytes]) -> None:
+        """Hand one message to the socket; never blocks, as with PUB."""
+        sockets.send(self.socket, parts)
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return bool(self.socket.closed)
+
+    def close(self) -> None:
+        """Close the socket; what is still to be sent has half a second at most."""
+        if self.connections is not None:
+            self.connections.close()
+        self.socket.close(linger=self._linger)
+
+
+class Ear:
+    """The socket by which the ACKs of one bus come in: subscribed, connected to whoever may send one, bounded.
+
+    Args:
+        origin: by this consumers know that this very listener hears them.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        ack_topic: str,
+        endpoints: Iterable[str],
+        origin: str,
+        config: Mapping[str, Any],
+        names: Names,
+    ) -> None:
+        self.ack_topic = ack_topic
+        self.origin = origin
+        self.delivery: protocol.Delivery[Message] = protocol.Delivery(ack_topic)
+        self.users: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._warn = RateLimitedLog(logging.getLogger("gilmsg.listener"))
+        self.socket: sockets.Socket = context.socket(zmq.SUB)
+        sockets.tune(self.socket, config)
+        sockets.bound_input(self.socket, _ACKS, _LARGEST_FRAME)
+        sockets.watch_by_keepalive(self.socket)
+        self.socket.setsockopt(zmq.SUBSCRIBE, ack_topic.encode("utf-8"))
+        self.socket.setsockopt(zmq.SUBSCRIBE, protocol.announcement(ack_topic, origin))
+        self.connections = Connections(self.socket, endpoints, names)
+        self.born = time.monotonic()
+
+    def take(self, now: float, settled: collections.deque[Message]) -> None:
+        """Take in one batch of what has come; append to *settled* the entries that it settles."""
+        for _ in range(_FRAMES_AT_ONCE):
+            if not sockets.readable(self.socket) or time.monotonic() - now > _BATCH_TIME:
+                return
+            parts = self.socket.recv_multipart(zmq.NOBLOCK)
+            try:
+                entry = self.delivery.frame(parts, time.monotonic())
+            except BadFrame as error:
+                self._warn.warning("dropped what came on the ACK topic: %s", error)
+            else:
+                if entry is not None:
+                    settled.append(entry)
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return bool(self.socket.closed)
+
+    def close(self) -> None:
+        """Close the socket and its monitor."""
+        self.connections.close()
+        self.socket.close(linger=0)
+
+
+class Patience:
+    """How long an ACK that is ready to leave waits for the listener that awaits it.
+
+    A consumer may get a message before the publisher's listener has found the consumer's new port, or
+    before the listener's subscription has come. With fedmsg's shipped settings the listener tries again
+    after 1.1 s at the latest (zmq_reconnect_ivl_max, and some of zmq_reconnect_ivl). And a listener
+    that has shaken hands may have its subscription still on its way: of 500 ACKs sent right after
+    the handshake, 6 came to nothing on an idle machine and 23 on a busy one, 2 even of those sent 10 ms
+    after it. So no fixed time will do.
+    """
+
+    #: Seconds. A publishing socket younger than this waits for an ACK listener to subscribe.
+    YOUNG = 1.5
+    #: Seconds that an older one waits for the very listener that a message comes from.
+    HOLD = 0.1
+    #: So many waits of HOLD may be in vain in so many seconds: senders whose listener cannot reach us, or
+    #: who invent one, cost a consumer a tenth of its time at most.
+    IN_VAIN, IN_VAIN_SECONDS = 5, 5.0
+
+    def __init__(self) -> None:
+        self._in_vain: list[float] = []
+
+    def until(self, born: float, now: float, in_person: bool) -> float:
+        """Return when an ACK leaves anyway; *in_person*: it awaits the very listener that sent the message."""
+        young = born + self.YOUNG
+        full = len(self._in_vain) == self.IN_VAIN and now - self._in_vain[0] <= self.IN_VAIN_SECONDS
+        return max(young, now + self.HOLD) if in_person and not full else young
+
+    def note_in_vain(self, now: float) -> None:
+        """Note that an ACK left without its listener having been seen."""
+        self._in_vain = [*self._in_vain, now][-self.IN_VAIN :]

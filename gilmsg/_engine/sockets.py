@@ -1,0 +1,184 @@
+"""Settings, ports and host names of zmq sockets."""
+
+from __future__ import annotations
+
+import _socket
+import collections
+import ipaddress
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Callable
+
+import zmq
+from fedmsg.utils import set_tcp_keepalive, set_tcp_reconnect
+
+from ..errors import ConfigurationError
+
+Socket = zmq.Socket[bytes]
+
+#: Milliseconds. After silent packet loss TCP alone takes as long to recover as the loss
+#: lasted; a heartbeat notices within some seconds, and a connection attempt that is not
+#: answered gives up soon enough to be tried again.
+HEARTBEAT_IVL, HEARTBEAT_TIMEOUT, CONNECT_TIMEOUT = 2000, 5000, 1000
+
+#: The same by the kernel: seconds without a word before it asks, and between two questions; how many may
+#: stay unanswered. Milliseconds that what was sent may.
+_KEEPALIVE_IDLE, _KEEPALIVE_INTVL, _KEEPALIVE_CNT, _UNANSWERED = 2, 1, 4, 6000
+
+#: The largest port. libzmq takes a larger one modulo 65,536.
+_LARGEST_PORT = 65535
+
+#: Threads that look host names up at a time, at most: a name server that is dead takes up to 30 s for each.
+_MOST_LOOKUPS = 16
+
+_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # the enumerations cost more than the call
+_LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+
+
+def tune(socket: Socket, config: Mapping[str, Any]) -> None:
+    """Apply fedmsg's socket settings, and gilmsg's, to a socket that is not connected yet."""
+    limit = int(config.get("high_water_mark") or 0)
+    socket.setsockopt(zmq.SNDHWM, limit)
+    socket.setsockopt(zmq.RCVHWM, limit)
+    set_tcp_keepalive(socket, config)
+    set_tcp_reconnect(socket, config)
+    beat(socket)
+
+
+def beat(socket: Socket) -> None:
+    """Let *socket*, which is not connected yet, notice by heartbeats that a link has silently died."""
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_IVL)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
+
+
+def bound_input(socket: Socket, queue: int, largest: int) -> None:
+    """Limit what strangers can put into our memory: *queue* frames per connection, *largest* bytes each.
+
+    Beyond the first their own socket has to wait, beyond the second the connection ends.
+    """
+    configured = socket.getsockopt(zmq.RCVHWM)
+    socket.setsockopt(zmq.RCVHWM, min(int(configured) or queue, queue))
+    socket.setsockopt(zmq.MAXMSGSIZE, largest)
+
+
+def watch_limited(subscriber: Socket) -> None:
+    """Where the queue of *subscriber* is limited, have the kernel watch its link instead of heartbeats."""
+    if subscriber.getsockopt(zmq.RCVHWM):
+        watch_by_keepalive(subscriber)
+
+
+def watch_by_keepalive(socket: Socket) -> None:
+    """Let the kernel notice silent losses, not ZMQ heartbeats: for a socket that connects and has a limited queue.
+
+    A full queue stops the reading, of heartbeats too. If its reader then stalls (a SIGSTOP, or a flood by
+    ten connections) libzmq takes the peer for gone and connects anew, and the next receive aborts the
+    process, because it restarts an input that the new connection has not stopped (libzmq's issue 3937).
+    TCP's keepalive is answered whether anybody reads or not. Nothing else ends a connection that is not
+    read: a peer's own PING with a TTL does not, its timer ends with the next frame; ``ZMQ_IMMEDIATE`` would help
+    too, but it drops what has come by a connection that ends.
+    """
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _KEEPALIVE_IDLE)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _KEEPALIVE_INTVL)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, _KEEPALIVE_CNT)
+    socket.setsockopt(zmq.TCP_MAXRT, _UNANSWERED)
+
+
+def readable(socket: Socket) -> bool:
+    """Return whether a frame can be taken off *socket*; cheaper than the exception of a receive in vain."""
+    return bool(socket.getsockopt(_EVENTS) & _POLLIN)  # type: ignore[operator]
+
+
+def send(socket: Socket, parts: Iterable[bytes]) -> None:
+    """Hand one message of two parts to *socket*; never blocks."""
+    *first, last = parts
+    for part in first:
+        socket.send(part, _MORE)
+    socket.send(last, _LAST)
+
+
+def port(endpoint: str) -> int:
+    """Return the port of *endpoint*, to bind it.
+
+    Raises:
+        ConfigurationError: it has none: it is ``ipc://...``, say, by which fedmsg cannot publish either.
+    """
+    text = endpoint.rpartition(":")[2].strip()
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
+    if not 0 < number <= _LARGEST_PORT:
+        raise ConfigurationError(f"endpoints: {endpoint!r} cannot be bound, it must be tcp://host:port")
+    return number
+
+
+def parts(endpoint: str) -> tuple[str, str, str]:
+    """Return scheme, host and port by which *endpoint* is reached: what binds to every interface, on loopback."""
+    scheme, _, rest = endpoint.replace("//*:", "//127.0.0.1:").partition("://")
+    host, _, port = rest.rpartition(":")
+    return scheme, host, port
+
+
+def numeric(host: str) -> str | None:
+    """Return *host* if it is a numeric IPv4 address, else None."""
+    try:
+        return str(ipaddress.IPv4Address(host))
+    except ValueError:
+        return None
+
+
+class Names:
+    """Host names, looked up on daemon threads.
+
+    Args:
+        tell: called on such a thread when an answer has come; it must not block.
+    """
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self._wanted: collections.deque[str] = collections.deque()
+        self._asked: set[str] = set()
+        self._answers: queue.SimpleQueue[tuple[str, list[str]]] = queue.SimpleQueue()
+        self._threads = 0
+
+    def ask(self, host: str) -> None:
+        """Look *host* up, unless that is under way. Call it on one thread only."""
+        if host in self._asked:
+            return
+        self._asked.add(host)
+        self._wanted.append(host)
+        if self._threads < _MOST_LOOKUPS:
+            self._threads += 1
+            try:
+                threading.Thread(target=self._look_up, name="gilmsg-names", daemon=True).start()
+            except RuntimeError:  # no more threads: asked again later
+                self._threads -= 1
+                self._wanted.clear()
+                self._asked.clear()
+
+    def answers(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield each answer that has come: the host and its numeric IPv4 addresses, none if it does not resolve."""
+        while not self._answers.empty():
+            host, found = self._answers.get()
+            self._asked.discard(host)
+            yield host, found
+
+    def _look_up(self) -> None:
+        while True:
+            try:
+                host = self._wanted.popleft()
+            except IndexError:
+                self._threads -= 1  # a wrong count costs a thread more or less
+                return
+            self._answers.put((host, _addresses(host)))
+            self._tell()
+
+
+def _addresses(host: str) -> list[str]:
+    try:
+        # The C function: programs put others in the place of Python's.
+        found = _socket.getaddrinfo(host, None, _socket.AF_INET, _socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))

@@ -1,0 +1,225 @@
+"""Outcomes that callers wait for, futures, and the threads that settle futures and run callbacks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import threading
+import time
+from concurrent.futures import Future, TimeoutError
+from typing import Any, Callable, Generic, TypeVar
+
+from ..errors import ListenerError
+
+T = TypeVar("T")
+
+Job = Callable[[], Any]
+
+log = logging.getLogger("gilmsg.listener")
+
+#: Seconds after which a thread that waits looks whether this is still its process.
+_LOOK_AGAIN = 1.0
+
+#: Seconds between two lines of a RateLimitedLog.
+_INTERVAL = 1.0
+
+
+class Owner:
+    """The process in which something was made: a forked child must not use what it inherits."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether that is this process, and not the one that it was forked from."""
+        return os.getpid() == self.pid
+
+    def unknown_here(self) -> ListenerError:
+        """Return the error of a wait that a forked child inherits: only the parent gets the outcome."""
+        return ListenerError(
+            f"this process was forked from {self.pid} while a publish was under way there: "
+            "only that process gets the outcome"
+        )
+
+
+class Outcome(Generic[T]):
+    """The end of one operation, settled once by the engine thread and waited for by one caller.
+
+    It is a bare lock: the engine thread never waits for the caller, in whatever state a signal
+    handler finds the caller.
+    """
+
+    __slots__ = ("_error", "_owner", "_result", "_unsettled")
+
+    def __init__(self) -> None:
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self._owner = Owner()
+        self._unsettled = threading.Lock()
+        self._unsettled.acquire()
+
+    def settle(self, result: T | None, error: BaseException | None) -> None:
+        """Set the result, or the exception if there is one; never blocks. Call it once."""
+        self._result, self._error = result, error
+        self._unsettled.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long; return whether it is settled.
+
+        Raises:
+            ListenerError: a forked child came back to a wait of its parent's.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            left = until - time.monotonic()
+            if self._unsettled.acquire(timeout=max(0.0, min(left, _LOOK_AGAIN))):
+                return True
+            if not self._owner.is_here:
+                raise self._owner.unknown_here()
+            if left <= 0:
+                return False
+
+    def take(self) -> T:
+        """Return the result or raise the exception; only once it is settled."""
+        error, self._error = self._error, None
+        if error is None:
+            return self._result  # type: ignore[return-value]  # None is a result, too
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame: neither would be freed before the next garbage collection
+
+
+class Worker:
+    """A daemon thread that does one job after the other. It starts with the first job, and stays, asleep."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew in a forked child: the thread is not there, and the parent's jobs do not concern it."""
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+
+    def run(self, job: Job) -> None:
+        """Have *job* done soon; an exception from it is logged."""
+        self._jobs.put(job)
+        if self._thread is None or not self._thread.is_alive():
+            with contextlib.suppress(ListenerError):  # no more threads: the next job tries again
+                self.require()
+
+    def require(self) -> None:
+        """Start the thread, if there is none.
+
+        Raises:
+            ListenerError: it cannot start; nothing was sent.
+        """
+        if not self._starting.acquire(blocking=False):
+            return  # another thread, or a frame below this one, starts it
+        try:
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._work, args=(self._jobs,), name=self._name, daemon=True)
+                thread.start()
+                self._thread = thread
+        except RuntimeError as error:
+            raise ListenerError(f"there is no thread {self._name}: {error}; nothing was sent") from error
+        finally:
+            self._starting.release()
+
+    def _work(self, jobs: queue.SimpleQueue[Job]) -> None:
+        while jobs is self._jobs:  # a job may fork: then this is the child's only thread, and it ends
+            job = jobs.get()
+            try:
+                job()
+            except BaseException:  # even SystemExit: the other jobs need the thread
+                log.exception("a callback on the thread %s failed", self._name)
+            del job  # or the last job, and what it holds, would live until the next one comes
+
+
+#: Runs the callbacks that users pass, and whatever may block: log lines.
+callbacks = Worker("gilmsg-callbacks")
+
+#: Settles futures, which takes locks that a user's thread may hold for a moment.
+futures = Worker("gilmsg-futures")
+
+
+class CallbackFuture(Future[Any]):
+    """A Future of the engine's. Its callbacks run on the callback thread, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owner = Owner()
+        self.set_running_or_notify_cancel()
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """As for any Future, but *fn* runs on the callback thread, in the order of completion."""
+        super().add_done_callback(lambda future: callbacks.run(lambda: fn(future)))
+
+    def settle(self, result: Any, error: BaseException | None) -> None:
+        """Set the result, or the exception if there is one; on the thread of ``futures``."""
+        if self.done():  # its owner has set it, who may do as he likes
+            return
+        if error is None:
+            self.set_result(result)
+        else:
+            self.set_exception(error)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """As for any Future; in a forked child, what was open at the fork is a ListenerError."""
+        try:
+            return self._asked(super().result, timeout)
+        finally:
+            del self  # what is raised holds this frame, and the future holds what is raised
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As for any Future; in a forked child, what was open at the fork is a ListenerError."""
+        error: BaseException | None = self._asked(super().exception, timeout)
+        return error
+
+    def _asked(self, ask: Callable[[float], Any], timeout: float | None) -> Any:
+        """Ask again and again: a signal handler may fork over the wait, and the child return to it."""
+        until = float("inf") if timeout is None else time.monotonic() + timeout
+        try:
+            while True:
+                if not self._owner.is_here and not self.done():
+                    raise self._owner.unknown_here()
+                try:
+                    return ask(max(0.0, min(_LOOK_AGAIN, until - time.monotonic())))
+                except TimeoutError:
+                    if self.done():
+                        return ask(0)  # this moment; or it is what its owner has set
+                    if time.monotonic() >= until:
+                        raise
+        finally:
+            del self, ask  # as in result()
+
+
+class RateLimitedLog:
+    """WARNINGs that somebody else on the bus can cause: one per second; the next one says how many were left out.
+
+    They are written on the callback thread, for logging may block. Not thread-safe: at worst
+    a line too many, or a count that is off.
+    """
+
+    def __init__(self, log: logging.Logger, interval: float = _INTERVAL) -> None:
+        self._log = log
+        self._interval = interval
+        self._next = 0.0
+        self._left_out = 0
+
+    def warning(self, text: str, *arguments: Any) -> None:
+        """Write a line, or count it."""
+        now = time.monotonic()
+        if now < self._next:
+            self._left_out += 1
+            return
+        self._next = now + self._interval
+        if self._left_out:
+            text += f" (and {self._left_out} more like it in the meantime)"
+            self._left_out = 0
+        callbacks.run(lambda: self._log.warning(text, *arguments))

@@ -1,0 +1,264 @@
+"""The CA, the CRL, and the signers that they vouch for. Whatever bytes a stranger sends, only Refused leaves here."""
+
+from __future__ import annotations
+
+import binascii
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import rsa
+from OpenSSL import crypto as openssl
+
+from ..errors import ConfigurationError, Refused
+from .signing import HASH, PADDING, Span, Stamp, common_names, dates, log, stamp
+
+_T = TypeVar("_T")
+
+#: Seconds for which the CA and the CRL read before go on to count while the files cannot be read
+#: together: a deployment writes them one after the other, and perhaps not at once.
+_BRIDGE = 10.0
+
+#: Certificates remembered; a bus has hundreds, an attacker any number.
+_REMEMBERED = 4096
+
+#: Characters, in base64. A certificate has 1,500 to 15,000; an attacker's may have any number.
+_LONGEST = 64 * 1024
+
+#: The same of a certificate that is remembered, by this very text: all of them take 64 MiB at most.
+_LONGEST_REMEMBERED = 16 * 1024
+
+#: OpenSSL's verification errors (X509_V_ERR_*) that are worth a sentence of their own.
+_SENTENCES = {
+    9: "its certificate is not valid yet",
+    10: "its certificate has expired",
+    12: "our CRL has expired",
+    23: "its certificate is revoked",
+}
+_FOREIGN = "its certificate was not issued by our CA"
+
+
+class Part(NamedTuple):
+    """The CA's certificate, or its CRL, as read from a file."""
+
+    pem: bytes
+    parsed: Any
+    span: Span
+
+
+class _Known(NamedTuple):
+    """A certificate whose chain was checked."""
+
+    common_name: str
+    key: rsa.RSAPublicKey
+    begin: float
+    end: float
+
+
+class _Anchor(NamedTuple):
+    """The CA and the CRL as read at one moment, and the certificates that were checked under them."""
+
+    #: Of both files before they were read; None once they could not be read again, which is tried at each use.
+    stamps: tuple[Stamp | None, Stamp | None] | None
+    read_at: float
+    content: tuple[bytes, bytes]
+    spans: list[Span]
+    store: openssl.X509Store
+    known: dict[str, _Known]
+    broken_since: float | None = None
+
+
+class Verifier:
+    """Our CA and CRL; tells by which recipient a message is signed. For any thread.
+
+    Args:
+        ca: path of the PEM CA certificate.
+        crl: path of the PEM CRL; None means that revocation is not checked.
+        reread: seconds after which both files are read again even if they look the same.
+        warn: is called as a logger's ``warning`` where files cannot be read again.
+    """
+
+    def __init__(self, ca: str, crl: str | None, reread: float, warn: Callable[..., None] = log.warning) -> None:
+        self._ca_file, self._crl_file, self._reread, self._warn = ca, crl, reread, warn
+        self._anchor: _Anchor | None = None
+
+    def check(self) -> None:
+        """Raise ConfigurationError, naming setting and file, if nothing could be verified now."""
+        self._usable()
+
+    def signer_of(self, message: Mapping[str, Any], covered: bytes) -> str:
+        """Return the common name of the certificate that signed *message*, whose covered bytes are *covered*.
+
+        Raises:
+            Refused: it is unsigned, the signature is wrong, or the certificate does not
+                count under our CA and CRL, or does not have exactly one common name.
+        """
+        signature, text = _credentials(message)
+        try:
+            anchor = self._usable()
+        except ConfigurationError as error:
+            raise Refused(f"it cannot be checked: {error}", claimed_name(message)) from error
+        known = anchor.known.get(text)
+        signer = known or _checked(_certificate(text), anchor.store)
+        now = time.time()
+        if not signer.begin <= now <= signer.end:
+            raise Refused(_SENTENCES[10 if now > signer.end else 9], signer.common_name)
+        try:
+            signer.key.verify(signature, covered, PADDING, HASH)
+        except InvalidSignature:
+            raise Refused("its signature is invalid", signer.common_name) from None
+        # Only now: copies of a recipient's certificate, each padded in another way, must neither
+        # fill the memory nor drive out what is remembered.
+        if known is None and len(text) <= _LONGEST_REMEMBERED:
+            if len(anchor.known) >= _REMEMBERED:
+                anchor.known.clear()
+            anchor.known[text] = signer
+        return signer.common_name
+
+    def claimed_name(self, message: Mapping[str, Any]) -> str | None:
+        """Return the common name on the certificate in *message*; unverified, a mere claim."""
+        return claimed_name(message)
+
+    def _usable(self) -> _Anchor:
+        anchor = self._current()
+        for span in anchor.spans:
+            span.require_current()
+        return anchor
+
+    def _current(self) -> _Anchor:
+        """Return what holds now; a changed file makes a new anchor, with nothing remembered."""
+        old, stamps = self._anchor, (stamp(self._ca_file), stamp(self._crl_file) if self._crl_file else None)
+        now = time.monotonic()
+        if old is not None and old.stamps == stamps and now - old.read_at < self._reread:
+            return old
+        try:
+            new = self._read(stamps, now)
+        except ConfigurationError as error:
+            if old is None:
+                raise
+            return self._bridged(old, error, now)
+        if old is not None and old.content == new.content:
+            new = new._replace(known=old.known)
+        self._anchor = new
+        return new
+
+    def _read(self, stamps: tuple[Stamp | None, Stamp | None], now: float) -> _Anchor:
+        ca, crl = read_ca(self._ca_file), read_crl(self._crl_file) if self._crl_file else None
+        store = openssl.X509Store()
+        store.add_cert(openssl.X509.from_cryptography(ca.parsed))
+        if crl is None:
+            return _Anchor(stamps, now, (ca.pem, b""), [ca.span], store, {})
+        require_issued(crl, ca)
+        store.add_crl(crl.parsed)
+        store.set_flags(openssl.X509StoreFlags.CRL_CHECK | openssl.X509StoreFlags.CRL_CHECK_ALL)
+        return _Anchor(stamps, now, (ca.pem, crl.pem), [ca.span, crl.span], store, {})
+
+    def _bridged(self, old: _Anchor, error: ConfigurationError, now: float) -> _Anchor:
+        """Return *old*, read before, for _BRIDGE seconds, but never past ``crl_cache_expiry``; then raise *error*.
+
+        So a half-written file costs no message, and a revoked certificate stops counting as soon as promised.
+        """
+        since = now if old.broken_since is None else old.broken_since
+        self._anchor = old._replace(stamps=None, broken_since=since)
+        if now >= min(since + _BRIDGE, old.read_at + self._reread):
+            raise error
+        if old.broken_since is None:
+            self._warn("what was read before counts for %g s more: %s", _BRIDGE, error)
+        return old
+
+
+def claimed_name(message: Mapping[str, Any]) -> str | None:
+    """Return the common name on the certificate in *message*; unverified, a mere claim."""
+    try:
+        found = _names(_certificate(_credentials(message)[1]))
+    except Refused:
+        return None
+    return found[0] if len(found) == 1 else None
+
+
+def read_ca(path: str) -> Part:
+    """Return the CA's certificate in *path*, or raise ConfigurationError."""
+    pem, ca = _loaded(path, "ca_cert_location", x509.load_pem_x509_certificate, "CA certificate")
+    return Part(pem, ca, Span(f"the CA certificate {path} (ca_cert_location)", *dates(ca), "replace it"))
+
+
+def read_crl(path: str) -> Part:
+    """Return the CRL in *path*, or raise ConfigurationError."""
+    pem, crl = _loaded(path, "crl_location", x509.load_pem_x509_crl, "CRL")
+    end = crl.next_update_utc.timestamp() if crl.next_update_utc else math.inf
+    return Part(pem, crl, Span(f"the CRL {path} (crl_location)", crl.last_update_utc.timestamp(), end, "replace it"))
+
+
+def require_issued(crl: Part, ca: Part) -> None:
+    """Raise ConfigurationError unless *crl* is signed by *ca*."""
+    if not crl.parsed.is_signature_valid(ca.parsed.public_key()):
+        raise ConfigurationError(f"{crl.span.what} is not signed by {ca.span.what}")
+
+
+def _loaded(path: str, setting: str, load: Callable[[bytes], Any], what: str) -> tuple[bytes, Any]:
+    try:
+        pem = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{setting}: {path} cannot be read: {error}") from error
+    try:
+        return pem, load(pem)
+    except ValueError as error:
+        raise ConfigurationError(f"{setting}: {path} is not a PEM {what}: {error}") from error
+
+
+def _credentials(message: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Return (signature, certificate still in base64) of *message*."""
+    signature, text = message.get("signature"), message.get("certificate")
+    if not isinstance(signature, str) or not isinstance(text, str):
+        raise Refused("it is unsigned")
+    if message.get("crypto", "x509") != "x509":
+        raise Refused("it is not signed with an x509 certificate")
+    if len(text) > _LONGEST or len(signature) > _LONGEST:
+        raise Refused("its signature or certificate is too large")
+    try:
+        return binascii.a2b_base64(signature), text
+    except ValueError:
+        raise Refused("its signature is not base64") from None
+
+
+def _checked(certificate: x509.Certificate, store: openssl.X509Store) -> _Known:
+    """Return the owner of *certificate*; raise Refused unless it is issued by our CA, current and not revoked."""
+    names = _names(certificate)
+    claimed = names[0] if len(names) == 1 else None
+    try:
+        openssl.X509StoreContext(store, openssl.X509.from_cryptography(certificate)).verify_certificate()
+    except openssl.X509StoreContextError as error:
+        code = error.errors[0] if error.errors else None
+        raise Refused(_SENTENCES.get(code or 0, _FOREIGN), claimed) from error
+    except openssl.Error as error:  # OpenSSL parses it again, and knows better
+        raise Refused("its certificate cannot be checked by OpenSSL", claimed) from error
+    if claimed is None:
+        raise Refused(f"its certificate has {len(names)} common names instead of one")
+    key = _parsed(certificate.public_key, "the key in its certificate")
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise Refused("its certificate does not hold an RSA key", claimed)
+    return _Known(claimed, key, *dates(certificate))
+
+
+def _certificate(text: str) -> x509.Certificate:
+    return _parsed(lambda: x509.load_pem_x509_certificate(binascii.a2b_base64(text)), "its certificate")
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    return _parsed(lambda: common_names(certificate), "the name on its certificate")
+
+
+def _parsed(parse: Callable[[], _T], what: str) -> _T:
+    """Return what *parse* makes of a stranger's certificate; each part is parsed when asked for.
+
+    Besides ValueError, cryptography raises exceptions of its own, InvalidVersion for one:
+    none may reach the thread that listens.
+    """
+    try:
+        return parse()
+    except Exception as error:
+        raise Refused(f"{what} cannot be read") from error

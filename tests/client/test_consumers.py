@@ -1,0 +1,116 @@
+"""GilmsgConsumer on stand-ins for a hub, as unit tests of services have them, and with work of their own."""
+
+import types
+from unittest import mock
+
+import pytest
+from fedmsg.consumers import FedmsgConsumer
+
+import gilmsg
+from gilmsg import _protocol
+
+CONFIG = {"mine.enabled": True, "validate_signatures": False, "moksha.blocking_mode": True}
+
+
+def consumer(hub, base=None, **attributes):
+    """A consumer that notes what it was given."""
+
+    def consume(self, message):
+        given.append(message)
+
+    given = []
+    kind = type("Mine", (base or gilmsg.GilmsgConsumer,), dict(attributes, consume=consume, __module__=__name__))
+    kind.topic, kind.config_key = "org.example.dev", "mine.enabled"
+    one = kind(hub)
+    one.given = given
+    return one
+
+
+def bare():
+    return types.SimpleNamespace(config=dict(CONFIG), subscribe=lambda topic, callback: None)
+
+
+HUBS = {
+    "a Mock": lambda: mock.Mock(config=dict(CONFIG)),
+    "a MagicMock": lambda: mock.MagicMock(config=dict(CONFIG)),
+    "config and subscribe": bare,
+}
+
+
+@pytest.mark.parametrize("hub", HUBS.values(), ids=HUBS)
+def test_a_stand_in_for_a_hub_will_do(hub):
+    """Whatever a FedmsgConsumer can be built on: it consumes, and acknowledges nothing."""
+    one = consumer(hub(), validate_signatures=False)
+    body = {"topic": "org.example.dev.t", "msg": {}, "msg_id": "2026-1"}
+    one.consume({"topic": "org.example.dev.t", "body": body})
+    assert [given["body"] for given in one.given] == [body]
+
+
+def test_the_init_of_the_base_class_may_be_patched_away():
+    """Services do that to test their consume() alone."""
+    with mock.patch.object(FedmsgConsumer, "__init__", lambda self, hub: None):
+        one = consumer(mock.Mock(config=dict(CONFIG)))
+    one.consume({"topic": "t", "body": {"topic": "t", "msg": {}}})
+    assert len(one.given) == 1
+
+
+class Named:
+    """An item that no attribute can be given to."""
+
+    __slots__ = ("event",)
+
+
+ITEMS = [{"event": 1}, {}, {"topic": "t"}, None, 7, "text", ["body"], Named(), object(), mock.Mock(), mock.MagicMock()]
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=[type(item).__name__ for item in ITEMS])
+def test_what_is_no_envelope_goes_on_to_validate_and_consume(item):
+    """What a service queues of its own arrives as it was put, where its validate() lets it pass; and has no ACK."""
+    one = consumer(bare(), validate=lambda self, message: None)
+    one._acknowledger = mock.Mock(due=mock.Mock(side_effect=AssertionError))
+    assert one._do_work(item) and one._consume(item)
+    one.consume(item)
+    assert all(given is item for given in one.given[::2]) and len(one.given) == 3
+    assert not one._acknowledger.acknowledge.called
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=[type(item).__name__ for item in ITEMS])
+def test_what_is_no_envelope_is_judged_as_by_a_fedmsg_consumer(item):
+    """Who overrides nothing gets of it what a FedmsgConsumer gets."""
+    ours, theirs = consumer(bare()), consumer(bare(), FedmsgConsumer)
+    assert ours._do_work(item) == theirs._do_work(item)
+    assert ours.given == theirs.given
+
+
+def test_an_ack_is_signed_by_the_worker_and_not_by_the_reactor():
+    """The hub's thread only looks; the ACK leaves between pre_consume() and consume()."""
+    order = []
+
+    class Ordered(gilmsg.GilmsgConsumer):
+        topic, config_key, jsonify = "org.example.dev", "mine.enabled", True
+
+        def pre_consume(self, message):
+            order.append("pre_consume")
+
+        def consume(self, message):
+            order.append(("consume", message["msg_id"]))
+
+    hub = bare()
+    hub.config["moksha.blocking_mode"] = True
+    one = Ordered(hub)
+    one.blocking_mode = False
+    one._acknowledger = mock.Mock(
+        due=lambda received, validated: {"ack_msg_id": received.message["msg_id"]},
+        acknowledge=lambda body: order.append(("ack", body["ack_msg_id"])),
+    )
+    body = {"topic": "t", "msg": _protocol.marked({}, ["carol"]), "msg_id": "2026-1"}
+    one._consume({"topic": "t", "body": body})
+    assert order == []
+    one._do_work(one.incoming.get(timeout=5))
+    assert order == ["pre_consume", ("ack", "2026-1"), ("consume", "2026-1")]
+
+
+def test_what_monitoring_shows_without_acks():
+    """The three fields are there from the start."""
+    shown = consumer(bare()).__json__()
+    assert (shown["acks_sent"], shown["acks_failed"], shown["last_ack_error"]) == (0, 0, None)

@@ -1,0 +1,314 @@
+"""ACKs that count, ACKs that do not, deadlines, and the order of leaving: with a clock of numbers."""
+
+import pytest
+
+from gilmsg import _protocol as protocol
+from gilmsg._protocol import Delivery, Entry, Lines, Peers, Route, Way, delivery
+from gilmsg.errors import BadFrame, ConfigurationError, Refused
+
+ACKS = "org.example.dev.gilmsg.ack"
+TOPIC = "org.example.dev.t"
+DIGEST = "0" * 64
+
+
+class Verifier:
+    """Takes the field "signature" for the signer's name; "!" before it makes it a wrong one."""
+
+    def __init__(self):
+        self.checked = self.quoted = 0
+
+    def signer_of(self, message, covered):
+        self.checked += 1
+        assert covered == protocol.canonical(message)
+        signer = message.get("signature")
+        if signer is None:
+            raise Refused("it is not signed")
+        if signer.startswith("!"):
+            raise Refused("its signature is invalid", signer[1:])
+        return signer
+
+    def claimed_name(self, message):
+        self.quoted += 1
+        return (message.get("signature") or "").lstrip("!") or None
+
+
+def entry(msg_id, *recipients, ack_timeout=5.0):
+    way = Way(Route(TOPIC, "tcp://here:1", False, ACKS), Peers(), lambda name: None, lambda name: [])
+    parts = [TOPIC.encode(), b"{}"]
+    return Entry(msg_id, TOPIC, DIGEST, parts, recipients or ["alice"], ack_timeout, Verifier(), way)
+
+
+def ack(signer="alice", msg_id="1", digest=DIGEST, topic=ACKS, envelope=ACKS, **fields):
+    body = {"ack_msg_id": msg_id, "ack_digest": digest}
+    if digest is None:
+        del body["ack_digest"]
+    message = {"topic": topic, "msg": body, "signature": signer, **fields}
+    return [envelope.encode(), protocol.encode(message)]
+
+
+def waiting(*recipients):
+    awaits, one = Delivery(ACKS), entry("1", *recipients)
+    awaits.expect(one, 100.0)
+    return awaits, one
+
+
+@pytest.mark.parametrize(
+    ("recipients", "signers", "acks"),
+    [
+        (["alice"], ["alice"], ["alice"]),
+        (["alice", "bob"], ["bob", "alice"], ["bob", "alice"]),
+        (["alice,bob"], ["bob"], ["bob"]),
+        (["alice,bob", "carol"], ["carol", "alice"], ["carol", "alice"]),
+        (["alice,bob", "bob,carol"], ["bob"], ["bob"]),
+        (["alice,bob", "bob"], ["alice", "bob"], ["alice", "bob"]),
+        (["alice,bob", "carol"], ["alice", "bob", "carol"], ["alice", "bob", "carol"]),
+        (["alice", "bob"], ["alice", "alice", "alice", "bob"], ["alice", "bob"]),
+        (["alice", "bob"], ["!bob", "bob", "alice"], ["bob", "alice"]),
+        (["alice", "bob"], ["mallory", "alice", "bob"], ["alice", "bob"]),
+    ],
+    ids=[
+        "one", "two, in any order", "a member", "a group and a name", "one in two groups", "a group and its member",
+        "both members", "duplicates", "a forged one before", "a stranger before",
+    ],
+)  # fmt: skip
+def test_the_last_ack_that_is_missing_settles(recipients, signers, acks):
+    """Each name, and one member of each group, must answer; then the entry is settled and forgotten."""
+    awaits, one = waiting(*recipients)
+    for number, signer in enumerate(signers[:-1]):
+        assert awaits.frame(ack(signer), 100.0 + number) is None
+        assert one.missing()
+    assert awaits.frame(ack(signers[-1]), 103.0) is one
+    assert not one.missing()
+    assert not len(awaits)
+    assert list(one.acks) == acks
+    assert one.acks[acks[-1]] == 3.0
+    assert protocol.result(one) == ("1", TOPIC, one.acks)
+
+
+REFUSED = {
+    "unsigned": (ack(None), {}, []),
+    "a wrong signature": (ack("!alice"), {"alice": "its signature is invalid"}, []),
+    "a wrong signature of nobody awaited": (ack("!mallory"), {}, []),
+    "another signer": (ack("mallory"), {}, ["mallory"]),
+    "a group as a name": (ack("alice,bob"), {}, ["alice,bob"]),
+    "another digest": (ack(digest="1" * 64), {"alice": delivery.DIGEST_DIFFERS}, []),
+    "another digest, a stranger": (ack("mallory", digest="1" * 64), {}, []),
+    "another digest, unsigned": (ack(None, digest=""), {}, []),
+    "another id": (ack(msg_id="2"), {}, []),
+    "an id that only begins so": (ack(msg_id="12"), {}, []),
+    "another envelope": (ack(envelope=ACKS + ".x"), {}, []),
+    "an announcement": (ack(envelope=ACKS + "\0x"), {}, []),
+    "one part": (ack()[1:], {}, []),
+    "three parts": ([*ack(), b""], {}, []),
+    "no part": ([], {}, []),
+    "no ACK": ([ACKS.encode(), b"{}"], {}, []),
+}
+
+
+@pytest.mark.parametrize("how", REFUSED)
+def test_what_proves_nothing_is_kept_for_the_diagnosis_at_most(how):
+    """It settles nothing, and what it says of a recipient is kept; the right ACK counts after it all the same."""
+    frame, refused, strangers = REFUSED[how]
+    awaits, one = waiting("alice", "bob")
+    assert awaits.frame(frame, 101.0) is None
+    assert (one.acks, one.refused, sorted(one.strangers)) == ({}, refused, strangers)
+    assert awaits.frame(ack("bob"), 101.0) is None
+    assert awaits.frame(ack(), 101.0) is one
+
+
+@pytest.mark.parametrize(
+    ("frame", "text"),
+    [
+        (ack(topic=ACKS + ".x"), "its signed topic or id differs"),
+        (ack(topic=None), "its signed topic or id differs"),
+        (ack(msg_id="2", a={"ack_msg_id": "1"}), "its signed topic or id differs"),
+        (ack(padding="x" * protocol.LARGEST_ACK), "bytes are too many for an ACK"),
+        (ack(digest=7), "its ack_digest is not a string"),
+        (ack(msg_id=None, a={"ack_msg_id": "1"}), "it has no ack_msg_id"),
+        ([ACKS.encode(), b'{"ack_msg_id": "1"'], "it cannot be decoded"),
+        ([ACKS.encode(), b'["ack_msg_id", {"ack_msg_id": "1"}]'], "it is a JSON list"),
+    ],
+    ids=["topic", "no topic", "id", "size", "digest", "no id", "not JSON", "no object"],
+)
+def test_what_is_no_ack_at_all_is_a_bad_frame(frame, text):
+    """It is told to whoever reads the socket, and the entry waits on, its signature never looked at."""
+    awaits, one = waiting()
+    with pytest.raises(BadFrame, match=text):
+        awaits.frame(frame, 101.0)
+    assert (one.verifier.checked, one.missing()) == (0, ["alice"])
+    assert awaits.frame(ack(), 101.0) is one
+
+
+@pytest.mark.parametrize("frame", [ack(msg_id="2"), ack(digest="1" * 64), ack(envelope="x"), [ACKS.encode(), b""]])
+def test_no_signature_is_checked_for_what_cannot_count(frame):
+    """A flood of foreign ACKs must cost nothing."""
+    awaits, one = waiting()
+    for _ in range(100):
+        awaits.frame(frame, 101.0)
+    assert one.verifier.checked == 0
+
+
+def test_an_ack_without_digest_counts():
+    """gilmsg 0.1.x knows none."""
+    awaits, one = waiting()
+    assert awaits.frame(ack(digest=None), 101.0) is one
+
+
+def test_of_a_flood_of_altered_acks_the_first_are_read():
+    """All are counted, the certificates of 64 are read, and the reason kept for a name is the first."""
+    awaits, one = waiting("alice", "bob")
+    for _ in range(100):
+        awaits.frame(ack(digest="x"), 101.0)
+    awaits.frame(ack("!alice"), 101.0)
+    assert (one.altered, one.verifier.quoted, one.refused) == (100, 64, {"alice": delivery.DIGEST_DIFFERS})
+
+
+@pytest.mark.parametrize("end", ["settled", "expired", "forgotten", "cleared"])
+def test_a_late_ack_is_nobodys(end):
+    """Whatever ended the wait, an ACK after it changes nothing, and the id may be used again."""
+    awaits, one = waiting()
+    {
+        "settled": lambda: awaits.frame(ack(), 101.0),
+        "expired": lambda: awaits.expired(105.0),
+        "forgotten": lambda: awaits.forget(one),
+        "cleared": awaits.clear,
+    }[end]()
+    acks = dict(one.acks)
+    assert awaits.frame(ack(), 106.0) is None
+    assert (one.acks, awaits.forget(one), len(awaits)) == (acks, False, 0)
+    again = entry("1")
+    awaits.expect(again, 200.0)
+    assert awaits.expired(204.9) == []
+    assert awaits.frame(ack(), 204.9) is again
+
+
+def test_an_acknowledged_name_is_refused_nothing_any_more():
+    """A forged ACK after the right one says nothing of its owner."""
+    awaits, one = waiting("alice", "bob")
+    for signer in ("alice", "!alice", "alice"):
+        assert awaits.frame(ack(signer), 101.0) is None
+    awaits.frame(ack(digest="x"), 101.0)
+    assert (one.refused, one.strangers, one.missing()) == ({}, set(), ["bob"])
+
+
+def test_one_id_is_awaited_once():
+    """A second entry of an id that is on its way is refused, and the first stays."""
+    awaits, one = waiting()
+    with pytest.raises(ConfigurationError, match="a message with the id '1' still waits for its ACKs"):
+        awaits.expect(entry("1"), 101.0)
+    assert awaits.frame(ack(), 101.0) is one
+
+
+@pytest.mark.parametrize(
+    ("now", "expired"),
+    [(100.0, []), (100.9, []), (101.0, ["b"]), (102.5, ["b", "a"]), (103.0, ["b", "a", "c"]), (1e9, ["b", "a", "c"])],
+)
+def test_what_is_due_expires_in_order(now, expired):
+    """At its deadline and not before; the earliest is told as the next."""
+    awaits = Delivery(ACKS)
+    entries = {one.msg_id: one for one in (entry("a", ack_timeout=2.0), entry("b", ack_timeout=1.0), entry("c", ack_timeout=3.0))}
+    for one in entries.values():
+        awaits.expect(one, 100.0)
+    assert awaits.next_due() == 101.0
+    assert [one.msg_id for one in awaits.expired(now)] == expired
+    left = [one.deadline for one in entries.values() if one.msg_id not in expired]
+    assert (awaits.next_due(), len(awaits)) == (min(left, default=None), len(left))
+
+
+def test_what_is_settled_does_not_expire():
+    """Deadlines of what was forgotten come to nothing, also where the id is used again."""
+    awaits, first = waiting()
+    again, other = entry("1", ack_timeout=9.0), entry("2", ack_timeout=6.0)
+    awaits.expect(other, 100.0)
+    assert awaits.forget(first)
+    assert not awaits.forget(first)
+    awaits.expect(again, 100.0)
+    assert awaits.expired(107.0) == [other]
+    assert awaits.expired(110.0) == [again]
+
+
+def test_deadlines_of_settled_entries_take_no_memory():
+    """However many entries were settled behind one that still waits, few deadlines are kept; that one's is."""
+    awaits, first = waiting()
+    for number in range(1000):
+        one = entry(f"x{number}", ack_timeout=1000.0 + number)
+        awaits.expect(one, 100.0)
+        awaits.forget(one)
+        assert awaits.next_due() == 105.0
+    assert len(awaits._deadlines) <= 70
+    assert awaits.expired(105.0) == [first]
+    assert awaits.next_due() is None
+
+
+def test_a_batch_settles_each_its_own():
+    """Of many messages on their way, each is settled by its own ACK, in any order."""
+    awaits, entries = Delivery(ACKS), [entry(str(number)) for number in range(100)]
+    for one in entries:
+        awaits.expect(one, 100.0)
+    for number in [*range(50, 100), *range(50)]:
+        assert awaits.frame(ack(msg_id=str(number)), 101.0) is entries[number]
+    assert awaits.clear() == []
+
+
+def test_an_entry_begins_with_nothing():
+    """Before it is sent nothing is known, and it is awaited by nobody."""
+    one = entry("1", "alice", "bob,carol")
+    assert (one.sent_at, one.left, one.abandoned, one.altered) == (None, protocol.NOT_LEFT, False, 0)
+    assert one.missing() == ["alice", "bob,carol"]
+    assert [name for name in ("alice", "bob", "carol", "bob,carol", "dave") if one.awaits(name)] == ["alice", "bob", "carol"]
+
+
+class Item:
+    """Waits to leave, in a test."""
+
+    def __init__(self, name, until=10.0, isready=False, abandoned=False):
+        self.name, self.until, self.isready, self.abandoned = name, until, isready, abandoned
+
+    def ready(self):
+        return self.isready
+
+
+READY, GONE, DUE, WAITS = {"isready": True}, {"abandoned": True}, {"until": 1.0}, {}
+
+
+@pytest.mark.parametrize(
+    ("submitted", "ripe", "due"),
+    [
+        ([], "", None),
+        ([("t", READY)], "0", None),
+        ([("t", WAITS)], "", 10.0),
+        ([("t", DUE)], "0", None),
+        ([("t", GONE)], "0", None),
+        ([("t", WAITS), ("t", READY)], "", 10.0),
+        ([("t", READY), ("t", WAITS), ("t", READY)], "0", 10.0),
+        ([("t", GONE), ("t", DUE), ("t", READY)], "012", None),
+        ([("t", WAITS), ("u", READY), ("t", READY)], "1", 10.0),
+        ([("t", WAITS), (None, READY), (None, WAITS), (None, READY)], "13", 10.0),
+        ([("t", READY), ("u", READY), ("t", READY)], "021", None),
+        ([("t", {"until": 7.0}), ("u", {"until": 5.0})], "", 5.0),
+        ([("t", {"until": 7.0}), ("t", {"until": 5.0})], "", 7.0),
+    ],
+    ids=[
+        "nothing", "ready", "waits", "due", "abandoned", "behind one that waits", "a ready head frees the next",
+        "all free the next", "another thread", "no thread", "in each thread's order", "the next due", "only heads are due",
+    ],
+)  # fmt: skip
+def test_a_threads_items_leave_in_its_order(submitted, ripe, due):
+    """One that waits holds back what its thread handed over later, and nobody else's."""
+    lines = Lines()
+    for number, (thread, how) in enumerate(submitted):
+        lines.submit(thread, Item(str(number), **how))
+    assert len(lines) == len(submitted)
+    assert "".join(item.name for item in lines.ripe(1.0)) == ripe
+    assert (len(lines), bool(lines), lines.next_due()) == (len(submitted) - len(ripe), len(submitted) > len(ripe), due)
+    assert len(lines.clear()) == len(submitted) - len(ripe)
+    assert not lines
+
+
+def test_a_line_that_is_empty_is_forgotten():
+    """Threads come and go for ever: nothing is kept of those that hold nothing."""
+    lines = Lines()
+    for number in range(1000):
+        lines.submit(number, Item("x", isready=True))
+        assert lines.ripe(0.0)
+    assert not lines._lines

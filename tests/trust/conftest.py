@@ -1,0 +1,95 @@
+"""A throw-away authority, the settings that name its files, and messages signed under it."""
+
+import base64
+import pathlib
+import time
+import types
+
+import fedmsg.encoding
+import pytest
+
+from gilmsg import _pki as pki  # the one place that says where the throw-away authority lives
+from gilmsg import _trust
+from gilmsg._trust import signing, verifying
+
+
+@pytest.fixture
+def authority(tmp_path):
+    authority = pki.Authority(str(tmp_path / "pki"))
+    authority.issue("alice")
+    return authority
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another authority, which issued a certificate to alice, too."""
+    other = pki.Authority(str(tmp_path / "other"))
+    other.issue("alice")
+    return other
+
+
+@pytest.fixture
+def settings(authority):
+    return settings_of(authority)
+
+
+def settings_of(authority):
+    return {"ssldir": authority.folder, "ca_cert_location": authority.ca_file, "crl_location": authority.crl_file}
+
+
+@pytest.fixture
+def verifier(settings):
+    return _trust.verifier(settings)
+
+
+def covered(message):
+    """The bytes that the signature of *message* covers."""
+    bare = {key: value for key, value in message.items() if key not in ("signature", "certificate")}
+    return fedmsg.encoding.dumps(bare).encode("utf-8")
+
+
+def sign(signer, message=None):
+    message = dict(message or {"topic": "org.example.dev.t", "msg": {"n": 1}}, crypto="x509")
+    return dict(message, **signer.seal(covered(message))._asdict())
+
+
+def signed(settings, certname="alice"):
+    return sign(_trust.key_pair(settings, certname))
+
+
+def signer_of(verifier, message):
+    return verifier.signer_of(message, covered(message))
+
+
+def certificate(folder, name):
+    """The certificate *name* in *folder* as it comes with a message."""
+    return base64.encodebytes(pathlib.Path(folder, name + ".crt").read_bytes()).decode()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Sets how many days, or seconds, later than now it is, as far as certificates and files are concerned.
+
+    (The clock is patched: a certificate ends with a whole second, and nobody waits for days.)
+    """
+
+    def later(days=0, seconds=0):
+        shift = days * 86400 + seconds
+        moved = types.SimpleNamespace(
+            time=lambda: time.time() + shift,
+            monotonic=lambda: time.monotonic() + shift,
+            strftime=time.strftime,
+            gmtime=time.gmtime,
+        )
+        for module in (signing, verifying):
+            monkeypatch.setattr(module, "time", moved)
+
+    return later
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """The log lines that wait to be written: jobs."""
+    jobs = []
+    monkeypatch.setattr(_trust, "later", jobs.append)
+    return jobs

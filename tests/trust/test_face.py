@@ -1,0 +1,153 @@
+"""From a configuration to kept keys, kept trust stores, and what may be accepted."""
+
+import os
+import sys
+
+import fedmsg.crypto
+import fedmsg.crypto.x509
+import pytest
+from OpenSSL import crypto
+
+from gilmsg import _trust
+from gilmsg.errors import ConfigurationError
+
+from .conftest import covered, signed, signer_of
+
+
+def validate(message, settings):
+    return _trust.validate(message, settings, lambda: covered(message))
+
+
+def test_fedmsg_validates_what_we_sign_and_we_what_fedmsg_signs(settings, verifier):
+    """Both sides speak the same signature format."""
+    ours = signed(settings)
+    assert fedmsg.crypto.x509.validate(dict(ours), **settings)
+    theirs = fedmsg.crypto.x509.sign({"topic": "a", "msg": {}}, certname="alice", **settings)
+    assert signer_of(verifier, theirs) == "alice"
+
+
+def test_keys_and_trust_stores_are_kept(settings):
+    """One for each set of files."""
+    assert _trust.signer(settings, "alice") is _trust.key_pair(dict(settings), "alice")
+    assert _trust.verifier(settings) is _trust.verifier(dict(settings, crl_cache_expiry=3600))
+    assert _trust.verifier(settings) is not _trust.verifier(dict(settings, crl_cache_expiry=60))
+
+
+def test_a_forked_child_loads_its_own(settings):
+    """Objects of the crypto libraries must not be used in a child."""
+    kept = _trust.signer(settings, "alice"), _trust.verifier(settings)
+    child = os.fork()
+    if not child:
+        renewed = _trust.signer(settings, "alice"), _trust.verifier(settings)
+        good = not set(kept) & set(renewed) and signer_of(renewed[1], signed(settings)) == "alice"
+        os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert kept == (_trust.signer(settings, "alice"), _trust.verifier(settings))
+
+
+def test_the_routing_policy_holds(settings):
+    """validate honours routing_policy and routing_nitpicky as fedmsg does."""
+    ack = signed(settings)
+    assert validate(ack, settings) is None
+    assert validate(ack, dict(settings, routing_policy={ack["topic"]: ["bob"]})) == (
+        "routing_policy does not allow alice to publish on org.example.dev.t"
+    )
+    assert validate(ack, dict(settings, routing_policy={ack["topic"]: ["alice"]})) is None
+    assert validate(ack, dict(settings, routing_nitpicky=True)) == (
+        "routing_nitpicky is on and routing_policy has no entry for org.example.dev.t"
+    )
+
+
+def test_what_may_not_be_accepted_is_told(authority, settings):
+    """The refusal, or what is wrong with our own settings."""
+    ack = signed(settings)
+    assert validate(dict(ack, signature=None), settings) == "it is unsigned"
+    assert "ca_cert_location must be the path of a PEM file" in validate(ack, dict(settings, ca_cert_location=None))
+    authority.write_crl(days=-1)
+    assert "it cannot be checked: the CRL" in validate(ack, settings)
+
+
+def test_without_a_crl_there_is_one_warning(settings, caplog):
+    """No crl_location: no revocation check, one warning."""
+    for _ in range(3):
+        _trust.verifier(dict(settings, crl_location=None))
+    assert [record.getMessage() for record in caplog.records if record.name == "gilmsg.trust"] == [
+        "crl_location is not set: revoked certificates are accepted"
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:The 'warn' method")  # fedmsg's own
+def test_gpg_is_asked_of_fedmsg(settings, monkeypatch):
+    """Where gpg is to vouch for messages, fedmsg decides; what it refuses, or fails on, is refused."""
+    monkeypatch.setattr(fedmsg.crypto, "_validate_implementations", None)
+    backends = dict(settings, crypto_backend="gpg", crypto_validate_backends=["gpg"])
+    assert validate({"topic": "t", "msg": {}}, backends) == "fedmsg.crypto refused it"
+    monkeypatch.setattr(fedmsg.crypto, "validate", lambda *_, **__: 1 / 0)
+    assert "fedmsg.crypto failed on it: ZeroDivisionError" in validate({"topic": "t", "msg": {}}, backends)
+
+
+def test_gpg_cannot_prove_a_recipient(settings):
+    """A key pair is x509's."""
+    with pytest.raises(ConfigurationError, match="crypto_backend is 'gpg'; a recipient can only be proven with 'x509'"):
+        _trust.signer(dict(settings, crypto_backend="gpg"), "alice")
+
+
+@pytest.mark.parametrize("value", [None, "", 7, "https://example.com/ca.crt"])
+@pytest.mark.parametrize("setting", ["ca_cert_location", "crl_location"])
+def test_nothing_is_downloaded(settings, setting, value):
+    """Only a path is a place; without a CRL, revocation is not checked."""
+    if setting == "crl_location" and not value:
+        _trust.verifier(dict(settings, crl_location=value)).check()
+        return
+    with pytest.raises(ConfigurationError, match=f"{setting} must be the path of a PEM file, gilmsg downloads none"):
+        _trust.verifier(dict(settings, **{setting: value}))
+
+
+def test_crypto_that_works_is_left_alone(monkeypatch):
+    """Where fedmsg's crypto is on, or pyOpenSSL still has load_crl, turning it on changes nothing."""
+    before = fedmsg.crypto.x509._cryptography, sys.modules["fedmsg.crypto.x509_ng"].sign
+    _trust.turn_on_fedmsg_crypto()
+    assert not hasattr(crypto, "load_crl")
+    monkeypatch.setattr(crypto, "load_crl", len, raising=False)
+    _trust.turn_on_fedmsg_crypto()
+    assert crypto.load_crl is len
+    assert (fedmsg.crypto.x509._cryptography, sys.modules["fedmsg.crypto.x509_ng"].sign) == before
+
+
+def test_crypto_that_is_off_is_told(monkeypatch):
+    """Whoever imported fedmsg's crypto and kept it from us."""
+    _trust.require_crypto()
+    monkeypatch.setattr(fedmsg.crypto.x509, "_cryptography", False)
+    with pytest.raises(ConfigurationError, match="fedmsg's own crypto is off in this process"):
+        _trust.require_crypto()
+
+
+def test_crypto_that_was_off_is_turned_on(monkeypatch):
+    """fedmsg came first, and took the missing load_crl for "no crypto here"."""
+    monkeypatch.setattr(fedmsg.crypto.x509, "_cryptography", False)
+    _trust.turn_on_fedmsg_crypto()
+    _trust.require_crypto()
+    assert not hasattr(crypto, "load_crl")
+
+
+@pytest.mark.parametrize("module", ["signing", "verifying"])
+def test_missing_crypto_libraries_are_named(settings, monkeypatch, module):
+    """Where our modules do not load. (They are taken away: they are here.)"""
+    monkeypatch.setitem(sys.modules, f"gilmsg._trust.{module}", None)
+    monkeypatch.setattr(_trust, "_kept", _trust._Kept(0, {}, {}))
+    with pytest.raises(ConfigurationError, match=r"install fedmsg\[crypto_ng\]"):
+        _trust.signer(settings, "alice") if module == "signing" else _trust.claimed_name({})
+
+
+def test_missing_crypto_libraries_leave_fedmsg_as_it_is(monkeypatch):
+    """An import of gilmsg must not fail for them."""
+    monkeypatch.setitem(sys.modules, "OpenSSL.crypto", None)
+    _trust.turn_on_fedmsg_crypto()
+
+
+def test_the_face_has_what_it_names():
+    """All of it, and no name besides."""
+    for name in _trust.__all__:
+        assert getattr(_trust, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'load_keys'"):
+        getattr(_trust, "load_keys")  # noqa: B009  mypy would miss it

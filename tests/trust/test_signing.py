@@ -1,0 +1,131 @@
+"""Our own key pair: kept while its files stay the same, renewed with them, refused with its reason."""
+
+import os
+import pathlib
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from gilmsg import _trust
+from gilmsg._trust import signing
+from gilmsg.errors import ConfigurationError
+
+from .conftest import certificate, pki, sign, signed, signer_of
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """A list that grows by one with each key file that is read. A spy, not a mock: it counts what really happens."""
+    loads, real = [], signing.load_key
+    monkeypatch.setattr(signing, "load_key", lambda path: loads.append(path) or real(path))
+    return loads
+
+
+def test_the_key_is_loaded_once_and_again_when_its_file_changes(authority, settings, loads):
+    """Signing reads the key file only when it has changed."""
+    for _ in range(5):
+        _trust.signer(settings, "alice").seal(b"{}")
+    assert len(loads) == 1
+    authority.issue("alice")
+    _trust.signer(settings, "alice").seal(b"{}")
+    assert len(loads) == 2
+
+
+def test_a_pair_replaced_one_file_after_the_other_goes_on_signing(authority, settings, verifier, tmp_path, said, loads):
+    """While key and certificate do not belong together, the pair loaded before signs; one line says so."""
+    pair = _trust.signer(settings, "alice")
+    old = pair.seal(b"{}").certificate
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    authority.issue("alice", folder=str(fresh))
+    os.replace(fresh / "alice.key", authority.folder + "/alice.key")
+    between = sign(pair), sign(pair)
+    assert [one["certificate"] for one in between] == [old, old]
+    assert signer_of(verifier, between[0]) == "alice"
+    assert len(said) == 1 and len(loads) == 2
+    os.replace(fresh / "alice.crt", authority.folder + "/alice.crt")
+    after = sign(pair)
+    assert after["certificate"] != old and signer_of(verifier, after) == "alice"
+    assert after["certificate"] == certificate(authority.folder, "alice")
+
+
+def test_the_warning_of_a_half_renewed_pair_names_the_files(authority, settings, caplog):
+    """Without an engine it is written at once."""
+    pair = _trust.signer(settings, "alice")
+    pathlib.Path(pair.key_file).write_text("half of a")
+    pair.check()
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("gilmsg.trust", "WARNING")
+    assert "still signing with the pair loaded before" in record.getMessage() and pair.key_file in record.getMessage()
+
+
+def test_a_pair_that_was_never_whole_is_refused(authority, settings):
+    """Two files that do not belong together are both named."""
+    pki.write(authority.folder + "/alice.key", pki.private_pem(pki.new_key()))
+    with pytest.raises(ConfigurationError, match="does not belong to the certificate") as raised:
+        _trust.signer(settings, "alice")
+    assert "alice.key" in str(raised.value) and "alice.crt" in str(raised.value)
+
+
+@pytest.mark.parametrize("suffix, problem", [(".key", "the private key"), (".crt", "the certificate")])
+@pytest.mark.parametrize("spoil", [os.remove, lambda path: pathlib.Path(path).write_text("rubbish")])
+def test_what_cannot_be_loaded_is_named(authority, settings, suffix, problem, spoil):
+    """A file that is missing, or is none of the kind, is named with its settings."""
+    spoil(authority.folder + "/alice" + suffix)
+    with pytest.raises(ConfigurationError, match=r"\(ssldir, certnames\) cannot be loaded") as raised:
+        _trust.signer(settings, "alice")
+    assert problem in str(raised.value) and "alice" + suffix in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "issued, reason",
+    [({"days": -1}, "expired on .* renew it"), ({"age": -1}, "becomes valid only on")],
+    ids=["expired", "not valid yet"],
+)
+def test_a_certificate_of_our_own_that_is_out_of_date_is_refused_before_sending(authority, settings, issued, reason):
+    """Who would sign with such a certificate is told so, by signer() and by seal()."""
+    authority.issue("odd", **issued)
+    with pytest.raises(ConfigurationError, match=reason):
+        _trust.signer(settings, "odd")
+    with pytest.raises(ConfigurationError, match=reason):
+        _trust.key_pair(settings, "odd").seal(b"{}")
+
+
+def test_a_pair_that_ends_while_it_is_kept_signs_no_more(authority, settings, clock):
+    """The dates are looked at each time."""
+    pair = _trust.signer(settings, "alice")
+    pair.seal(b"{}")
+    clock(days=31)
+    with pytest.raises(ConfigurationError, match="expired on"):
+        pair.seal(b"{}")
+
+
+def test_a_key_that_is_not_rsa_is_refused(authority, settings):
+    """fedmsg signs by RSA; a key of another kind is named."""
+    pem = ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    pki.write(os.path.join(authority.folder, "alice.key"), pem)
+    with pytest.raises(ConfigurationError, match="is not an RSA key"):
+        signed(settings)
+
+
+@pytest.mark.parametrize("names", [["alice", "bob"], []])
+def test_a_certificate_of_our_own_with_two_names_or_none_is_refused(authority, settings, names):
+    """It would prove two names, so none."""
+    authority.issue("alice", common_names=names)
+    with pytest.raises(ConfigurationError, match="exactly one common name"):
+        signed(settings)
+
+
+def test_the_common_name_is_that_of_the_certificate(authority, settings):
+    """The file may be called otherwise."""
+    authority.issue("file", common_names=["bob.example.com"])
+    assert _trust.signer(settings, "file").common_name == "bob.example.com"
+
+
+def test_when_something_ends_is_told_for_people():
+    """With a date, or without an end."""
+    assert signing.Span("it", 0.0, 86400.0, "renew it").until() == "1970-01-02 00:00:00 UTC"
+    assert signing.Span("it", 0.0, float("inf"), "renew it").until() == "replaced (no end)"
