@@ -1,1 +1,1 @@
-"""The console scripts, thin."""
+"""The console scripts: argparse and printing around gilmsg's public names."""

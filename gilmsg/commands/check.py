@@ -1,17 +1,14 @@
-"""``gilmsg-check``: would a publish succeed? Told without publishing anything."""
+"""``gilmsg-check``: tell whether a publish would succeed, without publishing anything."""
+
+from __future__ import annotations
 
 import json
 import logging
 import sys
-from typing import Any, Dict, List, Optional, Tuple
-
-import fedmsg.encoding  # type: ignore[import-untyped]
 
 import gilmsg
 
-from . import _common
-from ._common import NOT_PROVEN, SUCCESS
-from ._streams import tell
+from ._common import NOT_PROVEN, SUCCESS, option, parsed, print_config, script, tell
 
 PROG = "gilmsg-check"
 
@@ -31,107 +28,52 @@ Examples::
     $ gilmsg-check --active --recipients backend01.example.com
 """
 
+RECIPIENTS = "Common names that would have to confirm; CN,CN is a group, one of which will do."
+
 #: Options of our own; those without a value leave the configuration as it is.
-OPTIONS: List[Any] = [
-    (
-        ["--recipients"],
-        {
-            "dest": "recipients",
-            "metavar": "CN",
-            "nargs": "+",
-            "help": "Common names that would have to confirm; CN,CN is a group, one of which will do.",
-        },
-    ),
-    (
-        ["--topic"],
-        {
-            "dest": "topic",
-            "metavar": "TOPIC",
-            "help": "The full topic. Without one: whether they listen to anything of ours.",
-        },
-    ),
-    (
-        ["--name"],
-        {"dest": "name", "metavar": "NAME", "help": "Publish under this name of endpoints."},
-    ),
-    (
-        ["--active"],
-        {
-            "dest": "active",
-            "action": "store_const",
-            "const": True,
-            "help": "Through the relay, as gilmsg-logger does.",
-        },
-    ),
-    (
-        ["--cert-prefix"],
-        {
-            "dest": "cert_prefix",
-            "metavar": "CERT_PREFIX",
-            "help": "The certificate to sign with, as for gilmsg-logger (with --active: shell).",
-        },
-    ),
-    (
-        ["--json"],
-        {"dest": "as_json", "action": "store_true", "help": "Print the answer as JSON."},
-    ),
+OPTIONS = [
+    option("--recipients", metavar="CN", nargs="+", help=RECIPIENTS),
+    option("--topic", help="The full topic. Without one: whether they listen to anything of ours."),
+    option("--name", help="Publish under this name of endpoints."),
+    option("--active", action="store_const", const=True, help="Through the relay, as gilmsg-logger does."),
+    option("--cert-prefix", help="The certificate to sign with, as for gilmsg-logger (with --active: shell)."),
+    option("--json", action="store_true", help="Print the answer as JSON."),
 ]
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
+@script(PROG)
+def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
     # What goes wrong is in the answer; logging would only say it twice, and on stderr.
     logging.getLogger().addHandler(logging.NullHandler())
-    return _common.run(PROG, lambda: _run(arguments))
-
-
-def _run(arguments: Optional[List[str]]) -> int:
-    options = _options(arguments)
-    as_json = options.pop("as_json")
-    report = gilmsg.check(options.pop("recipients", None), options.pop("topic", None), **options)
-    if as_json:
-        tell(json.dumps(report.as_dict(), indent=2))
-    else:
-        tell("\n".join(table(report)))
+    options, found = parsed(PROG, OPTIONS, DESCRIPTION, arguments)
+    given = {key: value for key, value in options.items() if value is not None}
+    as_json = given.pop("json")
+    if given.pop("print_config"):
+        print_config({**found.config, **given})
+    if given.get("active"):
+        given = {"name": "relay_inbound", "cert_prefix": "shell", "mute": False, **given}
+    report = gilmsg.check(given.pop("recipients", None), given.pop("topic", None), **given)
+    tell(json.dumps(report.as_dict(), indent=2) if as_json else "\n".join(table(report)))
     return SUCCESS if report else NOT_PROVEN
 
 
-def _options(arguments: Optional[List[str]]) -> Dict[str, Any]:
-    """Return what the command line asks for; the rest is the configuration's."""
-    options, found = _common.parsed(PROG, OPTIONS, DESCRIPTION, arguments)
-    given = {key: value for key, value in options.items() if value is not None}
-    if given.pop("print_config"):
-        print(fedmsg.encoding.pretty_dumps(dict(found.config, **given)))
-        sys.exit(SUCCESS)
-    if given.get("active"):
-        given = dict({"name": "relay_inbound", "cert_prefix": "shell"}, mute=False, **given)
-    return given
-
-
-def table(report: gilmsg.Report) -> List[str]:
+def table(report: gilmsg.Report) -> list[str]:
     """Return the answer for people, as lines."""
     own = [("ok" if line.ok else "FAIL", line.check, line.detail) for line in report.lines]
-    theirs = [
-        ("ok" if seen.ok else "FAIL" if name in report.missing else "-", name, _about(seen))
-        for name, seen in report.recipients.items()
-    ]
-    lines = ["ourselves"] + _rows(own) + ["recipients"] + _rows(theirs or [("-", "none", "")])
-    wrong = len(report.failures())
+    theirs = [("-", "none", "")] if not report.recipients else []
+    for name, seen in report.recipients.items():
+        mark = "ok" if seen.ok else "FAIL" if name in report.missing else "-"
+        theirs.append((mark, name, seen.detail + (f" ({', '.join(seen.endpoints)})" if seen.endpoints else "")))
+    verdict = f"not ok: {len(report.failures())} of these lines failed"
     if report:
-        return lines + ["ok: a publish is expected to succeed"]
-    return lines + ["not ok: %d of these lines failed" % wrong]
+        verdict = "ok: a publish is expected to succeed"
+    return ["ourselves", *_rows(own), "recipients", *_rows(theirs), verdict]
 
 
-def _rows(rows: List[Tuple[str, str, str]]) -> List[str]:
+def _rows(rows: list[tuple[str, str, str]]) -> list[str]:
     width = max(len(name) for _, name, _ in rows)
-    return [
-        ("  %-4s  %-*s  %s" % (mark, width, name, " ".join(detail.split()))).rstrip()
-        for mark, name, detail in rows
-    ]
-
-
-def _about(seen: Any) -> str:
-    return "%s%s" % (seen.detail, " (%s)" % ", ".join(seen.endpoints) if seen.endpoints else "")
+    return [f"  {mark:4}  {name:{width}}  {' '.join(detail.split())}".rstrip() for mark, name, detail in rows]
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
 """``gilmsg-demo``: the whole promise on an embedded bus, in some seconds."""
 
+from __future__ import annotations
+
 import argparse
 import logging
+import signal
 import sys
-from typing import Dict, List, Optional
 
 import gilmsg
 from gilmsg.sandbox import Sandbox
 
-from . import _common
-from ._common import NOT_PROVEN, SUCCESS
-from ._streams import complain, tell
-from ._usage import Parser
+from ._common import NOT_PROVEN, SUCCESS, Parser, Signals, complain, script, tell
 
 PROG = "gilmsg-demo"
 
@@ -26,21 +25,17 @@ Example::
 """
 
 RECIPIENTS = ["backend01", "backend02", "backend03"]
-ACK_TIMEOUT = 1.0
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
+@script(PROG)
+def main(arguments: list[str] | None = None) -> int:
     """Run the demo; return the exit status."""
-    return _common.run(PROG, lambda: _run(arguments))
-
-
-def _run(arguments: Optional[List[str]]) -> int:
-    Parser(
-        prog=PROG, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args(arguments)
+    formatter = argparse.RawDescriptionHelpFormatter
+    Parser(prog=PROG, description=DESCRIPTION, formatter_class=formatter).parse_args(arguments)
     logging.getLogger("gilmsg").addHandler(logging.NullHandler())
-    tell("Making a throw-away CA, a CRL and certificates; starting %d recipients ..." % len(RECIPIENTS))
-    with Sandbox(RECIPIENTS) as bus:
+    tell(f"Making a throw-away CA, a CRL and certificates; starting {len(RECIPIENTS)} recipients ...")
+    signals = Signals(signal.SIGINT)  # Ctrl-C must not interrupt the start of a process
+    with Sandbox(RECIPIENTS, on_wait=signals.check) as bus, signals.raised():
         try:
             return SUCCESS if _shows_success(bus) and _shows_timeout(bus) else NOT_PROVEN
         finally:
@@ -48,47 +43,40 @@ def _run(arguments: Optional[List[str]]) -> int:
 
 
 def _shows_success(bus: Sandbox) -> bool:
-    tell("\n1. Publish to %s: publish() returns when all have proven receipt." % ", ".join(RECIPIENTS))
-    receipt = gilmsg.publish(
-        topic="greeting",
-        modname="demo",
-        msg={"text": "hello"},
-        recipients=RECIPIENTS,
-        ack_timeout=ACK_TIMEOUT,
-        **bus.config,
-    )
-    assert receipt is not None  # there are recipients
-    tell("   %s %s" % (receipt.topic, receipt.msg_id))
+    tell(f"\n1. Publish to {', '.join(RECIPIENTS)}: publish() returns when all have proven receipt.")
+    receipt = _publish(bus, "hello")
+    tell(f"   {receipt.topic} {receipt.msg_id}")
     _print_acks(receipt.acks)
     return sorted(receipt.acks) == sorted(RECIPIENTS)
 
 
 def _shows_timeout(bus: Sandbox) -> bool:
     victim = RECIPIENTS[-1]
-    tell("\n2. Kill %s and publish again: publish() raises, and says why." % victim)
+    tell(f"\n2. Kill {victim} and publish again: publish() raises, and says why.")
     bus.dead(victim)
     try:
-        gilmsg.publish(
-            topic="greeting",
-            modname="demo",
-            msg={"text": "hello?"},
-            recipients=RECIPIENTS,
-            ack_timeout=ACK_TIMEOUT,
-            **bus.config,
-        )
+        _publish(bus, "hello?")
     except gilmsg.Timeout as timeout:
         _print_acks(timeout.acks)
         for recipient, reason in timeout.missing.items():
-            tell("   %-10s MISSING: %s" % (recipient, reason))
-        tell("\n   gilmsg.Timeout: %s" % timeout)
+            tell(f"   {recipient:10} MISSING: {reason}")
+        tell(f"\n   gilmsg.Timeout: {timeout}")
         return list(timeout.missing) == [victim]
     complain(PROG, "a dead recipient was reported as reached: this must never happen")
     return False
 
 
-def _print_acks(acks: Dict[str, float]) -> None:
+def _publish(bus: Sandbox, text: str) -> gilmsg.Receipt:
+    receipt = gilmsg.publish(
+        topic="greeting", modname="demo", msg={"text": text}, recipients=RECIPIENTS, ack_timeout=1.0, **bus.config
+    )
+    assert receipt is not None  # there are recipients
+    return receipt
+
+
+def _print_acks(acks: dict[str, float]) -> None:
     for recipient, seconds in sorted(acks.items(), key=lambda item: item[1]):
-        tell("   %-10s ACK after %.1f ms" % (recipient, seconds * 1000))
+        tell(f"   {recipient:10} ACK after {seconds * 1000:.1f} ms")
 
 
 if __name__ == "__main__":

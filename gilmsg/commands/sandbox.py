@@ -1,26 +1,38 @@
 """``gilmsg-sandbox``: a signed bus on the laptop, with recipients that do as they are told."""
 
-import argparse
-import re
-import sys
-from typing import Any, Dict, List, Optional
+from __future__ import annotations
 
-from gilmsg.commands import _common, _family
-from gilmsg.commands._common import SUCCESS
-from gilmsg.commands._console import Console, Ended, is_terminal
-from gilmsg.commands._display import LINES, Display, guide, heading
-from gilmsg.commands._streams import complain
-from gilmsg.commands._usage import Parser, Unusable
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from typing import Any
+
 from gilmsg.errors import ConfigurationError
 from gilmsg.sandbox import Sandbox
+
+from . import _common
+from ._common import SUCCESS, Ended, Parser, Signals, Unusable, complain, tell
 
 PROG = "gilmsg-sandbox"
 
 #: Exit statuses beyond those that all commands share.
 DID_NOT_COME_UP, CANNOT_RUN, NOT_FOUND = 1, 126, 127
 
-#: Seconds that COMMAND has to end after Ctrl-C.
-PATIENCE = 1.0
+#: Seconds: that COMMAND has to end after Ctrl-C; in which what was killed is gone; between looks at a stdin at its end.
+PATIENCE, _REAP_LIMIT, _LOOK_AGAIN = 1.0, 0.5, 1.0
+
+#: Characters of a payload that are shown.
+SHOWN = 300
 
 USAGE = (
     "%(prog)s [DIR] [--recipients CN [CN ...]] [--relay] [--topic-prefix P] [-- COMMAND ...]\n"
@@ -49,157 +61,204 @@ Examples::
     $ gilmsg-sandbox --recipients backend01 -- python3 /path/to/my_producer.py
 """
 
+DIRECTORY = "where fedmsg.d and the keys go, and stay; a temporary folder by default"
 
-def main(arguments: Optional[List[str]] = None) -> int:
+#: What Sandbox is given of the options, where they are given.
+SETTINGS = ("directory", "recipients", "topic_prefix")
+
+#: What can be typed, and what is done then.
+LINES = "silent CN | slow CN SECONDS | dead CN | well CN"
+
+ANSWERS = {"silent": "receives now, and acknowledges nothing", "dead": "is dead", "well": "is well"}
+
+
+@_common.script(PROG)
+def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    return _common.run(PROG, lambda: _main(sys.argv[1:] if arguments is None else arguments))
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    stream = sys.stderr if options.command else sys.stdout
+    stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    # Raised only where we wait for what is typed, or for COMMAND: a process half started would be left running.
+    signals = Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # What was dead and is well again is found within a moment by programs that run meanwhile.
+    settings: dict[str, Any] = {"zmq_reconnect_ivl_max": 200, "relay": options.relay, "on_wait": signals.check}
+    settings.update((key, value) for key, value in vars(options).items() if value and key in SETTINGS)
+
+    def on_event(name: str, event: dict[str, Any]) -> None:
+        line = event_line(name, event)
+        if line:
+            tell(line, stream)
+
+    try:
+        with Sandbox(on_event=on_event, **settings) as bus:
+            tell(f"A signed bus is running in {bus.directory}\nIts recipients: {', '.join(bus.recipients)}", stream)
+            if options.command:
+                return _run(options.command, bus.directory, signals)
+            tell(guide(bus, options.relay))
+            for line in _typed(signals):
+                tell(obey(bus, line))
+    except TimeoutError as error:
+        complain(PROG, error)
+        return DID_NOT_COME_UP
+    except Ended as end:
+        if options.command:
+            return 128 + int(end.args[0])
+    # Ctrl-C is how a sandbox without a command is meant to end.
+    return SUCCESS
 
 
-def _main(arguments: List[str]) -> int:
-    with Console() as console:
-        try:
-            return _Run(_parse(arguments), console).run()
-        except TimeoutError as error:
-            complain(PROG, error)
-            return DID_NOT_COME_UP
-
-
-class _Run:
-    """One run of the command."""
-
-    def __init__(self, options: argparse.Namespace, console: Console) -> None:
-        self._options = options
-        self._console = console
-        self._show = Display(sys.stderr if options.command else sys.stdout)
-
-    def run(self) -> int:
-        try:
-            with self._sandbox() as sandbox:
-                self._show.text(heading(sandbox))
-                if self._options.command:
-                    return self._run_command(sandbox)
-                self._show.text(guide(sandbox, self._options.relay))
-                for line in self._console.lines():  # pragma: no branch  only Ended ends them
-                    self._show.text(obey(sandbox, line))
-        except Ended as end:
-            if self._options.command:
-                return 128 + end.number
-        # Ctrl-C is how a sandbox without a command is meant to end.
-        return SUCCESS
-
-    def _sandbox(self) -> Sandbox:
-        # What was dead and is well again is found within a moment by programs that run meanwhile.
-        more: Dict[str, Any] = {"zmq_reconnect_ivl_max": 200}
-        if self._options.recipients:
-            more["recipients"] = self._options.recipients
-        if self._options.topic_prefix:
-            more["topic_prefix"] = self._options.topic_prefix
-        return Sandbox(
-            directory=self._options.directory,
-            relay=self._options.relay,
-            on_event=self._show.event,
-            on_wait=self._console.check,
-            **more,
-        )
-
-    def _run_command(self, sandbox: Sandbox) -> int:
-        words = self._options.command
-        try:
-            command = _family.Command(words, sandbox.directory, is_terminal(), self._console.wake)
-        except OSError as error:
-            complain(PROG, "cannot run %s in %s: %s" % (words[0], sandbox.directory, error.strerror))
-            return NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
-        try:
-            while command.status is None:
-                self._console.sleep()
-            return command.status
-        except Ended as end:
-            status = command.end(end.number, PATIENCE)
-            return 128 + end.number if status is None else status
-        finally:
-            command.clear_away()
+def _typed(signals: Signals) -> Iterator[str]:
+    """Yield each line typed, until a signal comes: the end of stdin does not end us."""
+    signal.signal(signal.SIGTTIN, signal.SIG_IGN)  # a job in the background cannot read the terminal
+    while True:
+        line = b""
+        with signals.raised():
+            with contextlib.suppress(OSError):
+                line = sys.stdin.buffer.readline()
+            if not line:
+                time.sleep(_LOOK_AGAIN)
+        if line:
+            yield line.decode("utf-8", "replace")
 
 
 def obey(sandbox: Sandbox, line: str) -> str:
     """Do what a typed *line* says; return the answer."""
+    verb, _, rest = line.strip().partition(" ")
+    name = rest.strip()
     try:
-        return _done(sandbox, *line.strip().partition(" ")[::2])
+        if verb == "slow":
+            name, _, text = name.rpartition(" ")
+            seconds = _seconds(text)
+            sandbox.slow(name.strip(), seconds)
+            return f"{name.strip()} waits {seconds:g} s now before each ACK"
+        if verb not in ANSWERS:
+            raise ValueError(f"{verb!r} is not understood")
+        getattr(sandbox, verb)(name)
+        return f"{name} {ANSWERS[verb]}"
     except (ConfigurationError, TimeoutError, ValueError) as error:
-        names = ", ".join(sandbox.recipients)
-        return "%s. Type one of: %s (CN is one of: %s)" % (error, LINES, names)
-
-
-def _done(sandbox: Sandbox, verb: str, rest: str) -> str:
-    """Do it; return what was done."""
-    name, rest = rest.strip(), rest.strip()
-    if verb == "slow":
-        name, _, rest = (part.strip() for part in rest.rpartition(" "))
-        sandbox.slow(name, _seconds(rest))
-        return "%s waits %g s now before each ACK" % (name, _seconds(rest))
-    if verb == "silent":
-        sandbox.silent(name)
-        return "%s receives now, and acknowledges nothing" % name
-    if verb == "dead":
-        sandbox.dead(name)
-        return "%s is dead" % name
-    if verb == "well":
-        sandbox.well(name)
-        return "%s is well" % name
-    raise ValueError("%r is not understood" % verb)
+        return f"{error}. Type one of: {LINES} (CN is one of: {', '.join(sandbox.recipients)})"
 
 
 def _seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError("%r is no number of seconds" % text) from None
+        raise ValueError(f"{text!r} is no number of seconds") from None
 
 
-def _parse(arguments: List[str]) -> argparse.Namespace:
+# What is shown.
+
+
+def event_line(common_name: str, event: dict[str, Any]) -> str:
+    """Return one line on what the stand-in *common_name* reports, nothing if it concerns no reader."""
+    if event["event"] == "ack":
+        line = f"ACK       {event['msg_id']}"
+    elif event["event"] != "message" or _common.on_ack_topic(event["topic"]):
+        return ""
+    else:
+        text = json.dumps(_common.unmarked(event["message"].get("msg")), ensure_ascii=False)
+        text = text if len(text) <= SHOWN else text[:SHOWN] + "..."
+        line = f"received  {event['message'].get('msg_id')}  {event['topic']}  {text}"
+        line += "" if event["due"] else "  (no ACK asked of it)"
+    return f"{time.strftime('%H:%M:%S')}  {common_name:12}  {_common.printable_line(line)}"
+
+
+def guide(sandbox: Sandbox, relay: bool) -> str:
+    """Return what to do next, in lines to be copied."""
+    call = f'topic="hello", msg={{"text": "hi"}}, recipients={json.dumps(sandbox.recipients)}, ack_timeout=5'
+    code = f"import gilmsg; print(gilmsg.publish({call}))"
+    python = shlex.quote(sys.executable)
+    lines = ["", "In another shell:", f"    cd {shlex.quote(sandbox.directory)}", f"    {python} -c {shlex.quote(code)}"]
+    if relay:
+        installed = os.path.join(sysconfig.get_path("scripts"), "gilmsg-logger")
+        logger = shlex.quote(installed) if os.path.exists(installed) else f"{python} -m gilmsg.commands.logger"
+        lines.append(f"    echo testing | {logger} --recipients {shlex.join(sandbox.recipients)} --ack-timeout 5")
+    return "\n".join([*lines, "", f"Type here: {LINES}. Ctrl-C ends it.", ""])
+
+
+# COMMAND: none of what it starts outlives us.
+
+
+def _run(words: list[str], directory: str, signals: Signals) -> int:
+    """Run COMMAND, and end all that it has started; return its exit status, 128 + n if signal n ended it.
+
+    On a terminal it stays in our process group, so that it may read what is typed, and Ctrl-C reaches it without our
+    doing. Elsewhere it has a session of its own and we pass signals on.
+    """
+    terminal, ours = os.isatty(0), _children()
+    if sys.platform == "linux":  # we become the parent of what its processes leave behind, whatever their session
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    try:
+        process = subprocess.Popen(words, cwd=directory, start_new_session=not terminal)
+    except OSError as error:
+        complain(PROG, f"cannot run {words[0]} in {directory}: {error.strerror}")
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
+    try:
+        with signals.raised():
+            status = process.wait()
+    except Ended as end:
+        number = int(end.args[0])
+        if not terminal:
+            _common.signal_group(process.pid, number)
+        elif number != signal.SIGINT:
+            process.send_signal(number)
+        try:
+            status = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            status = -number
+    finally:
+        if not terminal:
+            _common.signal_group(process.pid, signal.SIGKILL)
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel holds it
+            process.wait(_REAP_LIMIT)
+        _kill_all_but(ours)
+    return status if status >= 0 else 128 - status
+
+
+def _children() -> set[int]:
+    """Return the process ids of our children; none where there is no /proc."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as stream:
+            return set(map(int, stream.read().split()))
+    except OSError:
+        return set()
+
+
+def _kill_all_but(ours: set[int]) -> None:
+    deadline = time.monotonic() + _REAP_LIMIT
+    while (left := _children() - ours) and time.monotonic() < deadline:
+        for pid in left:  # once they have ended, their children are ours
+            with contextlib.suppress(ProcessLookupError, ChildProcessError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.002)
+
+
+# Usage.
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
     """Return the options; everything after the first ``--`` is the command."""
     ours, command = arguments, None
     if "--" in arguments:
         ours, command = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog=PROG, usage=USAGE, description=DESCRIPTION, formatter_class=raw, allow_abbrev=False)
+    parser.add_argument("directory", metavar="DIR", nargs="?", help=DIRECTORY)
+    parser.add_argument("--recipients", metavar="CN", nargs="+", help="common names of the stand-ins; two by default")
+    parser.add_argument("--relay", action="store_true", help="run a fedmsg-relay too, for gilmsg-logger")
+    parser.add_argument("--topic-prefix", metavar="P", help="of the bus; org.example by default")
     # Intermixed, or an older argparse fails to see DIR after an option.
-    options = _parser().parse_intermixed_args(ours)
+    options = parser.parse_intermixed_args(ours)
+    if options.directory == "":
+        parser.error("argument DIR: it is empty")
+    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", "P" if options.topic_prefix is None else options.topic_prefix):
+        parser.error(f"argument --topic-prefix: {options.topic_prefix!r} is not words joined by dots")
     if command == []:
         raise Unusable("there is no COMMAND after --")
     options.command = command
     return options
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog=PROG,
-        usage=USAGE,
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "directory", metavar="DIR", nargs="?", type=_not_empty,
-        help="where fedmsg.d and the keys go, and stay; a temporary folder by default",
-    )
-    parser.add_argument(
-        "--recipients", metavar="CN", nargs="+", help="common names of the stand-ins; two by default"
-    )
-    parser.add_argument("--relay", action="store_true", help="run a fedmsg-relay too, for gilmsg-logger")
-    parser.add_argument(
-        "--topic-prefix", metavar="P", type=_topic_prefix, help="of the bus; org.example by default"
-    )
-    return parser
-
-
-def _not_empty(value: str) -> str:
-    if not value:
-        raise argparse.ArgumentTypeError("it is empty")
-    return value
-
-
-def _topic_prefix(value: str) -> str:
-    if not re.match(r"[\w-]+(\.[\w-]+)*\Z", value):
-        raise argparse.ArgumentTypeError("%r is not words joined by dots" % value)
-    return value
 
 
 if __name__ == "__main__":

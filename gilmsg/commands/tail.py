@@ -1,35 +1,45 @@
-"""``gilmsg-tail``: watch the bus from the shell, and acknowledge what names us."""
+"""``gilmsg-tail``: watch the bus from the shell, and acknowledge what names us.
+
+fedmsg-tail's options keep their meaning. Two things differ: without an option for the format a message is one line for
+people; and the text for cowsay goes in by its stdin, where fedmsg puts it, from the bus, into a shell command.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import logging
 import os
+import pprint
+import re
 import select
 import signal
 import subprocess
 import sys
 import threading
-from typing import Any, Dict, Iterator, List, Optional
+import time
+from collections.abc import Iterator
+from typing import Any
 
 import fedmsg.encoding  # type: ignore[import-untyped]
+import fedmsg.meta  # type: ignore[import-untyped]
+import fedmsg.utils  # type: ignore[import-untyped]
 from fedmsg.commands.tail import TailCommand  # type: ignore[import-untyped]
 
 import gilmsg
 
-from . import _common, _lines, _streams
-from ._common import SUCCESS
-from ._family import end_group
-from ._usage import Unusable
+from . import _common
+from ._common import MARKER, Ended, Signals, Unusable, option, printable, printable_line
 
 PROG = "gilmsg-tail"
 
 log = logging.getLogger(__name__)
 
+Message = dict[str, Any]
+
 #: Seconds that a command of --exec has to end after SIGTERM.
 _STOP_LIMIT = 2.0
-
-#: Seconds after which a signal is taken again that came where it could not end us.
-_AGAIN = 0.02
 
 DESCRIPTION = """
 Watch all endpoints on the bus, acknowledge each message that names us, and print it.
@@ -45,158 +55,60 @@ Examples::
     $ gilmsg-tail --name backend01 --exec 'jq .msg >> /var/log/messages.json'
 """
 
+NAME = "The name in endpoints and certnames under which to acknowledge."
+
+EXEC = """Run CMD through the shell for each message shown, one after the other, with the message as JSON on its
+standard input. The next message is taken, and acknowledged, when CMD has ended."""
+
 #: On top of all of fedmsg-tail's.
-OPTIONS: List[Any] = [
-    (
-        ["--name"],
-        {
-            "dest": "name",
-            "default": None,
-            "help": "The name in endpoints and certnames under which to acknowledge.",
-        },
-    ),
-    (
-        ["--exec"],
-        {
-            "dest": "exec",
-            "metavar": "CMD",
-            "help": "Run CMD through the shell for each message shown, one after the other, with "
-            "the message as JSON on its standard input. The next message is taken, and "
-            "acknowledged, when CMD has ended.",
-        },
-    ),
+OPTIONS = [
+    option("--name", dest="name", default=None, help=NAME),
+    option("--exec", metavar="CMD", help=EXEC),
 ]
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
+@_common.script(PROG)
+def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    return _common.run(PROG, lambda: _Command(_configuration(arguments)).run())
-
-
-class _Command:
-    """One run: the filters, how a message is shown, and what is run for it."""
-
-    def __init__(self, config: Dict[str, Any]) -> None:
-        self._topic = config.pop("topic") or ""
-        self._exec = config.pop("exec")
-        self._config = config
-        self._wanted = _lines.wanted(config)
-        self._line = _lines.formatter(config)
-
-    def run(self) -> int:
-        """Print messages until told to end; that is no failure."""
-        _told.listen()
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        # Twice: on the way out there may come a second reason to end.
-        ends = contextlib.suppress(KeyboardInterrupt, BrokenPipeError)
-        try:
-            with contextlib.suppress(KeyboardInterrupt), ends:
-                self._watch()
-        finally:
-            _told.deaf()
-            gilmsg.destroy()
-            _streams.flush()
-        return SUCCESS
-
-    def _watch(self) -> None:
-        # Closed here, where a signal may interrupt it: the garbage collector would print that.
-        with contextlib.closing(gilmsg.tail_messages(topic=self._topic, **self._config)) as messages:
+    config = _common.configuration(PROG, TailCommand.extra_args + OPTIONS, DESCRIPTION, arguments)
+    if config.get("sign_messages", False) and not config.get("name"):
+        raise Unusable("sign_messages is on, but there is no name to acknowledge under; give --name")
+    _log_to_stderr()
+    topic, command = config.pop("topic") or "", config.pop("exec")
+    view = View(config)
+    signals = Signals(signal.SIGTERM, signal.SIGINT)
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        # Closed here: what a signal interrupts in the garbage collector would be printed.
+        with signals.raised(), contextlib.closing(gilmsg.tail_messages(topic=topic, **config)) as messages:
             _end_when_unread()
-            for _, _, topic, message in messages:
-                self._take(topic, message)
-
-    def _take(self, topic: str, message: Dict[str, Any]) -> None:
-        """Show one message and run the command for it; nothing in it, or of it, ends us."""
-        with _logged(message):
-            if not self._wanted(topic, message):
-                return
-            with _logged(message):
-                # A copy: the formats of fedmsg-tail write into what they show.
-                line = self._line(copy.deepcopy(message))
-                if line:
-                    print(line, flush=True)
-            if self._exec:
-                _execute(self._exec, message)
-
-
-@contextlib.contextmanager
-def _logged(message: Dict[str, Any]) -> Iterator[None]:
-    """Log what goes wrong: a message may hold anything, and so may a plugin of fedmsg.meta."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        log.error("%s: %r", message.get("msg_id"), error)
-
-
-def _execute(command: str, message: Dict[str, Any]) -> None:
-    """Run *command* with *message* on its stdin; log it if it fails."""
-    text = fedmsg.encoding.dumps(message).encode("utf-8")
-    _told.held = True  # between its start and our "try" nothing may interrupt: nobody would end it
-    try:
-        # A session of its own: what we are sent to end us is not sent to a command half done.
-        child = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE, start_new_session=True)
-        try:
-            _told.release()
-            child.communicate(text)
-        except BaseException:
-            end_group(child, _STOP_LIMIT)
-            raise
+            for _, _, full_topic, message in messages:
+                signals.check()  # Python prints what is raised in a finalizer, and goes on
+                with _logged(message):
+                    if view.wanted(full_topic, message):
+                        view.show(message)
+                        if command:
+                            _execute(command, message, signals)
+    except (Ended, BrokenPipeError):
+        pass
     finally:
-        _told.held = False
-    if child.returncode:
-        log.error("%s: --exec: exit status %d", message.get("msg_id"), child.returncode)
+        gilmsg.destroy()
+    return _common.SUCCESS
 
 
-class _Told:
-    """SIGTERM and Ctrl-C: the first one is a KeyboardInterrupt, at once or when it is released."""
-
-    held = False
-    _pending = False
-
-    def listen(self) -> None:
-        """Take both signals from now on."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._take)
-        sys.unraisablehook = self._lost
-
-    def deaf(self) -> None:
-        """Ignore both: we are ending."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
-            signal.signal(number, signal.SIG_IGN)
-
-    def _lost(self, what: Any) -> None:
-        """Take again, a moment later, what came in a finalizer: nothing is raised out of those, Python prints it."""
-        if what.exc_type is KeyboardInterrupt:
-            signal.signal(signal.SIGALRM, self._take)
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
-        else:
-            sys.__unraisablehook__(what)
-
-    def release(self) -> None:
-        """Raise what was held back."""
-        self.held = False
-        if self._pending:
-            raise KeyboardInterrupt
-
-    def _take(self, number: int, frame: Any) -> None:
-        self.deaf()
-        self._pending = True
-        if not self.held:
-            raise KeyboardInterrupt
-
-
-_told = _Told()
+def _log_to_stderr() -> None:
+    """Have gilmsg's warnings told on stderr, unless the configuration says where they go."""
+    if not logging.getLogger("gilmsg").hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(PROG + ": %(message)s"))
+        handler.setLevel(logging.WARNING)
+        logging.getLogger("gilmsg").addHandler(handler)
 
 
 def _end_when_unread() -> None:
     """Have SIGTERM sent when stdout is a pipe that nobody reads any more, message or none."""
     poller = select.poll()
-    try:
-        poller.register(sys.stdout.fileno(), 0)  # errors only: the reader has gone
-    except (OSError, ValueError):
-        return
+    poller.register(sys.stdout.fileno(), 0)  # errors only: the reader has gone
 
     def watch() -> None:
         poller.poll()  # what it tells unasked is the end: POLLERR of a pipe, POLLHUP of a socket
@@ -205,13 +117,113 @@ def _end_when_unread() -> None:
     threading.Thread(target=watch, name="gilmsg-tail-stdout", daemon=True).start()
 
 
-def _configuration(arguments: Optional[List[str]]) -> Dict[str, Any]:
-    options = TailCommand.extra_args + OPTIONS
-    config = _common.configuration(PROG, options, DESCRIPTION, arguments)
-    if config.get("sign_messages", False) and not config.get("name"):
-        raise Unusable("sign_messages is on, but there is no name to acknowledge under; give --name")
-    _common.log_to_stderr(PROG)
-    return config
+@contextlib.contextmanager
+def _logged(message: Message) -> Iterator[None]:
+    """Log what goes wrong: a message may hold anything, and so may a plugin of fedmsg.meta."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001  see above
+        log.error("%s: %r", message.get("msg_id"), error)
+
+
+def _execute(command: str, message: Message, signals: Signals) -> None:
+    """Run *command* with *message* on its stdin; log it if it fails."""
+    with signals.raised(False):  # or a command half started would be left behind
+        # A session of its own: what we are sent to end us is not sent to a command half done.
+        child = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE, start_new_session=True)
+        try:
+            with signals.raised():
+                child.communicate(fedmsg.encoding.dumps(message).encode("utf-8"))
+        except BaseException:
+            _common.end_group(child, _STOP_LIMIT)
+            raise
+    if child.returncode:
+        log.error("%s: --exec: exit status %d", message.get("msg_id"), child.returncode)
+
+
+class View:
+    """The messages that fedmsg-tail's options choose, and their formats."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+        self._exclude = _pattern(config, "--exclude", "exclusive_regexp")
+        self._include = _pattern(config, "--include", "inclusive_regexp")
+        self._users, self._packages = (
+            {name.strip() for name in config[key].split(",")} if config[key] else set() for key in ("users", "packages")
+        )
+        if self._users or self._packages or config["terse"] or config["cowsay"]:
+            fedmsg.meta.make_processors(**config)
+
+    def wanted(self, topic: str, message: Message) -> bool:
+        """Whether *message* is to be shown."""
+        if self._exclude.search(topic) or not self._include.search(topic):
+            return False
+        if self._users and not self._users & set(fedmsg.meta.msg2usernames(message, **self._config)):
+            return False
+        return not self._packages or bool(self._packages & set(fedmsg.meta.msg2packages(message, **self._config)))
+
+    def show(self, message: Message) -> None:
+        """Print *message*; if that fails, what comes after it goes on."""
+        with _logged(message):
+            text = self.text(copy.deepcopy(message))
+            if text:
+                print(text, flush=True)
+
+    def text(self, message: Message) -> str:
+        """Return the text of *message*, which it may change; the last option wins, as in fedmsg."""
+        config, shown = self._config, one_line(message)
+        if config["pretty"]:
+            message["timestamp"] = time.ctime(message["timestamp"])
+        if config["pretty"] or config["really_pretty"]:
+            message = {key: value for key, value in message.items() if key not in ("signature", "certificate")}
+            shown = "\n" + pprint.pformat(message)
+        if config["really_pretty"]:
+            from pygments import formatters, highlight, lexers  # type: ignore[import-untyped]
+
+            text = fedmsg.encoding.pretty_dumps(message)
+            shown = "\n" + highlight(text, lexers.JavascriptLexer(), formatters.TerminalFormatter()).strip()
+        if config["query"]:
+            found = dict(fedmsg.utils.dict_query(message, config["query"]))
+            shown = printable(", ".join(str(value) for value in found.values()))
+        if config["terse"]:
+            shown = "\n" + printable(fedmsg.meta.msg2repr(message, **config))
+        if config["cowsay"]:
+            shown = "\n" + _cowsay(printable(fedmsg.meta.msg2subtitle(message, **config)))
+        return shown
+
+
+def _pattern(config: dict[str, Any], name: str, key: str) -> re.Pattern[str]:
+    try:
+        return re.compile(config[key])
+    except re.error as error:
+        raise Unusable(f"{name}: {config[key]!r} is no regular expression: {error}") from None
+
+
+def _cowsay(text: str) -> str:
+    try:
+        return subprocess.run(["cowsay"], input=text, text=True, stdout=subprocess.PIPE, check=False).stdout
+    except OSError as error:
+        return f"cowsay cannot be run: {error}"
+
+
+def one_line(message: Message) -> str:
+    """Return time, topic, id, who signed, for whom, and the body: one line."""
+    try:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(message["timestamp"]))
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        when = "(no time)"
+    head = f"{when} {message.get('topic')} {message.get('msg_id')}"
+    body, who = message.get("msg"), _common.who(message)
+    if _common.is_ack(message):
+        return printable_line(f"{head} {_common.sentence(who, message)}")
+    marker = body.get(MARKER) if isinstance(body, dict) else None
+    recipients = ""
+    if isinstance(marker, dict) and isinstance(marker.get("recipients"), list):
+        recipients = f" for {' '.join(map(str, marker['recipients']))}"
+        body = _common.unmarked(body)
+    return printable_line(f"{head} from {who}{recipients}: {json.dumps(body, default=str)}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Dict, Iterator, Sequence
 
 from gilmsg import _process
 from gilmsg._ports import Ports
-from gilmsg.commands._family import end_group
+from gilmsg.commands._common import end_group
 
 #: Seconds. Erlang takes its time.
 START_LIMIT, STOP_LIMIT = 60.0, 15.0
