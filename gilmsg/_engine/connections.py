@@ -6,7 +6,7 @@ import heapq
 import logging
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Callable
 
 import zmq
@@ -36,24 +36,27 @@ class Connections:
     """The connections of sockets of one thread; libzmq is only ever given numeric addresses.
 
     Args:
-        connecting: endpoint, as it stands in the configuration -> the socket that is to connect there.
+        connecting: each endpoint, as it stands in the configuration, and the socket that is to connect there.
         names: where host names are looked up; its answers are to be given to :meth:`answer`.
         watched: the one socket that connects everywhere, if its connections are to be watched.
     """
 
     def __init__(
-        self, connecting: Mapping[str, sockets.Socket], names: sockets.Names, watched: sockets.Socket | None = None
+        self,
+        connecting: Iterable[tuple[str, sockets.Socket]],
+        names: sockets.Names,
+        watched: sockets.Socket | None = None,
     ) -> None:
         self.links = protocol.Links()
         self.monitor: sockets.Socket | None = watched and watched.get_monitor_socket(sum(_EVENTS))
-        self._watched, self._connecting, self._names = watched, connecting, names
-        self._by_host: dict[str, list[str]] = {}
+        self._watched, self._names = watched, names
+        self._by_host: dict[str, list[tuple[str, sockets.Socket]]] = {}
         #: Host -> its address in use; a host name has none while it does not resolve.
         self._addresses: dict[str, str] = {}
         self._look_ups: list[tuple[float, str]] = []
         self._warn_of_names, self._warn_of_links = (RateLimitedLog(log, _LINE_EVERY) for _ in range(2))
-        for endpoint in connecting:
-            self._by_host.setdefault(sockets.parts(endpoint)[1], []).append(endpoint)
+        for endpoint, socket in connecting:
+            self._by_host.setdefault(sockets.parts(endpoint)[1], []).append((endpoint, socket))
         for host in self._by_host:
             if sockets.is_numeric(host):
                 self._connect(host, host)
@@ -77,7 +80,7 @@ class Connections:
         used = self._addresses.get(host)
         if not addresses and used is None:
             line = "endpoints: the host of %r does not resolve; it is looked up again"
-            self._warn_of_names.warning(line, self._by_host[host][0])
+            self._warn_of_names.warning(line, self._by_host[host][0][0])
         if addresses and used not in addresses:
             if used is not None:
                 self._disconnect(host, used)
@@ -106,7 +109,8 @@ class Connections:
 
     def unresolved(self, endpoint: str) -> bool:
         """Return whether the host of *endpoint* does not resolve, or not yet."""
-        return endpoint in self._connecting and sockets.parts(endpoint)[1] not in self._addresses
+        host = sockets.parts(endpoint)[1]
+        return host in self._by_host and host not in self._addresses
 
     def close(self) -> None:
         """Stop to watch, before the socket is closed."""
@@ -115,23 +119,23 @@ class Connections:
             self.monitor.close(linger=0)
 
     def _is_down(self, host: str, now: float) -> bool:
-        since = [self.links.down_since(endpoint) for endpoint in self._by_host[host]]
+        since = [self.links.down_since(endpoint) for endpoint, _ in self._by_host[host]]
         return any(one is not None and now - one >= _LOOK_UP_AGAIN for one in since)
 
     def _connect(self, host: str, address: str) -> None:
         self._addresses[host] = address
-        for endpoint in self._by_host[host]:
+        for endpoint, socket in self._by_host[host]:
             where = sockets.by_address(endpoint, address)
             self.links.expect(where, endpoint)
             descriptors.claim(self, connected_to=[where])
             try:
-                self._connecting[endpoint].connect(where)
+                socket.connect(where)
             except zmq.ZMQError as error:
                 told = "endpoints: cannot connect to %r: %s", endpoint, error
                 callbacks.run(lambda told=told: log.warning(*told))  # type: ignore[misc]
 
     def _disconnect(self, host: str, address: str) -> None:
-        for endpoint in self._by_host[host]:
+        for endpoint, socket in self._by_host[host]:
             where = sockets.by_address(endpoint, address)
-            self._connecting[endpoint].disconnect(where)
+            socket.disconnect(where)
             self.links.forget(where)

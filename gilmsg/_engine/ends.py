@@ -97,7 +97,7 @@ class Out:
         if not self.address.active:
             return self._bound(preferred)
         relay = self.address.endpoints[0]
-        self.connections = Connections({relay: self.socket}, names, self.socket)
+        self.connections = Connections([(relay, self.socket)], names, self.socket)
         return relay
 
     def _bound(self, preferred: str) -> str:
@@ -162,8 +162,8 @@ class Ear:
         sockets.watch_by_keepalive(self.socket)
         self.socket.setsockopt(zmq.SUBSCRIBE, book.ack_topic.encode("utf-8"))
         self.socket.setsockopt(zmq.SUBSCRIBE, protocol.announcement(book.ack_topic, self.origin))
-        endpoints = (endpoint for listed in book.publishing.values() for endpoint in listed)
-        self.connections = Connections(dict.fromkeys(endpoints, self.socket), names, self.socket)
+        endpoints = {endpoint for listed in book.publishing.values() for endpoint in listed}
+        self.connections = Connections([(one, self.socket) for one in endpoints], names, self.socket)
         self.born = time.monotonic()
 
     def take(self, now: float, settled: collections.deque[Message]) -> None:
