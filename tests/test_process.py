@@ -1,10 +1,9 @@
-"""Children that talk, ports that stay ours, commands of which nothing is left: the parts below the sandbox."""
+"""Children that talk, ports that stay ours: the parts below the sandbox."""
 
 import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 import threading
 import types
@@ -14,8 +13,6 @@ import pytest
 
 from gilmsg import _own_sockets, _ports, _process, _standin
 from gilmsg._relay import Relay
-from gilmsg.commands import _family
-from gilmsg.commands._console import Console
 
 from .processes import Program
 
@@ -184,45 +181,6 @@ def test_can_connect():
         assert _process.can_connect(endpoint)
 
 
-def test_what_a_command_leaves_behind_is_ended(tmp_path):
-    """Also what has moved to a session of its own, and whose parent has ended."""
-    ended = threading.Event()
-    code = (
-        "import subprocess, sys\n"
-        "child = subprocess.Popen(['sleep', '1009'], start_new_session=True)\n"
-        "open('pid', 'w').write(str(child.pid))\n"
-    )
-    command = _family.Command([sys.executable, "-c", code], str(tmp_path), False, ended.set)
-    assert ended.wait(20) and command.status == 0
-    left = psutil.Process(int((tmp_path / "pid").read_text()))
-    command.clear_away()
-    assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
-    command.clear_away()
-
-
-def test_where_there_is_no_proc_only_the_command_is_ended(tmp_path, monkeypatch):
-    """Off Linux there are neither subreapers nor /proc. (Both are patched: there is no other system here.)"""
-
-    def nothing(path):
-        raise FileNotFoundError(path)
-
-    ended = threading.Event()
-    with monkeypatch.context() as patched:
-        patched.setattr(sys, "platform", "darwin")
-        patched.setattr(_family.os, "listdir", nothing)
-        command = _family.Command(["sleep", "1010"], str(tmp_path), False, ended.set)
-        command.clear_away()
-    assert ended.wait(5) and command.status == 128 + signal.SIGKILL
-
-
-def test_a_process_that_is_gone_is_no_error():
-    """To kill, or to look at, what has ended meanwhile does nothing."""
-    child = subprocess.Popen(["true"])
-    child.wait()
-    _family._kill(child.pid)
-    assert _family._parent(str(child.pid)) == ""
-
-
 LEAVES_A_CHILD = """
 import subprocess, sys
 sys.stdin.readline()
@@ -247,15 +205,6 @@ def test_a_childs_child_that_holds_the_pipe_holds_up_nobody(tmp_path, monkeypatc
         os.kill(left, signal.SIGKILL)
 
 
-def test_a_command_at_a_terminal_that_has_ended():
-    """To clear it away signals nobody: its process id may be another's by then."""
-    ended = threading.Event()
-    command = _family.Command(["true"], ".", True, ended.set)
-    assert ended.wait(20)
-    command.clear_away()
-    assert command.status == 0
-
-
 @pytest.fixture
 def many_open():
     """The descriptors up to 1023, which select() does not go beyond, are taken."""
@@ -273,14 +222,10 @@ def many_open():
 
 
 def test_many_open_files_are_no_obstacle(echo, many_open):
-    """A child is heard, and a console woken, by descriptors beyond what select() can take."""
+    """A child is heard by descriptors beyond what select() can take."""
     talker = echo("hello")
     talker.wait_for("hello")
     assert talker._descriptor > 1023 and talker._thread.is_alive()
-    with Console() as console:
-        console.wake()
-        console.sleep()
-        assert console._wakeup.fileno() > 1023
 
 
 def test_what_on_event_raises_is_logged(tmp_path, caplog):
@@ -330,22 +275,6 @@ def test_what_a_stand_in_says_is_not_mixed(monkeypatch):
         for thread in threads:
             thread.join()
     assert lines == [{"event": "message", "text": text}] * 10
-
-
-def test_a_command_that_ends_as_it_is_signalled(tmp_path, monkeypatch):
-    """It ran a moment ago: that the signal finds nobody is no error."""
-
-    def nobody(pid, number):
-        raise ProcessLookupError(pid)
-
-    ended = threading.Event()
-    command = _family.Command(["sleep", "1012"], str(tmp_path), True, ended.set)
-    with monkeypatch.context() as patched:
-        # A mock: no test can end it just between the look and the signal.
-        patched.setattr(_family.os, "kill", nobody)
-        assert command.end(signal.SIGTERM, 0.0) is None
-    assert command.end(signal.SIGTERM, 20.0) == 128 + signal.SIGTERM
-    command.clear_away()
 
 
 def test_a_relay_that_cannot_be_run(tmp_path):

@@ -13,7 +13,7 @@ import fedmsg.config
 from .. import _engine, _protocol, _settings, _trust
 from .._client import context
 from .._settings import AddressBook
-from ..errors import ConfigurationError, EndpointError, GilmsgError, ListenerError, Refused
+from ..errors import ConfigurationError, EndpointError, GilmsgError, Refused
 
 
 class Line(NamedTuple):
@@ -182,37 +182,28 @@ def head_start(config: Mapping[str, Any]) -> float:
 
 
 def opened(config: Mapping[str, Any]) -> tuple[_engine.Port | None, AddressBook | None, list[Line]]:
-    """Return the port that a publish would use, one that only listens for ACKs if it cannot publish, and lines."""
+    """Return a port with what can be opened of a publisher and a listener, who publishes where, and lines."""
     found: list[Line] = []
-    port = book = unknown = None
+    out = port = book = address = None
     try:
-        book = AddressBook(config)
-    except (KeyError, TypeError, ValueError) as error:
-        unknown = _unheard(error)
-    try:
-        address = context.require_publisher(config)
+        wanted = context.require_publisher(config)
         _refuse_fedmsgs_own(context.current())
-        port = _engine.publisher(address, book, config)
-        found.append(Line("endpoint", True, _told(port, address)))
+        out, address = _engine.publisher(wanted, None, config), wanted
+        found.append(Line("endpoint", True, _told(out, wanted)))
     except EndpointError as error:
-        found.append(Line("endpoint", False, _in_so_many_words(address, str(error))))
-    except ListenerError:
-        pass  # raised again below
+        found.append(Line("endpoint", False, _in_so_many_words(wanted, str(error))))
     except (GilmsgError, ValueError, TypeError) as error:
         found.append(Line("endpoint", False, str(error)))
-    if book is None:
-        return port, book, [*found, *filter(None, [unknown])]
     try:
-        port = port or _engine.publisher(None, book, config)
+        book = AddressBook(config)
+        port = _engine.publisher(address, book, config)
         whose = "this process's own listener" if port.shared_listener else "can listen"
         found.append(Line("listener", True, f"{whose} for {book.ack_topic}"))
-    except GilmsgError as error:
-        found.append(_unheard(error))
-    return port, book, found
-
-
-def _unheard(error: Exception) -> Line:
-    return Line("listener", False, f"cannot listen for ACKs: {error}")
+    except (GilmsgError, KeyError, TypeError, ValueError) as error:
+        found.append(Line("listener", False, f"cannot listen for ACKs: {error}"))
+    if out is not None and port is not None:
+        out.close()
+    return port or out, book, found
 
 
 def _refuse_fedmsgs_own(current: Any) -> None:

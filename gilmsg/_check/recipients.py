@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from .. import _protocol
-from .._engine import Port, parts
+from .._engine import Port, sockets
 from .._protocol import Way
 from .._settings import AddressBook
 
@@ -29,12 +29,12 @@ RELAY = ""
 
 
 class Sight(NamedTuple):
-    """One recipient as the engine sees it; by default as where no engine runs."""
+    """One recipient as the engine sees it; by default as without an engine."""
 
     #: Why it, or the relay before it, does not get what we publish; None if it does.
     absent: str | None = _BLIND
-    #: Whether the ACK listener is connected to it; None where its endpoints are unknown.
-    linked: bool | None = False
+    #: Whether the ACK listener is connected to it; None where its endpoints are unknown, or there is no listener.
+    linked: bool | None = None
 
 
 class Seen(NamedTuple):
@@ -84,16 +84,17 @@ def seen(
     every: dict[str, Seen] = {}
     there = _protocol.BEHIND_RELAY if via_relay else "listening to us"
     endpoints = {name: book.of(name, via_relay) if book else [] for group in groups for name in group}
-    of = {name: found.get(name, Sight(linked=False if endpoints[name] else None)) for name in endpoints}
-    why_not = _probe(one for name in of if of[name].linked is False for one in endpoints[name])
-    for name, (absent, linked) in of.items():
+    of = {name: found.get(name, Sight()) for name in endpoints}
+    why_not = _probe(one for name, known in endpoints.items() if not of[name].linked for one in known)
+    for name, known in endpoints.items():
+        absent, linked = of[name].absent, bool(of[name].linked) if known else None
         if linked is None:
             back = f"its endpoints are unknown: certnames has no entry that leads to {name!r} and to an entry of endpoints"
         elif linked:
             back = "reachable for its ACK"
         else:
-            back = f"not reachable for its ACK: {', '.join(f'{one} {why_not[one]}' for one in endpoints[name])}"
-        every[name] = Seen(endpoints[name], linked, absent is None, f"{absent or there}; {back}")
+            back = f"not reachable for its ACK: {', '.join(f'{one} {why_not[one]}' for one in known)}"
+        every[name] = Seen(known, linked, absent is None, f"{absent or there}; {back}")
     return {name: _with_group(name, every, groups) for name in every}
 
 
@@ -114,7 +115,7 @@ def _probe(endpoints: Iterable[str]) -> dict[str, str]:
 
 
 def _why_not(endpoint: str) -> str:
-    _, host, port = parts(endpoint)
+    _, host, port = sockets.parts(endpoint)
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PROBE).close()
     except socket.gaierror:

@@ -13,8 +13,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any, Callable
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any, Callable, NamedTuple
 
 import zmq
 from fedmsg.replay import check_for_replay
@@ -33,17 +33,12 @@ Item = tuple[str, str, str, dict[str, Any]]
 Asked = Callable[[str, dict[str, Any], bool], bool]
 
 log = logging.getLogger("gilmsg.receive")
-_endpoints_log = logging.getLogger("gilmsg.endpoints")
 
 #: Milliseconds between looks for a signal: a blocking receive can miss one.
 _POLL_LIMIT = 1000
 
 #: Of each socket: its mailbox, its connection, an attempt to reconnect.
 _DESCRIPTORS_EACH = 3
-
-#: Seconds between two rounds of looking up host names. In each round those that never resolved; the others, and a
-#: warning of a host that still does not resolve, in one round of so many.
-_ROUND, _ALL_AGAIN, _WARN_AGAIN = 5.0, 6, 12
 
 
 def tail_messages(topic: str = "", passive: bool = False, **config: Any) -> Generator[Item, None, None]:
@@ -101,27 +96,34 @@ class Tail:
         _engine.require_files(number, _DESCRIPTORS_EACH)
         context = _engine.new_context(self._config, max(1023, number + 16))
         sources: dict[Any, _Source] = {}
-        names = _Names(context)
+        woken, wake = _socket.socketpair()  # the C function: programs put others in the place of Python's
         try:
+            woken.setblocking(False)
+            wake.setblocking(False)
             for name, endpoint in ((name, endpoint) for name, several in targets.items() for endpoint in several):
-                source = _Source(name, endpoint)
-                self._open(source, context, names)
-                sources[source.socket] = source
-            names.connect()
+                subscriber = context.socket(zmq.SUB)
+                sources[subscriber] = _Source(name, endpoint)
+                self._subscribe(subscriber, sources[subscriber])
+            names = _engine.Names(lambda: _write(wake))
+            connecting = [] if self._passive else [(source.endpoint, one) for one, source in sources.items()]
+            connections = _engine.Connections(connecting, names)
             poller = zmq.Poller()
-            for readable in [names.woken.fileno(), *sources]:
+            for readable in [woken.fileno(), *sources]:
                 poller.register(readable, zmq.POLLIN)
             yield None
             while True:
                 self._refuse_in_a_child()
-                names.look_up()
+                connections.tick(time.monotonic())
                 for readable, _ in poller.poll(_POLL_LIMIT):
                     if readable in sources:
-                        yield from self._receive(sources[readable], context)
+                        yield from self._receive(readable, sources[readable], context)
                     else:
-                        names.connect()
+                        woken.recv(4096)
+                        for host, addresses in names.answers():
+                            connections.answer(host, addresses)
         finally:
-            names.close()
+            woken.close()
+            wake.close()
             if self._pid == os.getpid():
                 # The context knows its sockets by weak references, which a garbage collection that ends this
                 # generator has cleared: the context would wait for them for ever.
@@ -137,32 +139,25 @@ class Tail:
                 "tail_messages() again"
             )
 
-    def _open(self, source: _Source, context: Any, names: _Names) -> None:
-        """Subscribe *source*, and bind or connect it; one whose host is a name is left to *names*."""
+    def _subscribe(self, subscriber: zmq.Socket[bytes], source: _Source) -> None:
         try:
-            source.socket = context.socket(zmq.SUB)
-            sockets.tune(source.socket, self._config)
-            sockets.watch_limited(source.socket)
-            source.socket.setsockopt(zmq.SUBSCRIBE, self._topic.encode())
+            sockets.tune(subscriber, self._config)
+            sockets.watch_limited(subscriber)
+            subscriber.setsockopt(zmq.SUBSCRIBE, self._topic.encode())
             if self._acknowledger is not None:
-                source.socket.setsockopt(zmq.SUBSCRIBE, self._acknowledger.announcement(self._topic))
-            address = sockets.numeric(source.host)
+                subscriber.setsockopt(zmq.SUBSCRIBE, self._acknowledger.announcement(self._topic))
             if self._passive:
-                _engine.claim(context, bound=[sockets.port(source.endpoint)])
-                source.socket.bind(source.endpoint)
-            elif address is None:
-                names.add(source)
-            else:
-                source.connect([address], context)
+                _engine.claim(self, bound=[sockets.port(source.endpoint)])
+                subscriber.bind(source.endpoint)
         except zmq.ZMQError as error:
             raise ConfigurationError(
                 f"endpoints[{source.name!r}]: {source.endpoint!r} cannot be used: {error}"
             ) from error
 
-    def _receive(self, source: _Source, context: Any) -> Iterator[Item]:
+    def _receive(self, subscriber: zmq.Socket[bytes], source: _Source, context: Any) -> Iterator[Item]:
         """Yield what one received frame holds: a message, none, or a replay of several."""
         try:
-            found = self._checked(_protocol.Received.of(source.socket.recv_multipart()))
+            found = self._checked(_protocol.Received.of(subscriber.recv_multipart()))
         except BadFrame as error:
             self._warn("dropped a message from %s: %s", source.endpoint, error)
             return
@@ -204,79 +199,16 @@ class Tail:
             acknowledger.acknowledge(body)
 
 
-class _Source:
-    """One endpoint, its socket, and the numeric endpoint that this is connected to (empty: none)."""
+class _Source(NamedTuple):
+    """Where messages of one socket come from."""
 
-    socket: zmq.Socket[bytes]
-    where = ""
-
-    def __init__(self, name: str, endpoint: str) -> None:
-        self.name, self.endpoint = name, endpoint
-        self.scheme, self.host, self.port = sockets.parts(endpoint)
-
-    def connect(self, addresses: Sequence[str], context: Any) -> None:
-        """Connect to the first of *addresses*, unless the socket is connected to one of them."""
-        there = [f"{self.scheme}://{address}:{self.port}" for address in addresses]
-        if self.where not in there:
-            _engine.claim(context, connected_to=there[:1])
-            if self.where:
-                self.socket.disconnect(self.where)
-            self.socket.connect(there[0])
-            self.where = there[0]
+    name: str
+    endpoint: str
 
 
-class _Names:
-    """The sources whose hosts are names. Threads beside the loop look these up again and again; the loop connects."""
-
-    def __init__(self, context: Any) -> None:
-        self._context = context
-        self._sources: dict[str, list[_Source]] = {}
-        self._rounds, self._next = 1, time.monotonic() + _ROUND
-        self._warned: set[str] = set()
-        self.woken, self._wake = _socket.socketpair()  # the C function, whatever the program put in the place of Python's
-        self.woken.setblocking(False)
-        self._wake.setblocking(False)
-        self._lookups = sockets.Names(self._tell)
-
-    def _tell(self) -> None:
-        with contextlib.suppress(OSError):  # full: the loop wakes anyway; or closed
-            self._wake.send(b".")
-
-    def add(self, source: _Source) -> None:
-        self._sources.setdefault(source.host, []).append(source)
-        self._lookups.ask(source.host)
-
-    def look_up(self) -> None:
-        """Begin a round, if it is time."""
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + _ROUND
-        if self._rounds % _WARN_AGAIN == 0:
-            self._warned.clear()
-        for host, sources in self._sources.items():
-            if self._rounds % _ALL_AGAIN == 0 or not sources[0].where:
-                self._lookups.ask(host)
-        self._rounds += 1
-
-    def connect(self) -> None:
-        """Connect what was looked up."""
-        with contextlib.suppress(BlockingIOError):
-            self.woken.recv(4096)
-        for host, addresses in self._lookups.answers():
-            for source in self._sources[host] if addresses else ():
-                try:
-                    source.connect(addresses, self._context)
-                except zmq.ZMQError as error:
-                    _endpoints_log.warning("endpoints: cannot connect to %r: %s", source.endpoint, error)
-            if not addresses and host not in self._warned:
-                self._warned.add(host)
-                unknown = self._sources[host][0].endpoint
-                _endpoints_log.warning("endpoints: the host of %r does not resolve; it is looked up again", unknown)
-
-    def close(self) -> None:
-        self.woken.close()
-        self._wake.close()
+def _write(wake: Any) -> None:
+    with contextlib.suppress(OSError):  # full: the loop wakes anyway; or closed
+        wake.send(b".")
 
 
 def _terminate(context: Any) -> None:

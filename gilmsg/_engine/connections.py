@@ -1,10 +1,11 @@
-"""The connections of a zmq socket: made by numeric address, noticed when they end for good, made anew."""
+"""Connections to the endpoints of a bus: made by numeric address, noticed when they end for good, made anew."""
 
 from __future__ import annotations
 
 import heapq
 import logging
 import struct
+import time
 from collections.abc import Iterable, Sequence
 from typing import Callable
 
@@ -16,11 +17,9 @@ from .waiting import RateLimitedLog, callbacks
 
 log = logging.getLogger("gilmsg.endpoints")
 
-#: Seconds between two look-ups of a host that does not resolve, or whose endpoint is down.
-_LOOK_UP_AGAIN = 5.0
-
-#: Seconds between two log lines of one kind that tell of connections.
-_LINE_EVERY = 60.0
+#: Seconds between two look-ups of a host that does not resolve or whose endpoint is down; of one of which
+#: nobody tells whether it is down; and between two log lines of one kind.
+_LOOK_UP_AGAIN, _LOOK_UP_ALL, _LINE_EVERY = 5.0, 30.0, 60.0
 
 #: The first frame of a monitor's event: the event, and a value. ``zmq.utils.monitor`` would read it, but brings
 #: asyncio along, which is a tenth of all that ``import fedmsg`` takes.
@@ -31,40 +30,42 @@ _EVENTS = {
     int(zmq.EVENT_DISCONNECTED): protocol.DOWN,
     int(zmq.EVENT_CONNECT_RETRIED): protocol.RETRIED,
 }
-_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
 
 
 class Connections:
-    """The connections of one socket, for the thread that owns the socket.
+    """The connections of sockets of one thread; libzmq is only ever given numeric addresses.
 
     Args:
-        endpoints: as they stand in the configuration.
+        connecting: each endpoint, as it stands in the configuration, and the socket that is to connect there.
+        names: where host names are looked up; its answers are to be given to :meth:`answer`.
+        watched: the one socket that connects everywhere, if its connections are to be watched.
     """
 
-    def __init__(self, socket: sockets.Socket, endpoints: Iterable[str], names: sockets.Names) -> None:
+    def __init__(
+        self,
+        connecting: Iterable[tuple[str, sockets.Socket]],
+        names: sockets.Names,
+        watched: sockets.Socket | None = None,
+    ) -> None:
         self.links = protocol.Links()
-        self.monitor: sockets.Socket = socket.get_monitor_socket(_WATCHED)
-        self._socket = socket
-        self._names = names
-        self._by_host: dict[str, list[str]] = {}
-        #: Host name -> its address in use; no entry while it does not resolve.
-        self._resolved: dict[str, str] = {}
+        self.monitor: sockets.Socket | None = watched and watched.get_monitor_socket(sum(_EVENTS))
+        self._watched, self._names = watched, names
+        self._by_host: dict[str, list[tuple[str, sockets.Socket]]] = {}
+        #: Host -> its address in use; a host name has none while it does not resolve.
+        self._addresses: dict[str, str] = {}
         self._look_ups: list[tuple[float, str]] = []
-        self._warn_of_names = RateLimitedLog(log, _LINE_EVERY)
-        self._warn_of_links = RateLimitedLog(log, _LINE_EVERY)
-        for endpoint in endpoints:
-            _, host, _ = sockets.parts(endpoint)
-            self._by_host.setdefault(host, []).append(endpoint)
+        self._warn_of_names, self._warn_of_links = (RateLimitedLog(log, _LINE_EVERY) for _ in range(2))
+        for endpoint, socket in connecting:
+            self._by_host.setdefault(sockets.parts(endpoint)[1], []).append((endpoint, socket))
         for host in self._by_host:
-            address = sockets.numeric(host)
-            if address is None:
-                names.ask(host)
+            if sockets.is_numeric(host):
+                self._connect(host, host)
             else:
-                self._use(host, address)
+                names.ask(host)
 
     def take(self, now: float, tell: Callable[[str], None] | None = None) -> None:
-        """Take in all events that have come; call *tell* with each kind."""
-        while self.monitor.poll(0):
+        """Take in the monitor's events; call *tell* with each."""
+        while self.monitor is not None and self.monitor.poll(0):
             told, address = self.monitor.recv_multipart()
             event = _EVENTS.get(_EVENT.unpack(told)[0])
             if event is not None:
@@ -72,77 +73,69 @@ class Connections:
                 if tell is not None:
                     tell(event)
 
-    def answer(self, host: str, addresses: Sequence[str], now: float) -> None:
-        """Take in what *host* resolves to: connect, or look again later."""
+    def answer(self, host: str, addresses: Sequence[str]) -> None:
+        """Connect to *host*, which resolves to *addresses*, unless one of them is in use; if none, look again later."""
         if host not in self._by_host:
             return
-        if not addresses and host not in self._resolved:
+        used = self._addresses.get(host)
+        if not addresses and used is None:
             line = "endpoints: the host of %r does not resolve; it is looked up again"
-            self._warn_of_names.warning(line, self._by_host[host][0])
-        if addresses and self._resolved.get(host) not in addresses:
-            if host in self._resolved:
-                self._leave(host)
-            self._use(host, addresses[0])
-        heapq.heappush(self._look_ups, (now + _LOOK_UP_AGAIN, host))
+            self._warn_of_names.warning(line, self._by_host[host][0][0])
+        if addresses and used not in addresses:
+            if used is not None:
+                self._disconnect(host, used)
+            self._connect(host, addresses[0])
+        pause = _LOOK_UP_ALL if self._watched is None and host in self._addresses else _LOOK_UP_AGAIN
+        heapq.heappush(self._look_ups, (time.monotonic() + pause, host))
 
     def tick(self, now: float) -> None:
-        """Do what is due: connect anew what libzmq gave up, look up what does not resolve or is down."""
-        for address in self.links.given_up(now):
-            self._warn_of_links.warning("the connection to %s was ended for good; it is made anew", address)
-            self._disconnect(address)
-            self._connect(address)
+        """Connect anew what libzmq gave up; look up what does not resolve, or is down."""
+        for where in self.links.given_up(now):
+            self._warn_of_links.warning("the connection to %s was ended for good; it is made anew", where)
+            assert self._watched is not None
+            self._watched.disconnect(where)  # a second connect alone does nothing
+            self._watched.connect(where)
         while self._look_ups and self._look_ups[0][0] <= now:
             _, host = heapq.heappop(self._look_ups)
-            since = [self.links.down_since(endpoint) for endpoint in self._by_host[host]]
-            down = any(one is not None and now - one >= _LOOK_UP_AGAIN for one in since)
-            if host not in self._resolved or down:
+            if self._watched is None or host not in self._addresses or self._is_down(host, now):
                 self._names.ask(host)
             else:
                 heapq.heappush(self._look_ups, (now + _LOOK_UP_AGAIN, host))
 
     def next_due(self) -> float | None:
         """Return when :meth:`tick` has something to do."""
-        due = self.links.next_due()
-        if not self._look_ups:
-            return due
-        return self._look_ups[0][0] if due is None else min(due, self._look_ups[0][0])
+        dues = [self.links.next_due(), self._look_ups[0][0] if self._look_ups else None]
+        return min((due for due in dues if due is not None), default=None)
 
     def unresolved(self, endpoint: str) -> bool:
         """Return whether the host of *endpoint* does not resolve, or not yet."""
         host = sockets.parts(endpoint)[1]
-        return host in self._by_host and sockets.numeric(host) is None and host not in self._resolved
+        return host in self._by_host and host not in self._addresses
 
     def close(self) -> None:
         """Stop to watch, before the socket is closed."""
-        self._socket.disable_monitor()
-        self.monitor.close(linger=0)
+        if self._watched is not None and self.monitor is not None:
+            self._watched.disable_monitor()
+            self.monitor.close(linger=0)
 
-    def _use(self, host: str, address: str) -> None:
-        if sockets.numeric(host) is None:
-            self._resolved[host] = address
-        for endpoint in self._by_host[host]:
-            scheme, _, port = sockets.parts(endpoint)
-            where = f"{scheme}://{address}:{port}"
+    def _is_down(self, host: str, now: float) -> bool:
+        since = [self.links.down_since(endpoint) for endpoint, _ in self._by_host[host]]
+        return any(one is not None and now - one >= _LOOK_UP_AGAIN for one in since)
+
+    def _connect(self, host: str, address: str) -> None:
+        self._addresses[host] = address
+        for endpoint, socket in self._by_host[host]:
+            where = sockets.by_address(endpoint, address)
             self.links.expect(where, endpoint)
             descriptors.claim(self, connected_to=[where])
-            self._connect(where, endpoint)
+            try:
+                socket.connect(where)
+            except zmq.ZMQError as error:
+                told = "endpoints: cannot connect to %r: %s", endpoint, error
+                callbacks.run(lambda told=told: log.warning(*told))  # type: ignore[misc]
 
-    def _leave(self, host: str) -> None:
-        address = self._resolved.pop(host)
-        for endpoint in self._by_host[host]:
-            scheme, _, port = sockets.parts(endpoint)
-            self._disconnect(f"{scheme}://{address}:{port}")
-            self.links.forget(f"{scheme}://{address}:{port}")
-
-    def _connect(self, where: str, endpoint: str = "") -> None:
-        try:
-            self._socket.connect(where)
-        except zmq.ZMQError as error:
-            line, told = "endpoints: cannot connect to %r: %s", (endpoint or where, error)
-            callbacks.run(lambda: log.warning(line, *told))
-
-    def _disconnect(self, where: str) -> None:
-        try:
-            self._socket.disconnect(where)
-        except zmq.ZMQError:  # it never was connected
-            pass
+    def _disconnect(self, host: str, address: str) -> None:
+        for endpoint, socket in self._by_host[host]:
+            where = sockets.by_address(endpoint, address)
+            socket.disconnect(where)
+            self.links.forget(where)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import binascii
 import logging
+import os
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zmq
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     import collections
 
     from .descriptors import Context
-    from .operations import Leaving, Message
+    from .operations import Book, Leaving, Message
     from .sockets import Names
 
 #: Milliseconds, at most, for what is still to be sent when a socket closes.
@@ -43,22 +45,21 @@ _ACKS = 1000
 #: between this and ``LARGEST_ACK`` is only dropped, because behind a relay others share the connection.
 _LARGEST_FRAME = 4 * protocol.LARGEST_ACK
 
+
 class Address(NamedTuple):
-    """One publishing socket of the process."""
+    """One publishing socket of the process; *active* connects to a relay instead of binding a port."""
 
     name: str
     endpoints: tuple[str, ...]
-    #: Connect to a relay instead of binding a port (``active=True``).
     active: bool
 
 
 class Out:
     """A publishing socket: XPUB, a PUB socket that also receives the subscriptions of its peers.
 
-    Whoever uses it runs on the engine thread. A bound socket is told when a peer's connection ends. One
-    that *connects* (to a relay) is not: libzmq keeps the peer's subscriptions, and what is sent, for
-    when it is back, and then gets the subscriptions once more. There the socket's monitor tells; as there
-    is but one peer, its end is the end of all.
+    A bound socket is told when a peer's connection ends. One that *connects* (to a relay) is not: libzmq
+    keeps the peer's subscriptions, and what is sent, for when it is back, and then gets the subscriptions
+    once more. There the socket's monitor tells; as there is but one peer, its end is the end of all.
     """
 
     def __init__(
@@ -67,22 +68,23 @@ class Out:
         self.address = address
         self.peers = protocol.Peers()
         self.lines: protocol.Lines[Leaving] = protocol.Lines()
+        #: When ACKs last left without their listener having been seen.
+        self.in_vain: list[float] = []
         #: Those who use it. Weak, so that those of threads that have ended do not count.
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self.connections: Connections | None = None
-        self.patience = Patience()
         self._linger = min(int(config.get("zmq_linger", 1000)), LONGEST_LINGER)
+        where = f"for the name {address.name!r}"
         try:
             self.socket: sockets.Socket = context.socket(zmq.XPUB)
         except zmq.ZMQError as error:
-            raise ConfigurationError(
-                f"no socket can be opened for the name {address.name!r}: {error} (too many open files? ulimit -n)"
-            ) from error
+            text = f"no socket can be opened {where}: {error} (too many open files? ulimit -n)"
+            raise ConfigurationError(text) from error
         try:
             self.endpoint = self._opened(config, preferred, names)
         except zmq.ZMQError as error:
             self.close()
-            raise ConfigurationError(f"the socket for the name {address.name!r} cannot be set up: {error}") from error
+            raise ConfigurationError(f"the socket {where} cannot be set up: {error}") from error
         except ConfigurationError:
             self.close()
             raise
@@ -90,26 +92,26 @@ class Out:
 
     def _opened(self, config: Mapping[str, Any], preferred: str, names: Names) -> str:
         sockets.tune(self.socket, config)
-        sockets.bound_input(self.socket, _SUBSCRIPTIONS, _LARGEST_SUBSCRIPTION)
+        sockets.limit_input(self.socket, _SUBSCRIPTIONS, _LARGEST_SUBSCRIPTION)
         self.socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         if not self.address.active:
-            return self._bind(preferred)
+            return self._bound(preferred)
         relay = self.address.endpoints[0]
-        self.connections = Connections(self.socket, [relay], names)
+        self.connections = Connections([(relay, self.socket)], names, self.socket)
         return relay
 
-    def _bind(self, preferred: str) -> str:
+    def _bound(self, preferred: str) -> str:
         """Bind the first endpoint that is free, or only *preferred* where that is given; return it."""
-        declared = self.address.endpoints
-        descriptors.claim(self, bound=[sockets.port(one) for one in [preferred, *declared] if one])
+        name, declared = self.address.name, [preferred] if preferred else self.address.endpoints
+        descriptors.claim(self, bound=map(sockets.port, declared))
         failures = []
-        for endpoint in [preferred] if preferred else declared:
+        for endpoint in declared:
             try:
                 self.socket.bind(f"tcp://*:{sockets.port(endpoint)}")
-                return endpoint
             except zmq.ZMQError as error:
                 failures.append(f"{endpoint} ({error})")
-        name = self.address.name
+            else:
+                return endpoint
         raise EndpointError(
             f"none of the endpoints declared for the name {name!r} can be bound: {', '.join(failures)}; a port that is "
             f"in use is held by another process: declare one in endpoints[{name!r}] for each process that publishes"
@@ -118,13 +120,13 @@ class Out:
     def take(self, now: float) -> None:
         """Take in the subscriptions that have come, and how the connection to a relay fares."""
         if self.connections is not None:
-            self.connections.take(now, self._relay)
+            self.connections.take(now, self._heard_of_relay)
         for _ in range(_SUBSCRIPTIONS_AT_ONCE):
             if not sockets.readable(self.socket):
                 return
             self.peers.note(*self.socket.recv_multipart(zmq.NOBLOCK))
 
-    def _relay(self, event: str) -> None:
+    def _heard_of_relay(self, event: str) -> None:
         if event == protocol.DOWN:
             self.peers.end_all()
 
@@ -145,33 +147,23 @@ class Out:
 
 
 class Ear:
-    """The socket by which the ACKs of one bus come in: subscribed, connected to whoever may send one, bounded.
+    """The socket by which the ACKs of one bus come in: subscribed, connected to whoever may send one, bounded."""
 
-    Args:
-        origin: by this consumers know that this very listener hears them.
-    """
-
-    def __init__(
-        self,
-        context: Context,
-        ack_topic: str,
-        endpoints: Iterable[str],
-        origin: str,
-        config: Mapping[str, Any],
-        names: Names,
-    ) -> None:
-        self.ack_topic = ack_topic
-        self.origin = origin
-        self.delivery: protocol.Delivery[Message] = protocol.Delivery(ack_topic)
+    def __init__(self, context: Context, book: Book, config: Mapping[str, Any], names: Names) -> None:
+        self.ack_topic = book.ack_topic
+        #: By this consumers know that this very listener hears them.
+        self.origin = protocol.checked_origin(binascii.hexlify(os.urandom(4)).decode("ascii"))
+        self.delivery: protocol.Delivery[Message] = protocol.Delivery(book.ack_topic)
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self._warn = RateLimitedLog(logging.getLogger("gilmsg.listener"))
         self.socket: sockets.Socket = context.socket(zmq.SUB)
         sockets.tune(self.socket, config)
-        sockets.bound_input(self.socket, _ACKS, _LARGEST_FRAME)
+        sockets.limit_input(self.socket, _ACKS, _LARGEST_FRAME)
         sockets.watch_by_keepalive(self.socket)
-        self.socket.setsockopt(zmq.SUBSCRIBE, ack_topic.encode("utf-8"))
-        self.socket.setsockopt(zmq.SUBSCRIBE, protocol.announcement(ack_topic, origin))
-        self.connections = Connections(self.socket, endpoints, names)
+        self.socket.setsockopt(zmq.SUBSCRIBE, book.ack_topic.encode("utf-8"))
+        self.socket.setsockopt(zmq.SUBSCRIBE, protocol.announcement(book.ack_topic, self.origin))
+        endpoints = {endpoint for listed in book.publishing.values() for endpoint in listed}
+        self.connections = Connections([(one, self.socket) for one in endpoints], names, self.socket)
         self.born = time.monotonic()
 
     def take(self, now: float, settled: collections.deque[Message]) -> None:
@@ -197,36 +189,3 @@ class Ear:
         """Close the socket and its monitor."""
         self.connections.close()
         self.socket.close(linger=0)
-
-
-class Patience:
-    """How long an ACK that is ready to leave waits for the listener that awaits it.
-
-    A consumer may get a message before the publisher's listener has found the consumer's new port, or
-    before the listener's subscription has come. With fedmsg's shipped settings the listener tries again
-    after 1.1 s at the latest (zmq_reconnect_ivl_max, and some of zmq_reconnect_ivl). And a listener
-    that has shaken hands may have its subscription still on its way: of 500 ACKs sent right after
-    the handshake, 6 came to nothing on an idle machine and 23 on a busy one, 2 even of those sent 10 ms
-    after it. So no fixed time will do.
-    """
-
-    #: Seconds. A publishing socket younger than this waits for an ACK listener to subscribe.
-    YOUNG = 1.5
-    #: Seconds that an older one waits for the very listener that a message comes from.
-    HOLD = 0.1
-    #: So many waits of HOLD may be in vain in so many seconds: senders whose listener cannot reach us, or
-    #: who invent one, cost a consumer a tenth of its time at most.
-    IN_VAIN, IN_VAIN_SECONDS = 5, 5.0
-
-    def __init__(self) -> None:
-        self._in_vain: list[float] = []
-
-    def until(self, born: float, now: float, in_person: bool) -> float:
-        """Return when an ACK leaves anyway; *in_person*: it awaits the very listener that sent the message."""
-        young = born + self.YOUNG
-        full = len(self._in_vain) == self.IN_VAIN and now - self._in_vain[0] <= self.IN_VAIN_SECONDS
-        return max(young, now + self.HOLD) if in_person and not full else young
-
-    def note_in_vain(self, now: float) -> None:
-        """Note that an ACK left without its listener having been seen."""
-        self._in_vain = [*self._in_vain, now][-self.IN_VAIN :]

@@ -21,8 +21,8 @@ T = TypeVar("T")
 class Book(Protocol):
     """Where everybody publishes, as ``_settings.AddressBook`` tells."""
 
-    ack_topic: str
-
+    @property
+    def ack_topic(self) -> str: ...
     @property
     def publishing(self) -> Mapping[str, Sequence[str]]: ...
     @property
@@ -71,10 +71,9 @@ class Held:
 
     abandoned = False
     until = 0.0
-    out: Out
 
-    def __init__(self) -> None:
-        self.thread: int | None = threading.get_ident()
+    def __init__(self, out: Out, thread: int | None = None) -> None:
+        self.out, self.thread = out, thread
         self.outcome: Outcome[None] = Outcome()
 
     def run(self, engine: Engine, now: float) -> None:
@@ -87,7 +86,7 @@ class Held:
         return True
 
     def leave(self, engine: Engine) -> None:
-        raise NotImplementedError
+        self.outcome.settle(None, None)
 
     def fail(self, engine: Engine, error: BaseException) -> None:
         self.outcome.settle(None, error)
@@ -97,53 +96,69 @@ class Plain(Held):
     """A message that nobody confirms; it leaves behind those of its thread."""
 
     def __init__(self, out: Out, parts: Sequence[bytes]) -> None:
-        super().__init__()
-        self.out, self._parts = out, parts
+        super().__init__(out, threading.get_ident())
+        self._parts = parts
 
     def leave(self, engine: Engine) -> None:
         if not self.abandoned:
             self.out.send(self._parts)
-        self.outcome.settle(None, None)
+        super().leave(engine)
 
 
 class Presence(Held):
-    """A caller that waits until its recipients are present."""
+    """A caller that waits until its recipients are present, before it sends."""
 
-    def __init__(self, out: Out | None, recipients: Sequence[str], way: protocol.Way, until: float) -> None:
-        super().__init__()
-        self.out = out  # type: ignore[assignment]  # never None where it is run
-        self.thread = None
+    def __init__(self, out: Out, recipients: Sequence[str], way: protocol.Way, until: float) -> None:
+        super().__init__(out)
         self.until = until
         self._recipients, self._way = recipients, way
 
     def ready(self) -> bool:
-        return protocol.ready(self._recipients, self._way.route, self._way.peers, self._way.linked)
+        return self._way.ready(self._recipients)
 
     def leave(self, engine: Engine) -> None:
-        if engine.stopping:  # what it waits to send could not leave any more
+        if engine.stopping:  # what is to be sent could not leave any more
             self.fail(engine, engine.ended("nothing was sent"))
         else:
-            self.outcome.settle(None, None)
+            super().leave(engine)
 
 
 class Acknowledgement(Held):
-    """An ACK of ours; it leaves once the listener that awaits it has announced itself, or ``Patience`` ends."""
+    """An ACK of ours; it leaves once the listener that awaits it has announced itself, or patience ends.
+
+    A consumer may get a message before the publisher's listener has found the consumer's new port, or
+    before the listener's subscription has come. With fedmsg's shipped settings the listener tries again
+    after 1.1 s at the latest (zmq_reconnect_ivl_max, and some of zmq_reconnect_ivl). And a listener
+    that has shaken hands may have its subscription still on its way: of 500 ACKs sent right after
+    the handshake, 6 came to nothing on an idle machine and 23 on a busy one, 2 even of those sent 10 ms
+    after it. So no fixed time will do.
+    """
+
+    #: Seconds: a publishing socket younger than YOUNG waits for an ACK listener to subscribe; an older one waits
+    #: so long for the very listener that a message comes from.
+    YOUNG, HOLD = 1.5, 0.1
+
+    #: So many waits of HOLD may be in vain in so many seconds: senders whose listener cannot reach us, or
+    #: who invent one, cost a consumer a tenth of its time at most.
+    IN_VAIN, IN_VAIN_SECONDS = 5, 5.0
 
     def __init__(self, out: Out, parts: Sequence[bytes], origin: str | None) -> None:
-        super().__init__()
-        self.out, self._parts, self._origin = out, parts, origin
-        self.thread = None
-        self._topic = parts[0].decode("utf-8")
+        super().__init__(out)
+        self._parts, self._origin, self._topic = parts, origin, parts[0].decode("utf-8")
+        self._in_person = False
 
     def run(self, engine: Engine, now: float) -> None:
         if not self.out.closed:
             self.out.take(now)
-            if self.ready():
-                self.leave(engine)
-                return
-        in_person = self._origin is not None and not self.out.address.active
-        self.until = self.out.patience.until(self.out.born, now, in_person)
+        self.until = self.out.born + self.YOUNG
+        if self._origin is not None and not self.out.address.active and self._is_patient(now):
+            self._in_person = now + self.HOLD > self.until
+            self.until = max(self.until, now + self.HOLD)
         super().run(engine, now)
+
+    def _is_patient(self, now: float) -> bool:
+        in_vain = self.out.in_vain
+        return len(in_vain) < self.IN_VAIN or now - in_vain[0] > self.IN_VAIN_SECONDS
 
     def ready(self) -> bool:
         """Return whether the listener hears us.
@@ -160,10 +175,10 @@ class Acknowledgement(Held):
 
     def leave(self, engine: Engine) -> None:
         if not self.abandoned:
-            if self.until > self.out.born + self.out.patience.YOUNG and not self.ready():
-                self.out.patience.note_in_vain(time.monotonic())
+            if self._in_person and not self.ready():
+                self.out.in_vain = [*self.out.in_vain, time.monotonic()][-self.IN_VAIN :]
             self.out.send(self._parts)
-        self.outcome.settle(None, None)
+        super().leave(engine)
 
 
 class Message(protocol.Entry):
@@ -185,7 +200,7 @@ class Message(protocol.Entry):
             self.out.lines.submit(self.thread, self)
 
     def ready(self) -> bool:
-        return protocol.ready(self.recipients, self.way.route, self.way.peers, self.way.linked)
+        return self.way.ready(self.recipients)
 
     def leave(self, engine: Engine) -> None:
         if self.abandoned:
@@ -196,9 +211,9 @@ class Message(protocol.Entry):
         try:
             self.ear.delivery.expect(self, now)
         except ConfigurationError as error:
-            engine.settle(self, None, error)
-            return
-        self.out.send(self.parts)
+            self.fail(engine, error)
+        else:
+            self.out.send(self.parts)
 
     def fail(self, engine: Engine, error: BaseException) -> None:
         engine.settle(self, None, error)
@@ -206,16 +221,3 @@ class Message(protocol.Entry):
 
 #: What waits to leave at a publishing socket.
 Leaving = Union[Held, Message]
-
-
-class Forget:
-    """The end of a wait whose caller has left by an exception."""
-
-    def __init__(self, message: Message) -> None:
-        self._message = message
-
-    def run(self, engine: Engine, now: float) -> None:
-        self._message.ear.delivery.forget(self._message)
-
-    def fail(self, engine: Engine, error: BaseException) -> None:
-        """There is nobody to tell."""

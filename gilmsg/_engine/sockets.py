@@ -53,7 +53,7 @@ def beat(socket: Socket) -> None:
     socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
 
 
-def bound_input(socket: Socket, queue: int, largest: int) -> None:
+def limit_input(socket: Socket, queue: int, largest: int) -> None:
     """Limit what strangers can put into our memory: *queue* frames per connection, *largest* bytes each.
 
     Beyond the first their own socket has to wait, beyond the second the connection ends.
@@ -120,12 +120,18 @@ def parts(endpoint: str) -> tuple[str, str, str]:
     return scheme, host, port
 
 
-def numeric(host: str) -> str | None:
-    """Return *host* if it is a numeric IPv4 address, else None."""
+def is_numeric(host: str) -> bool:
+    """Return whether *host* is a numeric IPv4 address."""
     try:
-        return str(ipaddress.IPv4Address(host))
+        return bool(ipaddress.IPv4Address(host))
     except ValueError:
-        return None
+        return False
+
+
+def by_address(endpoint: str, address: str) -> str:
+    """Return *endpoint* with the numeric *address* in place of its host."""
+    scheme, _, port = parts(endpoint)
+    return f"{scheme}://{address}:{port}"
 
 
 class Names:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import logging
 import os
 import queue
 import threading
 import time
-from concurrent.futures import Future, TimeoutError
+from concurrent.futures import Future
 from typing import Any, Callable, Generic, TypeVar
 
 from ..errors import ListenerError
@@ -22,9 +23,6 @@ log = logging.getLogger("gilmsg.listener")
 #: Seconds after which a thread that waits looks whether this is still its process.
 _LOOK_AGAIN = 1.0
 
-#: Seconds between two lines of a RateLimitedLog.
-_INTERVAL = 1.0
-
 
 class Owner:
     """The process in which something was made: a forked child must not use what it inherits."""
@@ -34,11 +32,11 @@ class Owner:
 
     @property
     def is_here(self) -> bool:
-        """Whether that is this process, and not the one that it was forked from."""
+        """Whether that is this process."""
         return os.getpid() == self.pid
 
     def unknown_here(self) -> ListenerError:
-        """Return the error of a wait that a forked child inherits: only the parent gets the outcome."""
+        """Return the error of a wait that a forked child inherits."""
         return ListenerError(
             f"this process was forked from {self.pid} while a publish was under way there: "
             "only that process gets the outcome"
@@ -67,11 +65,7 @@ class Outcome(Generic[T]):
         self._unsettled.release()
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most so long; return whether it is settled.
-
-        Raises:
-            ListenerError: a forked child came back to a wait of its parent's.
-        """
+        """Wait at most so long; return whether it is settled. In a forked child this is a ListenerError."""
         until = time.monotonic() + seconds
         while True:
             left = until - time.monotonic()
@@ -114,11 +108,7 @@ class Worker:
                 self.require()
 
     def require(self) -> None:
-        """Start the thread, if there is none.
-
-        Raises:
-            ListenerError: it cannot start; nothing was sent.
-        """
+        """Start the thread, if there is none; raise ListenerError if it cannot start."""
         if not self._starting.acquire(blocking=False):
             return  # another thread, or a frame below this one, starts it
         try:
@@ -136,7 +126,7 @@ class Worker:
             job = jobs.get()
             try:
                 job()
-            except BaseException:  # even SystemExit: the other jobs need the thread
+            except BaseException:
                 log.exception("a callback on the thread %s failed", self._name)
             del job  # or the last job, and what it holds, would live until the next one comes
 
@@ -149,7 +139,7 @@ futures = Worker("gilmsg-futures")
 
 
 class CallbackFuture(Future[Any]):
-    """A Future of the engine's. Its callbacks run on the callback thread, one after the other."""
+    """A Future whose callbacks run on the callback thread, one after the other, in the order of completion."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +147,7 @@ class CallbackFuture(Future[Any]):
         self.set_running_or_notify_cancel()
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
-        """As for any Future, but *fn* runs on the callback thread, in the order of completion."""
+        """As for any Future, but *fn* runs on the callback thread."""
         super().add_done_callback(lambda future: callbacks.run(lambda: fn(future)))
 
     def settle(self, result: Any, error: BaseException | None) -> None:
@@ -178,39 +168,35 @@ class CallbackFuture(Future[Any]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As for any Future; in a forked child, what was open at the fork is a ListenerError."""
-        error: BaseException | None = self._asked(super().exception, timeout)
-        return error
+        return self._asked(super().exception, timeout)  # type: ignore[no-any-return]
 
     def _asked(self, ask: Callable[[float], Any], timeout: float | None) -> Any:
         """Ask again and again: a signal handler may fork over the wait, and the child return to it."""
         until = float("inf") if timeout is None else time.monotonic() + timeout
         try:
-            while True:
-                if not self._owner.is_here and not self.done():
-                    raise self._owner.unknown_here()
+            while self._owner.is_here or self.done():
                 try:
                     return ask(max(0.0, min(_LOOK_AGAIN, until - time.monotonic())))
-                except TimeoutError:
+                except concurrent.futures.TimeoutError:
                     if self.done():
                         return ask(0)  # this moment; or it is what its owner has set
                     if time.monotonic() >= until:
                         raise
+            raise self._owner.unknown_here()
         finally:
             del self, ask  # as in result()
 
 
 class RateLimitedLog:
-    """WARNINGs that somebody else on the bus can cause: one per second; the next one says how many were left out.
+    """WARNINGs that somebody else on the bus can cause: one in *interval* seconds, which counts those left out.
 
     They are written on the callback thread, for logging may block. Not thread-safe: at worst
     a line too many, or a count that is off.
     """
 
-    def __init__(self, log: logging.Logger, interval: float = _INTERVAL) -> None:
-        self._log = log
-        self._interval = interval
-        self._next = 0.0
-        self._left_out = 0
+    def __init__(self, log: logging.Logger, interval: float = 1.0) -> None:
+        self._log, self._interval = log, interval
+        self._next, self._left_out = 0.0, 0
 
     def warning(self, text: str, *arguments: Any) -> None:
         """Write a line, or count it."""

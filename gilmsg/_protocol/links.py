@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 #: What a monitor tells of an address: the handshake is over; the connection ended; libzmq tries again by itself.
 UP, DOWN, RETRIED = "up", "down", "retried"
 
@@ -75,10 +73,6 @@ class Links:
     def up(self, endpoint: str) -> bool:
         """Return whether there is a connection to *endpoint*."""
         return any(self._links[one].up_since is not None for one in self._addresses.get(endpoint, ()))
-
-    def reached(self, endpoints: Sequence[str]) -> bool | None:
-        """Return whether there is a connection to one of *endpoints*; None where there are none."""
-        return any(map(self.up, endpoints)) if endpoints else None
 
     def down_since(self, endpoint: str) -> float | None:
         """Return since when there is no connection to *endpoint*; None if there is one, or nothing was told yet."""

@@ -134,12 +134,20 @@ def _plain(entries: tuple[str, ...], where: str) -> tuple[str, ...]:
 _TOPIC = re.compile(r"[^\s.*]+(\.[^\s.*]+)*\.?\Z")
 
 
+#: The last table that was checked, as a copy, and what came of it: a process has the same one all the time.
+_last: tuple[dict[Any, Any], dict[str, tuple[str, ...]]] = {}, {}
+
+
 def _table(value: Any) -> dict[str, tuple[str, ...]]:
+    global _last
     if value is None:
         return {}
+    before, found = _last
+    if value == before:
+        return found
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"{RECIPIENTS} must be a dict of topic -> recipients; it is {value!r}")
-    found: dict[str, tuple[str, ...]] = {}
+    found = {}
     for key, names in value.items():
         if not isinstance(key, str) or not _TOPIC.match(key):  # it would match no topic: it would guarantee nothing
             raise ConfigurationError(
@@ -150,6 +158,7 @@ def _table(value: Any) -> dict[str, tuple[str, ...]]:
         if topic in found:
             raise ConfigurationError(f"{RECIPIENTS} has {topic!r} twice, with a dot at its end and without")
         found[topic] = recipients(names, f"{RECIPIENTS}[{topic!r}]")
+    _last = {key: names.copy() if hasattr(names, "copy") else names for key, names in value.items()}, found
     return found
 
 

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, NoReturn, TextIO
 
 import fedmsg.config  # type: ignore[import-untyped]
 import fedmsg.encoding  # type: ignore[import-untyped]
@@ -43,38 +43,33 @@ class Unusable(Exception):
     """Bad usage, input or configuration, in one line."""
 
 
-def script(prog: str) -> Callable[[Callable[[list[str] | None], int]], Callable[..., int]]:
+def script(prog: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Make a console script of a function of the arguments: whatever goes wrong becomes one line and a status."""
 
-    def decorate(command: Callable[[list[str] | None], int]) -> Callable[..., int]:
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
         @functools.wraps(command)
         def main(arguments: list[str] | None = None) -> int:
             _open_closed()
             warnings.simplefilter("ignore")
             try:
-                return _status(prog, command, arguments)
+                return command(arguments)
+            except GilmsgError as error:  # before OSError, which a Timeout may be as well
+                complain(prog, error)
+                return UNUSABLE if isinstance(error, ConfigurationError) else NOT_PROVEN
+            except (Unusable, ValueError, OSError) as error:
+                complain(prog, error)
+            except KeyboardInterrupt:
+                return INTERRUPTED
+            except Exception as error:  # a defect of ours, or of a plugin: people get one line
+                log.debug("%s failed", prog, exc_info=True)
+                complain(prog, f"unexpected failure: {error!r} (a traceback is logged at level DEBUG)")
             finally:
-                flush()
+                _flush()
+            return UNUSABLE
 
         return main
 
     return decorate
-
-
-def _status(prog: str, command: Callable[[list[str] | None], int], arguments: list[str] | None) -> int:
-    try:
-        return command(arguments)
-    except GilmsgError as error:  # before OSError, which a Timeout may be as well
-        complain(prog, error)
-        return UNUSABLE if isinstance(error, ConfigurationError) else NOT_PROVEN
-    except (Unusable, ValueError, OSError) as error:
-        complain(prog, error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as error:  # a defect of ours, or of a plugin: people get one line
-        log.debug("%s failed", prog, exc_info=True)
-        complain(prog, f"unexpected failure: {error!r} (a traceback is logged at level DEBUG)")
-    return UNUSABLE
 
 
 # Options and configuration.
@@ -162,16 +157,18 @@ def printable_line(text: str) -> str:
 def complain(prog: str, what: object) -> None:
     """Print one line on stderr, under the name of the command; no matter if nobody reads it."""
     with contextlib.suppress(OSError):
-        print(f"{prog}: {' '.join(str(what).split()) or repr(what)}", file=sys.stderr, flush=True)
+        tell(f"{prog}: {' '.join(str(what).split()) or repr(what)}", sys.stderr)
 
 
-def tell(text: str) -> None:
-    """Print *text* on stdout; no matter if it is a pipe that nobody reads any more."""
+def tell(text: str, stream: TextIO | None = None) -> None:
+    """Print *text* on stdout, or *stream*, at once and whole; no matter if it is a pipe that nobody reads any more."""
+    stream = stream or sys.stdout
     with contextlib.suppress(BrokenPipeError):
-        print(text, flush=True)
+        stream.write(text + "\n")
+        stream.flush()
 
 
-def flush() -> None:
+def _flush() -> None:
     """Write what stdout and stderr still hold, or send it to nowhere: the interpreter would fail at it as it ends."""
     for stream in (sys.stdout, sys.stderr):
         try:

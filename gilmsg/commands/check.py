@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import Any
 
 import gilmsg
 
@@ -62,23 +61,19 @@ def main(arguments: list[str] | None = None) -> int:
 def table(report: gilmsg.Report) -> list[str]:
     """Return the answer for people, as lines."""
     own = [("ok" if line.ok else "FAIL", line.check, line.detail) for line in report.lines]
-    theirs = [
-        ("ok" if seen.ok else "FAIL" if name in report.missing else "-", name, _about(seen))
-        for name, seen in report.recipients.items()
-    ]
-    verdict = "ok: a publish is expected to succeed"
-    if not report:
-        verdict = f"not ok: {len(report.failures())} of these lines failed"
-    return ["ourselves", *_rows(own), "recipients", *_rows(theirs or [("-", "none", "")]), verdict]
+    theirs = [("-", "none", "")] if not report.recipients else []
+    for name, seen in report.recipients.items():
+        mark = "ok" if seen.ok else "FAIL" if name in report.missing else "-"
+        theirs.append((mark, name, seen.detail + (f" ({', '.join(seen.endpoints)})" if seen.endpoints else "")))
+    verdict = f"not ok: {len(report.failures())} of these lines failed"
+    if report:
+        verdict = "ok: a publish is expected to succeed"
+    return ["ourselves", *_rows(own), "recipients", *_rows(theirs), verdict]
 
 
 def _rows(rows: list[tuple[str, str, str]]) -> list[str]:
     width = max(len(name) for _, name, _ in rows)
     return [f"  {mark:4}  {name:{width}}  {' '.join(detail.split())}".rstrip() for mark, name, detail in rows]
-
-
-def _about(seen: Any) -> str:
-    return f"{seen.detail} ({', '.join(seen.endpoints)})" if seen.endpoints else str(seen.detail)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ seen by the first line: is it a document by itself, then every line is one, and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -40,16 +41,14 @@ Examples::
     $ gilmsg-logger --message "Hello." --modname git --topic repo.update --recipients backend01
 """
 
+RECIPIENTS = "Common names that must confirm; CN,CN is a group, one of which will do."
+
+SECONDS = "Seconds to wait for the confirmations of each message; by default gilmsg.ack_timeout, else 0.25."
+
 #: On top of all of fedmsg-logger's.
 OPTIONS = [
-    option(
-        "--recipients", metavar="CN", nargs="+",
-        help="Common names that must confirm; CN,CN is a group, one of which will do.",
-    ),
-    option(
-        "--ack-timeout", metavar="SECONDS", type=float,
-        help="Seconds to wait for the confirmations of each message; by default gilmsg.ack_timeout, else 0.25.",
-    ),
+    option("--recipients", metavar="CN", nargs="+", help=RECIPIENTS),
+    option("--ack-timeout", metavar="SECONDS", type=float, help=SECONDS),
     option("--verbose", action="store_true", help="Print a line per message."),
 ]
 
@@ -115,16 +114,11 @@ def _log_nothing_twice() -> None:
     logger: logging.Logger | None = logging.getLogger("gilmsg")
     while logger is not None:
         for handler in logger.handlers:
-            if _is_our_stderr(getattr(handler, "stream", None)):
-                handler.addFilter(lambda one: one.name not in _TOLD or one.levelno < logging.WARNING)
+            stream: Any = getattr(handler, "stream", None)
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # it is no file
+                if os.path.sameopenfile(stream.fileno(), sys.stderr.fileno()):
+                    handler.addFilter(lambda one: one.name not in _TOLD or one.levelno < logging.WARNING)
         logger = logger.parent if logger.propagate else None
-
-
-def _is_our_stderr(stream: Any) -> bool:
-    try:
-        return os.path.sameopenfile(stream.fileno(), sys.stderr.fileno())
-    except (AttributeError, OSError, ValueError):
-        return False  # no file at all
 
 
 class Input(NamedTuple):

@@ -15,13 +15,13 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from typing import Any, Callable
+from typing import Any
 
 from gilmsg.errors import ConfigurationError
 from gilmsg.sandbox import Sandbox
 
 from . import _common
-from ._common import Ended, Parser, Signals, Unusable, complain
+from ._common import SUCCESS, Ended, Parser, Signals, Unusable, complain, tell
 
 PROG = "gilmsg-sandbox"
 
@@ -61,6 +61,12 @@ Examples::
     $ gilmsg-sandbox --recipients backend01 -- python3 /path/to/my_producer.py
 """
 
+DIRECTORY = "where fedmsg.d and the keys go, and stay; a temporary folder by default"
+
+#: What Sandbox is given of the options, where they are given.
+SETTINGS = ("directory", "recipients", "topic_prefix")
+
+#: What can be typed, and what is done then.
 LINES = "silent CN | slow CN SECONDS | dead CN | well CN"
 
 ANSWERS = {"silent": "receives now, and acknowledges nothing", "dead": "is dead", "well": "is well"}
@@ -70,23 +76,27 @@ ANSWERS = {"silent": "receives now, and acknowledges nothing", "dead": "is dead"
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    show = _shower(sys.stderr if options.command else sys.stdout)
+    stream = sys.stderr if options.command else sys.stdout
+    stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     # Raised only where we wait for what is typed, or for COMMAND: a process half started would be left running.
     signals = Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    settings = {key: getattr(options, key) for key in ("recipients", "topic_prefix") if getattr(options, key)}
+    # What was dead and is well again is found within a moment by programs that run meanwhile.
+    settings: dict[str, Any] = {"zmq_reconnect_ivl_max": 200, "relay": options.relay, "on_wait": signals.check}
+    settings.update((key, value) for key, value in vars(options).items() if value and key in SETTINGS)
+
+    def on_event(name: str, event: dict[str, Any]) -> None:
+        line = event_line(name, event)
+        if line:
+            tell(line, stream)
+
     try:
-        with Sandbox(
-            directory=options.directory, relay=options.relay, on_wait=signals.check,
-            on_event=lambda name, event: show(event_line(name, event)),
-            # What was dead and is well again is found within a moment by programs that run meanwhile.
-            zmq_reconnect_ivl_max=200, **settings,
-        ) as sandbox:
-            show(f"A signed bus is running in {sandbox.directory}\nIts recipients: {', '.join(sandbox.recipients)}")
+        with Sandbox(on_event=on_event, **settings) as bus:
+            tell(f"A signed bus is running in {bus.directory}\nIts recipients: {', '.join(bus.recipients)}", stream)
             if options.command:
-                return _run(options.command, sandbox.directory, signals)
-            show(guide(sandbox, options.relay))
+                return _run(options.command, bus.directory, signals)
+            tell(guide(bus, options.relay))
             for line in _typed(signals):
-                show(obey(sandbox, line))
+                tell(obey(bus, line))
     except TimeoutError as error:
         complain(PROG, error)
         return DID_NOT_COME_UP
@@ -94,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command:
             return 128 + int(end.args[0])
     # Ctrl-C is how a sandbox without a command is meant to end.
-    return _common.SUCCESS
+    return SUCCESS
 
 
 def _typed(signals: Signals) -> Iterator[str]:
@@ -103,15 +113,12 @@ def _typed(signals: Signals) -> Iterator[str]:
     while True:
         line = b""
         with signals.raised():
-            try:
+            with contextlib.suppress(OSError):
                 line = sys.stdin.buffer.readline()
-            except OSError:
-                pass
             if not line:
                 time.sleep(_LOOK_AGAIN)
         if line:
             yield line.decode("utf-8", "replace")
-        signals.check()
 
 
 def obey(sandbox: Sandbox, line: str) -> str:
@@ -120,10 +127,10 @@ def obey(sandbox: Sandbox, line: str) -> str:
     name = rest.strip()
     try:
         if verb == "slow":
-            name, _, seconds = name.rpartition(" ")
-            name = name.strip()
-            sandbox.slow(name, _seconds(seconds))
-            return f"{name} waits {_seconds(seconds):g} s now before each ACK"
+            name, _, text = name.rpartition(" ")
+            seconds = _seconds(text)
+            sandbox.slow(name.strip(), seconds)
+            return f"{name.strip()} waits {seconds:g} s now before each ACK"
         if verb not in ANSWERS:
             raise ValueError(f"{verb!r} is not understood")
         getattr(sandbox, verb)(name)
@@ -140,18 +147,6 @@ def _seconds(text: str) -> float:
 
 
 # What is shown.
-
-
-def _shower(stream: Any) -> Callable[[str], None]:
-    stream.reconfigure(errors="backslashreplace")  # what this terminal cannot show must not end us
-
-    def show(text: str) -> None:
-        with contextlib.suppress(OSError):  # nobody reads it any more
-            if text:
-                stream.write(text + "\n")
-                stream.flush()
-
-    return show
 
 
 def event_line(common_name: str, event: dict[str, Any]) -> str:
@@ -191,7 +186,8 @@ def _run(words: list[str], directory: str, signals: Signals) -> int:
     doing. Elsewhere it has a session of its own and we pass signals on.
     """
     terminal, ours = os.isatty(0), _children()
-    _adopt_orphans()
+    if sys.platform == "linux":  # we become the parent of what its processes leave behind, whatever their session
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     try:
         process = subprocess.Popen(words, cwd=directory, start_new_session=not terminal)
     except OSError as error:
@@ -218,12 +214,6 @@ def _run(words: list[str], directory: str, signals: Signals) -> int:
             process.wait(_REAP_LIMIT)
         _kill_all_but(ours)
     return status if status >= 0 else 128 - status
-
-
-def _adopt_orphans() -> None:
-    """Become the parent, on Linux, of what our descendants leave behind, whatever session it has moved to."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def _children() -> set[int]:
@@ -253,35 +243,22 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     ours, command = arguments, None
     if "--" in arguments:
         ours, command = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
-    parser = Parser(
-        prog=PROG, usage=USAGE, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "directory", metavar="DIR", nargs="?", type=_not_empty,
-        help="where fedmsg.d and the keys go, and stay; a temporary folder by default",
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog=PROG, usage=USAGE, description=DESCRIPTION, formatter_class=raw, allow_abbrev=False)
+    parser.add_argument("directory", metavar="DIR", nargs="?", help=DIRECTORY)
     parser.add_argument("--recipients", metavar="CN", nargs="+", help="common names of the stand-ins; two by default")
     parser.add_argument("--relay", action="store_true", help="run a fedmsg-relay too, for gilmsg-logger")
-    parser.add_argument("--topic-prefix", metavar="P", type=_prefix, help="of the bus; org.example by default")
+    parser.add_argument("--topic-prefix", metavar="P", help="of the bus; org.example by default")
     # Intermixed, or an older argparse fails to see DIR after an option.
     options = parser.parse_intermixed_args(ours)
+    if options.directory == "":
+        parser.error("argument DIR: it is empty")
+    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", "P" if options.topic_prefix is None else options.topic_prefix):
+        parser.error(f"argument --topic-prefix: {options.topic_prefix!r} is not words joined by dots")
     if command == []:
         raise Unusable("there is no COMMAND after --")
     options.command = command
     return options
-
-
-def _not_empty(value: str) -> str:
-    if not value:
-        raise argparse.ArgumentTypeError("it is empty")
-    return value
-
-
-def _prefix(value: str) -> str:
-    if not re.match(r"[\w-]+(\.[\w-]+)*\Z", value):
-        raise argparse.ArgumentTypeError(f"{value!r} is not words joined by dots")
-    return value
 
 
 if __name__ == "__main__":

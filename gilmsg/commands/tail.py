@@ -55,15 +55,14 @@ Examples::
     $ gilmsg-tail --name backend01 --exec 'jq .msg >> /var/log/messages.json'
 """
 
+NAME = "The name in endpoints and certnames under which to acknowledge."
+
 EXEC = """Run CMD through the shell for each message shown, one after the other, with the message as JSON on its
 standard input. The next message is taken, and acknowledged, when CMD has ended."""
 
 #: On top of all of fedmsg-tail's.
 OPTIONS = [
-    option(
-        "--name", dest="name", default=None,
-        help="The name in endpoints and certnames under which to acknowledge.",
-    ),
+    option("--name", dest="name", default=None, help=NAME),
     option("--exec", metavar="CMD", help=EXEC),
 ]
 
@@ -99,12 +98,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _log_to_stderr() -> None:
     """Have gilmsg's warnings told on stderr, unless the configuration says where they go."""
-    ours = logging.getLogger("gilmsg")
-    if not ours.hasHandlers():
+    if not logging.getLogger("gilmsg").hasHandlers():
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter(PROG + ": %(message)s"))
         handler.setLevel(logging.WARNING)
-        ours.addHandler(handler)
+        logging.getLogger("gilmsg").addHandler(handler)
 
 
 def _end_when_unread() -> None:
@@ -178,12 +176,12 @@ class View:
         config, shown = self._config, one_line(message)
         if config["pretty"]:
             message["timestamp"] = time.ctime(message["timestamp"])
-            message = _bare(message)
+        if config["pretty"] or config["really_pretty"]:
+            message = {key: value for key, value in message.items() if key not in ("signature", "certificate")}
             shown = "\n" + pprint.pformat(message)
         if config["really_pretty"]:
             from pygments import formatters, highlight, lexers  # type: ignore[import-untyped]
 
-            message = _bare(message)
             text = fedmsg.encoding.pretty_dumps(message)
             shown = "\n" + highlight(text, lexers.JavascriptLexer(), formatters.TerminalFormatter()).strip()
         if config["query"]:
@@ -201,10 +199,6 @@ def _pattern(config: dict[str, Any], name: str, key: str) -> re.Pattern[str]:
         return re.compile(config[key])
     except re.error as error:
         raise Unusable(f"{name}: {config[key]!r} is no regular expression: {error}") from None
-
-
-def _bare(message: Message) -> Message:
-    return {key: value for key, value in message.items() if key not in ("signature", "certificate")}
 
 
 def _cowsay(text: str) -> str:

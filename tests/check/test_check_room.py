@@ -12,7 +12,7 @@ from gilmsg import _check, _protocol
 from gilmsg._check import ourselves, recipients
 from gilmsg._check.recipients import RELAY, Seen, Sight
 from gilmsg._engine import Address
-from gilmsg.errors import ListenerError
+from gilmsg.errors import ConfigurationError, EndpointError, ListenerError
 
 TOPIC = "org.example.dev.tests.hello"
 
@@ -144,6 +144,41 @@ def test_why_an_endpoint_cannot_be_reached(monkeypatch):
         port = full.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):  # fills the queue of length 0
             assert recipients._why_not(f"tcp://127.0.0.1:{port}") == "does not answer"
+
+
+BUS = {"topic_prefix": "p", "environment": "e", "endpoints": {"us": ["tcp://127.0.0.1:3000"]}, "name": "us"}
+
+
+@pytest.mark.parametrize(
+    ("publisher", "listener", "config", "expected"),
+    [
+        (None, None, BUS, {}),
+        (ConfigurationError("x"), None, BUS, {"endpoint": "x"}),
+        (EndpointError("x"), None, BUS, {"endpoint": "x"}),
+        (None, ListenerError("x"), BUS, {"listener": "cannot listen for ACKs: x"}),
+        (ListenerError("x"), ListenerError("y"), BUS, {"endpoint": "x", "listener": "cannot listen for ACKs: y"}),
+        (None, None, {**BUS, "mute": True}, {"endpoint": "mute is True: this context cannot publish"}),
+        (None, None, {k: BUS[k] for k in list(BUS)[1:]}, {"listener": "cannot listen for ACKs: 'topic_prefix'"}),
+    ],
+)
+def test_what_can_be_opened_is(monkeypatch, publisher, listener, config, expected):
+    """Publisher and listener fail each for itself; what is open is returned as one port, all else is given back."""
+    ports = []
+
+    def opened(address, book, config):
+        error = publisher if book is None else listener
+        if error is not None:
+            raise error
+        ports.append(Port(address=address))
+        ports[-1].shared = ports[-1].shared_listener = False
+        return ports[-1]
+
+    monkeypatch.setattr(ourselves._engine, "publisher", opened)
+    port, _, lines = ourselves.opened(config)
+    assert {line.check: line.detail for line in lines if not line.ok} == expected
+    assert port is (ports[-1] if ports else None)
+    assert all(one.closed for one in ports if one is not port)
+    assert (port is not None and port.address is not None) is ("endpoint" not in expected)
 
 
 def test_who_holds_our_ports():

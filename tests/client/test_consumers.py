@@ -7,7 +7,7 @@ import pytest
 from fedmsg.consumers import FedmsgConsumer
 
 import gilmsg
-from gilmsg import _protocol
+from gilmsg import _protocol, _trust
 
 CONFIG = {"mine.enabled": True, "validate_signatures": False, "moksha.blocking_mode": True}
 
@@ -114,3 +114,21 @@ def test_what_monitoring_shows_without_acks():
     """The three fields are there from the start."""
     shown = consumer(bare()).__json__()
     assert (shown["acks_sent"], shown["acks_failed"], shown["last_ack_error"]) == (0, 0, None)
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_what_cannot_be_encoded_again_is_not_acknowledged(validates, monkeypatch):
+    """A body that is nested too deeply has no digest: no ACK, and where it has to be validated, no consume()."""
+
+    def due(received, validated):
+        assert not validated, "it would be refused"
+
+    monkeypatch.setattr(_trust, "validate", lambda message, config, covered: covered() and None)
+    one = consumer(bare(), validate_signatures=validates)
+    one._acknowledger = mock.Mock(due=due)
+    body = {"topic": "t", "msg": {}}
+    for _ in range(100_000):
+        body["msg"] = {"deep": body["msg"]}
+    assert one._do_work({"topic": "t", "body": body}) is not validates
+    assert len(one.given) == (not validates)
+    assert not one._acknowledger.acknowledge.called

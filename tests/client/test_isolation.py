@@ -10,6 +10,9 @@ import zmq
 from gilmsg import _engine, _settings
 from gilmsg._client import context, init, isolated
 
+#: load_config, which reads the files, says that it is deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
 
 @pytest.fixture
 def other(config):
@@ -41,7 +44,6 @@ def test_what_was_open_stays_and_what_was_opened_is_closed(config, other):
     assert _settings.kept() is kept and fedmsg.config.conf.get("environment") != "prod"
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_contexts_of_every_kind_are_closed(config):
     """Also one that publishes nothing, one that fedmsg has destroyed, and, in its own time, one that is still read."""
     reading, over, contexts = threading.Event(), threading.Event(), []

@@ -141,6 +141,22 @@ def test_what_is_nearer_wins():
         _settings.settings({"gilmsg.ack_timeout": "soon"}, 4)
 
 
+def test_a_table_that_was_changed_is_checked_anew():
+    """The same table is checked once; it is a dict of lists, and anybody may change it."""
+    table = {"org.a": ["alice"]}
+    config = {"gilmsg.recipients": table}
+    first = _settings.settings(config, None).table
+    assert first == {"org.a": ("alice",)} and _settings.settings(config, None).table is first
+    table["org.a"].append("bob")
+    assert _settings.settings(config, None).table == {"org.a": ("alice", "bob")}
+    table["org.b"] = None
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="it is None"):
+            _settings.settings(config, None)
+    del table["org.b"]
+    assert _settings.settings(config, None).table == {"org.a": ("alice", "bob")}
+
+
 def test_the_sample_is_right():
     """The sample in fedmsg.d holds every key with its default, passes the checks, and does what it says."""
     sample = runpy.run_path(str(SAMPLE))["config"]
