@@ -145,7 +145,7 @@ class Port:
 
     def _require(self) -> None:
         if not self._engine.owner.is_here:
-            raise self._engine.owner.unknown_here()
+            raise self._engine.owner.unsent_here()
         refuse_on(self._engine)
         if not self.alive:
             raise Gone(*closed().args)

@@ -35,11 +35,14 @@ class Owner:
         """Whether that is this process."""
         return os.getpid() == self.pid
 
+    def unsent_here(self) -> ListenerError:
+        """Return the error of what a forked child cannot send."""
+        return ListenerError(f"process {self.pid} forked during this call; nothing was sent in the child")
+
     def unknown_here(self) -> ListenerError:
         """Return the error of a wait that a forked child inherits."""
         return ListenerError(
-            f"this process was forked from {self.pid} while a publish was under way there: "
-            "only that process gets the outcome"
+            f"the message was published by process {self.pid} before it forked; only there its outcome becomes known"
         )
 
 
