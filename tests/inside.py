@@ -196,9 +196,9 @@ def quicken_heartbeats(patch, interval, timeout):
 
 def hold_acks(patch, seconds):
     """Let consumers wait *seconds* for the very listener that awaits an ACK, no socket counting as young."""
-    patch.setattr(ends.Patience, "YOUNG", 0.0)
-    patch.setattr(ends.Patience, "HOLD", seconds)
-    patch.setattr(ends.Patience, "IN_VAIN_SECONDS", 1000.0)
+    patch.setattr(operations.Acknowledgement, "YOUNG", 0.0)
+    patch.setattr(operations.Acknowledgement, "HOLD", seconds)
+    patch.setattr(operations.Acknowledgement, "IN_VAIN_SECONDS", 1000.0)
 
 
 def spy(patch, see):
