@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from .. import _protocol
-from .._engine import Port, parts
+from .._engine import Port, sockets
 from .._protocol import Way
 from .._settings import AddressBook
 
@@ -115,7 +115,7 @@ def _probe(endpoints: Iterable[str]) -> dict[str, str]:
 
 
 def _why_not(endpoint: str) -> str:
-    _, host, port = parts(endpoint)
+    _, host, port = sockets.parts(endpoint)
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PROBE).close()
     except socket.gaierror:
