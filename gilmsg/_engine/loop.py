@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import _socket
-import binascii
 import collections
 import contextlib
 import logging
-import os
 import queue
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 import zmq
@@ -20,15 +18,13 @@ import zmq
 from .. import _protocol as protocol
 from ..errors import ListenerError
 from . import descriptors, sockets
+from .connections import Connections
 from .ends import Address, Ear, Out
 from .operations import Ask, Operation, closed
-from .waiting import CallbackFuture, Owner, callbacks, futures
+from .waiting import CallbackFuture, Outcome, Owner, callbacks, futures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .operations import Book, Leaving, Message
-    from .waiting import Outcome
 
 T = TypeVar("T")
 
@@ -37,7 +33,9 @@ log = logging.getLogger("gilmsg.listener")
 #: Seconds that destroy() waits for the engine thread to end.
 STOP_LIMIT = 2.0
 
-#: Seconds past the deadline after which a caller no longer believes in the engine.
+#: Seconds past the deadline after which a caller no longer believes in the engine: many short waits. When
+#: the process stood still (SIGSTOP, a debugger, a frozen container), both threads are late, and the
+#: caller may wake first; that uses up one of the waits, not the engine's time.
 _GRACE = (0.5,) * 10
 
 #: Operations that are done in one round: a flood of them must delay no ACK and no deadline.
@@ -46,13 +44,14 @@ _OPERATIONS_AT_ONCE = 256
 #: Milliseconds: libzmq takes a C int. The thread wakes then, sees that nothing is due, and sleeps on.
 _LONGEST_SLEEP = 2**31 - 1
 
+_UNKNOWN = "whether the message was received is unknown"
+
 
 class Engine:
-    """One engine, for one process. Other threads call ``start``, ``put``, ``ask``, ``give_up`` and ``stop`` only.
+    """One engine. Callers put operations on its queue, and wake its thread.
 
-    A caller puts its operation on a queue and wakes the thread. The thread ends by setting ``over`` and then
-    draining the queue; a caller puts, then looks at ``over``, and drains the queue too: so each operation is
-    settled by exactly one of the two.
+    The thread ends by setting ``over`` and then draining the queue; a caller puts, then looks at ``over``, and drains
+    the queue too: so exactly one of the two settles an operation.
 
     Args:
         config: whose ``io_threads`` the one zmq context has.
@@ -63,11 +62,10 @@ class Engine:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.owner = Owner()
-        self.over = False
-        #: What the thread died of; None while it runs, or where it was stopped.
-        self.failure: BaseException | None = None
-        self._stopping = self._asleep = False
-        self._why = ""
+        self.over = self.stopping = self._asleep = False
+        self._why = "has ended"
+        #: What the thread died of; None where it was stopped.
+        self._failure: BaseException | None = None
         self._operations: queue.SimpleQueue[Operation] = queue.SimpleQueue()
         self._context = descriptors.new_context(config)
         # C-level sockets: programs put others in the place of Python's.
@@ -77,29 +75,24 @@ class Engine:
         self._names = sockets.Names(self._wake)
         self._outs: dict[Address, Out] = {}
         self._ears: dict[Any, Ear] = {}
-        self._polled: list[tuple[Any, int]] = []
         self._readers: dict[Any, Callable[[float], None]] = {}
-        #: Settled futures with their ends, handed to the thread of ``futures`` at the end of each round.
+        self._polled: list[tuple[Any, int]] = []
+        #: Futures with their ends, handed to the thread of ``futures`` after each round.
         self._settled: list[tuple[CallbackFuture, Any, BaseException | None]] = []
         # What is taken out to be done, until it is done: should the thread die in between, `_end` knows whom to tell.
         self._in_hand: Operation | None = None
         self._leaving: collections.deque[Leaving] = collections.deque()
         self._undecided: collections.deque[Message] = collections.deque()
         self._thread = threading.Thread(target=self._run, name="gilmsg-engine", daemon=True)
+        self._watch()
 
     # For any thread.
 
     def start(self) -> None:
-        """Start the thread and return when it runs.
-
-        Raises:
-            ListenerError: it cannot start; nothing was sent.
-        """
-        self._watch()
+        """Return when the thread runs; raise ListenerError if it cannot start."""
         try:
             self._thread.start()
         except Exception as error:  # no more threads, or the interpreter ends
-            self.over = True
             self._context.destroy(linger=0)
             raise ListenerError(f"the ACK listener did not start: {error}; nothing was sent") from error
         except BaseException:
@@ -109,12 +102,7 @@ class Engine:
     @property
     def alive(self) -> bool:
         """Whether it takes operations."""
-        return not self.over and not self._stopping and self.owner.is_here
-
-    @property
-    def stopping(self) -> bool:
-        """Whether it is to end, or has ended."""
-        return self._stopping
+        return not self.over and not self.stopping and self.owner.is_here
 
     @property
     def runs_here(self) -> bool:
@@ -130,34 +118,22 @@ class Engine:
             self._refuse_all()
 
     def ask(self, job: Callable[[], T]) -> T:
-        """Run *job* on the engine thread between two steps; return what it returns, raise what it raises.
-
-        Raises:
-            ListenerError: the engine has ended.
-        """
+        """Run *job* on the engine thread between two steps; return what it returns, raise what it raises."""
         asked: Ask[T] = Ask(job)
         self.put(asked)
         return self.result_of(asked.outcome, 0.0)
 
     def result_of(self, outcome: Outcome[T], seconds: float) -> T:
-        """Return the result of *outcome*, which is due within *seconds*, or raise its error.
-
-        When the process stood still (SIGSTOP, a debugger, a frozen container), both threads are late, and
-        the caller may wake first; that uses up one of many short waits, not the engine's time.
-
-        Raises:
-            ListenerError: the engine does not keep its deadlines; another one takes its place.
-        """
+        """Return the result of *outcome*, due within *seconds*, or raise its error; ListenerError if it does not come."""
         if not any(map(outcome.wait, (seconds, *_GRACE))):
-            late = "does not keep its deadlines"
-            self.give_up(late)
-            raise ListenerError(f"the ACK listener {late}; whether the message was received is unknown")
+            self.give_up("does not keep its deadlines")
+            raise self.ended(_UNKNOWN)
         return outcome.take()
 
     def give_up(self, why: str) -> None:
         """Take no more operations, and end as soon as may be."""
-        self._why = self._why or why
-        self._stopping = True
+        self._why = self._why if self.stopping else why
+        self.stopping = True
         self._wake()
 
     def stop(self) -> None:
@@ -174,10 +150,10 @@ class Engine:
 
     def ended(self, consequence: str) -> ListenerError:
         """Return the error of whoever waits when the engine has ended."""
-        if self.failure is None:
-            return ListenerError(f"the ACK listener {self._why or 'has ended'}; {consequence}")
-        error = ListenerError(f"the ACK listener died: {self.failure!r}; {consequence}")
-        error.__cause__ = self.failure
+        if self._failure is None:
+            return ListenerError(f"the ACK listener {self._why}; {consequence}")
+        error = ListenerError(f"the ACK listener died: {self._failure!r}; {consequence}")
+        error.__cause__ = self._failure
         return error
 
     def _wake(self) -> None:
@@ -185,56 +161,50 @@ class Engine:
             self._outside.send(b".")
 
     def _refuse_all(self) -> None:
-        while True:
-            try:
-                operation = self._operations.get_nowait()
-            except queue.Empty:
-                return
+        for operation in self._queued():
             operation.fail(self, self.ended("nothing was sent"))
+
+    def _queued(self) -> Iterator[Operation]:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self._operations.get_nowait()
 
     # For the engine thread, within an operation.
 
-    def open_out(self, address: Address, config: Mapping[str, Any], preferred: str) -> tuple[Out, bool]:
+    def out(self, address: Address, config: Mapping[str, Any], preferred: str) -> tuple[Out, bool]:
         """Return the publishing socket of *address*, opened if there is none; and whether there was one."""
-        out = self._outs.get(address)
-        if out is not None:
-            return out, True
-        out = self._outs[address] = Out(self._context, address, config, preferred, self._names)
-        self._watch()
-        return out, False
+        shared = address in self._outs
+        if not shared:
+            self._outs[address] = Out(self._context, address, config, preferred, self._names)
+            self._watch()
+        return self._outs[address], shared
 
-    def open_ear(self, book: Book, config: Mapping[str, Any]) -> tuple[Ear, bool]:
+    def ear(self, book: Book, config: Mapping[str, Any]) -> tuple[Ear, bool]:
         """Return the listener of the bus of *book*, opened if there is none; and whether there was one."""
-        ear = self._ears.get(book.key)
-        if ear is not None:
-            return ear, True
-        endpoints = [endpoint for listed in book.publishing.values() for endpoint in listed]
-        origin = protocol.checked_origin(binascii.hexlify(os.urandom(4)).decode("ascii"))
-        try:
-            ear = Ear(self._context, book.ack_topic, endpoints, origin, config, self._names)
-        except zmq.ZMQError as error:
-            raise ListenerError(f"the ACK listener did not start: {error}; nothing was sent") from error
-        self._ears[book.key] = ear
+        shared = book.key in self._ears
+        if not shared:
+            try:
+                self._ears[book.key] = Ear(self._context, book, config, self._names)
+            except zmq.ZMQError as error:
+                raise ListenerError(f"the ACK listener did not start: {error}; nothing was sent") from error
+            self._watch()
+        return self._ears[book.key], shared
+
+    def close_unused(self, *ends: Out | Ear | None) -> None:
+        """Close those of *ends* that nobody uses any more; what was to leave by them, and who waits there, fails."""
+        for address, out in list(self._outs.items()):
+            if out in ends and not out.users:
+                del self._outs[address]
+                for held in out.lines.clear():
+                    held.fail(self, closed())
+                out.close()
+        for key, ear in list(self._ears.items()):
+            if ear in ends and not ear.users:
+                del self._ears[key]
+                for entry in ear.delivery.clear():
+                    self.settle(entry, None, self.ended(_UNKNOWN))
+                ear.close()
         self._watch()
-        return ear, False
-
-    def close_out(self, out: Out) -> None:
-        """Close a publishing socket; what was to leave by it fails."""
-        if self._outs.get(out.address) is out:
-            del self._outs[out.address]
-            for held in out.lines.clear():
-                held.fail(self, closed())
-            out.close()
-            self._watch()
-
-    def close_ear(self, ear: Ear) -> None:
-        """Close a listener; whoever waits for its ACKs gets a ListenerError."""
-        for key in [key for key, one in self._ears.items() if one is ear]:
-            del self._ears[key]
-            for entry in ear.delivery.clear():
-                self.settle(entry, None, self.ended("whether the message was received is unknown"))
-            ear.close()
-            self._watch()
 
     def settle(self, entry: Message, result: Any, error: BaseException | None) -> None:
         """Tell whoever waits for *entry* its end."""
@@ -249,57 +219,23 @@ class Engine:
         # A signal that this thread gets would interrupt libzmq's calls: others may take it.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            while not self._stopping:
+            while not self.stopping:
                 self._round()
             self._release(float("inf"))
         except BaseException as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
-            self.failure = error
+            died = self._failure = error
+            callbacks.run(lambda: log.error("the ACK listener died: %r", died, exc_info=died))
         finally:
             self._end()
 
     def _round(self) -> None:
-        self._asleep = True
+        self._asleep = True  # first, or who puts just now would wake nobody
         events = zmq.zmq_poll(self._polled, self._milliseconds())
         self._asleep = False
         now = time.monotonic()
         for source, _ in events:
-            reader = self._readers.get(source)
-            if reader is not None:
-                reader(now)
+            self._readers[source](now)
         self._operate(now)
-        self._tick(now)
-        self._hand_over_settled()
-
-    def _milliseconds(self) -> int:
-        """Return how long to sleep; round up, never spin."""
-        if not self._operations.empty() or self._stopping:
-            return 0
-        dues = [out.lines.next_due() for out in self._outs.values()]
-        dues += [ear.delivery.next_due() for ear in self._ears.values()]
-        dues += [one.next_due() for one in self._connections()]
-        due = min((one for one in dues if one is not None), default=None)
-        if due is None:
-            return -1
-        return min(_LONGEST_SLEEP, max(0, int((due - time.monotonic()) * 1000) + 1))
-
-    def _connections(self) -> Iterable[Any]:
-        for ear in self._ears.values():
-            yield ear.connections
-        for out in self._outs.values():
-            if out.connections is not None:
-                yield out.connections
-
-    def _operate(self, now: float) -> None:
-        for _ in range(_OPERATIONS_AT_ONCE):
-            try:
-                operation = self._operations.get_nowait()
-            except queue.Empty:
-                return
-            self._in_hand = operation
-            operation.run(self, now)
-            self._in_hand = None
-
-    def _tick(self, now: float) -> None:
         self._release(now)
         for ear in self._ears.values():
             self._undecided.extend(ear.delivery.expired(now))
@@ -308,6 +244,27 @@ class Engine:
             due = connections.next_due()
             if due is not None and due <= now:
                 connections.tick(now)
+        self._hand_over_settled()
+
+    def _milliseconds(self) -> int:
+        """Return how long to sleep; round up, never spin."""
+        if self.stopping or not self._operations.empty():
+            return 0
+        dues = [out.lines.next_due() for out in self._outs.values()]
+        dues += [ear.delivery.next_due() for ear in self._ears.values()]
+        dues += [connections.next_due() for connections in self._connections()]
+        due = min((one for one in dues if one is not None), default=None)
+        return -1 if due is None else min(_LONGEST_SLEEP, max(0, int((due - time.monotonic()) * 1000) + 1))
+
+    def _connections(self) -> list[Connections]:
+        found = [ear.connections for ear in self._ears.values()]
+        return found + [out.connections for out in self._outs.values() if out.connections is not None]
+
+    def _operate(self, now: float) -> None:
+        for _, operation in zip(range(_OPERATIONS_AT_ONCE), self._queued()):
+            self._in_hand = operation
+            operation.run(self, now)
+            self._in_hand = None
 
     def _release(self, now: float) -> None:
         """Let leave what has waited long enough."""
@@ -321,8 +278,7 @@ class Engine:
     def _decide(self) -> None:
         """Tell whoever waits for what is settled, or late."""
         while self._undecided:
-            entry = self._undecided[0]
-            result = protocol.result(entry)
+            entry, result = self._undecided[0], protocol.result(self._undecided[0])
             if isinstance(result, protocol.Receipt):
                 self.settle(entry, result, None)
             else:
@@ -334,34 +290,26 @@ class Engine:
             batch, self._settled = self._settled, []
             futures.run(lambda: _settle_all(batch))
 
-    # What is polled, and who reads it.
-
     def _watch(self) -> None:
-        """Note anew what to poll: the wake-up, the sockets and their monitors."""
-        self._readers = {self._inside.fileno(): self._awake}
+        """Note anew what to poll, and who reads it: the wake-up, the sockets and their monitors."""
+        self._readers = {self._inside.fileno(): self._woken}
         for out in self._outs.values():
             self._readers[out.socket] = out.take
+        for ear in self._ears.values():
+            self._readers[ear.socket] = lambda now, ear=ear: ear.take(now, self._undecided)  # type: ignore[misc]
+        for connections in self._connections():
+            self._readers[connections.monitor] = connections.take
+        for out in self._outs.values():
             if out.connections is not None:
                 self._readers[out.connections.monitor] = out.take
-        for ear in self._ears.values():
-            self._readers[ear.socket] = self._reader_of(ear)
-            self._readers[ear.connections.monitor] = ear.connections.take
         self._polled = [(source, zmq.POLLIN) for source in self._readers]
 
-    def _reader_of(self, ear: Ear) -> Callable[[float], None]:
-        def read(now: float) -> None:
-            ear.take(now, self._undecided)
-
-        return read
-
-    def _awake(self, now: float) -> None:
+    def _woken(self, now: float) -> None:
         with contextlib.suppress(BlockingIOError):
             self._inside.recv(4096)
         for host, addresses in self._names.answers():
             for connections in self._connections():
                 connections.answer(host, addresses)
-
-    # The end.
 
     def _end(self) -> None:
         """Take no more operations, fail those who wait, close all, and give the ports back."""
@@ -372,16 +320,14 @@ class Engine:
         for ear in self._ears.values():
             self._undecided.extend(ear.delivery.clear())
         for entry in self._undecided:
-            self.settle(entry, None, self.ended("whether the message was received is unknown"))
+            self.settle(entry, None, self.ended(_UNKNOWN))
         self.over = True
         self._refuse_all()
         self._hand_over_settled()
-        if self.failure is not None:
-            told = self.failure
-            callbacks.run(lambda: log.error("the ACK listener died: %r", told, exc_info=told))
-        ends: list[Out | Ear] = [*self._outs.values(), *self._ears.values()]
-        for end in ends:
-            end.close()
+        for out in self._outs.values():
+            out.close()
+        for ear in self._ears.values():
+            ear.close()
         self._context.destroy(linger=None)
         self._inside.close()
         self._outside.close()

@@ -21,10 +21,12 @@ T = TypeVar("T")
 class Book(Protocol):
     """Where everybody publishes, as ``_settings.AddressBook`` tells."""
 
-    ack_topic: str
-    publishing: Mapping[str, Sequence[str]]
-    key: Any
-
+    @property
+    def ack_topic(self) -> str: ...
+    @property
+    def publishing(self) -> Mapping[str, Sequence[str]]: ...
+    @property
+    def key(self) -> Any: ...
     def of(self, common_name: str, via_relay: bool) -> Sequence[str]: ...
 
 

@@ -53,7 +53,7 @@ def beat(socket: Socket) -> None:
     socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
 
 
-def bound_input(socket: Socket, queue: int, largest: int) -> None:
+def limit_input(socket: Socket, queue: int, largest: int) -> None:
     """Limit what strangers can put into our memory: *queue* frames per connection, *largest* bytes each.
 
     Beyond the first their own socket has to wait, beyond the second the connection ends.

@@ -126,7 +126,7 @@ class Worker:
             job = jobs.get()
             try:
                 job()
-            except BaseException:  # noqa: BLE001  even SystemExit: the other jobs need the thread
+            except BaseException:
                 log.exception("a callback on the thread %s failed", self._name)
             del job  # or the last job, and what it holds, would live until the next one comes
 

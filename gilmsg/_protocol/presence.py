@@ -178,6 +178,10 @@ class Way(NamedTuple):
     endpoints: Callable[[str], Sequence[str]]
     unresolved: Callable[[str], Sequence[str]] = lambda name: ()
 
+    def ready(self, recipients: Iterable[str]) -> bool:
+        """Return whether each of *recipients* (of a group, one member) is present."""
+        return ready(recipients, self.route, self.peers, self.linked)
+
 
 def hears_since(common_name: str, route: Route, peers: Peers) -> int | None:
     """Return the mark since when *common_name* gets what we send, None if it does not; 0 for any topic of ours."""

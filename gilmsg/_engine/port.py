@@ -1,0 +1,168 @@
+"""A caller's handle of a publishing socket and a listener."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
+
+from .. import _protocol as protocol
+from ..errors import ConfigurationError, ListenerError
+from .operations import Acknowledgement, Held, Message, Plain, Presence, closed
+
+if TYPE_CHECKING:
+    from .ends import Ear, Out
+    from .loop import Engine
+    from .operations import Book
+    from .waiting import Outcome
+
+T = TypeVar("T")
+
+#: Seconds for which an operation without a time of its own may be held: an ACK, or behind a message that is.
+_LONGEST_HOLD = 60.0
+
+
+class Gone(ListenerError):
+    """The engine or the socket of a handle has ended; nothing was sent: take another handle, and try again."""
+
+
+class Port:
+    """One caller's handle; for any thread but the engine's, where each call is a ConfigurationError.
+
+    Each call is a ListenerError where the engine has ended (Gone, where another handle would do).
+
+    Attributes:
+        address: of the publishing socket; None if this handle only listens.
+        endpoint (str): where the publishing socket is bound, or the relay that it is connected to.
+        origin (str): the origin of the listener that awaits the ACKs; empty without one.
+        born (float): since when both are open, on the monotonic clock.
+        shared, shared_listener (bool): whether the socket, the listener was open already.
+    """
+
+    def __init__(
+        self, engine: Engine, book: Book | None, out: tuple[Out | None, bool], ear: tuple[Ear | None, bool]
+    ) -> None:
+        self._engine, self._book, self._closed = engine, book, False
+        self._out, self.shared = out
+        self._ear, self.shared_listener = ear
+        self.address = self._out and self._out.address
+        self.endpoint = self._out.endpoint if self._out else ""
+        self.origin = self._ear.origin if self._ear else ""
+        ends = [end for end in (self._out, self._ear) if end is not None]
+        self.born = max(end.born for end in ends)
+        for end in ends:
+            end.users.add(self)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be used: neither it nor the engine has ended, and this is no forked child."""
+        return self._engine.alive and not self._closed
+
+    @property
+    def age(self) -> float:
+        """Seconds since the publishing socket was opened."""
+        return time.monotonic() - (self._out.born if self._out is not None else self.born)
+
+    def way(self, topic: str | None, told: str = "this topic") -> protocol.Way:
+        """Return the evidence for messages on *topic*. It is live: touch it within :meth:`look` only."""
+        out, ear, book = self._out, self._ear, self._book
+        via_relay = out is not None and out.address.active
+        route = protocol.Route(topic, self.endpoint, via_relay, ear.ack_topic if ear is not None else "", told)
+
+        def endpoints(common_name: str) -> Sequence[str]:
+            return book.of(common_name, via_relay) if book is not None else ()
+
+        def linked(common_name: str) -> bool | None:
+            known = endpoints(common_name)
+            return None if not known else ear is not None and any(map(ear.connections.links.up, known))
+
+        def unresolved(common_name: str) -> Sequence[str]:
+            return [one for one in endpoints(common_name) if ear is not None and ear.connections.unresolved(one)]
+
+        return protocol.Way(route, out.peers if out is not None else protocol.Peers(), linked, endpoints, unresolved)
+
+    def message(self, head_start: float, **entry: Any) -> Message:
+        """Return a message that leaves when its recipients are present, at *head_start* s of our age at the latest."""
+        assert self._out is not None
+        assert self._ear is not None
+        return Message(self._out, self._ear, self.born + head_start, **entry)
+
+    def publish(self, message: Message) -> None:
+        """Hand *message* over; its outcome tells the end."""
+        self._require()
+        self._engine.put(message)
+
+    def result_of(self, outcome: Outcome[T], seconds: float) -> T:
+        """Return the result of *outcome*, which is due within *seconds*, or raise its error."""
+        return self._engine.result_of(outcome, seconds)
+
+    def forget(self, message: Message) -> None:
+        """Have *message* not leave, if it has not, and nobody wait for its ACKs."""
+        message.abandoned = True
+        with contextlib.suppress(ListenerError):
+            if self._engine.alive:
+                self._engine.ask(lambda: message.ear.delivery.forget(message))
+
+    def plain(self, parts: Sequence[bytes]) -> None:
+        """Send a message that nobody confirms; return when it was given to the socket."""
+        self._held(Plain(self._sending(), parts))
+
+    def acknowledge(self, parts: Sequence[bytes], origin: str | None) -> None:
+        """Send an ACK to the listener *origin*; return when it was given to the socket."""
+        self._held(Acknowledgement(self._sending(), parts, origin))
+
+    def present(self, recipients: Sequence[str], way: protocol.Way, until: float) -> None:
+        """Return when all *recipients* (of a group, one member) are present, at the latest at *until* (monotonic)."""
+        if time.monotonic() < until:
+            self._held(Presence(self._sending(), recipients, way, until))
+
+    def look(self, job: Callable[[], T]) -> T:
+        """Return what *job* returns, called on the engine thread: a brief and pure look at a way."""
+        self._require()
+        return self._engine.ask(job)
+
+    def close(self) -> None:
+        """Give up this handle; the last one of a socket, or of a listener, closes that. Idempotent."""
+        if self._closed or not self._engine.alive:
+            return
+        self._closed = True
+
+        def leave() -> None:
+            for end in (self._out, self._ear):
+                if end is not None:
+                    end.users.discard(self)
+            self._engine.close_unused(self._out, self._ear)
+
+        with contextlib.suppress(ListenerError):
+            self._engine.ask(leave)
+
+    def _sending(self) -> Out:
+        self._require()
+        if self._out is None:
+            raise ConfigurationError("this handle only listens")
+        return self._out
+
+    def _require(self) -> None:
+        if not self._engine.owner.is_here:
+            raise self._engine.owner.unknown_here()
+        refuse_on(self._engine)
+        if not self.alive:
+            raise Gone(*closed().args)
+
+    def _held(self, operation: Held) -> None:
+        self._engine.put(operation)
+        try:
+            self._engine.result_of(operation.outcome, max(_LONGEST_HOLD, operation.until - time.monotonic()))
+        except BaseException:
+            operation.abandoned = True
+            raise
+
+
+def refuse_on(engine: Engine) -> None:
+    """Raise ConfigurationError on the engine thread: it would wait for itself."""
+    if engine.runs_here:
+        raise ConfigurationError(
+            "publish() with recipients was called on the ACK listener's own thread, by a logging "
+            "handler, a __del__ or a weakref callback; do it on a thread of its own"
+        )
