@@ -114,7 +114,7 @@ def destroy() -> None:
     """
     global _engine
     engine = _engine
-    if engine is not None and engine.owner.is_here:
+    if engine is not None:
         refuse_on(engine)
         engine.stop()
         if _engine is engine:
@@ -158,14 +158,11 @@ def _running_engine(config: Mapping[str, Any]) -> Engine:
 
 def _after_fork() -> None:
     global _engine, _starting, _starter
-    engine, _engine = _engine, None
-    _starting, _starter = threading.Lock(), None
-    descriptors.close_inherited()
-    if engine is not None:
-        engine.orphan()
-        descriptors.keep(engine)
-    for worker in (callbacks, futures):
-        worker.forget()
+    descriptors.close_inherited(_engine)
+    for inherited in (_engine, callbacks, futures):
+        if inherited is not None:
+            inherited.forget()
+    _engine, _starting, _starter = None, threading.Lock(), None
 
 
 def _leave() -> None:

@@ -129,7 +129,7 @@ class Connections:
     def _connect(self, host: str, address: str) -> None:
         self._addresses[host] = address
         for endpoint, socket in self._by_host[host]:
-            where = sockets.by_address(endpoint, address)
+            where = _by_address(endpoint, address)
             self.links.expect(where, endpoint)
             descriptors.claim(self, connected_to=[where])
             try:
@@ -140,7 +140,12 @@ class Connections:
 
     def _disconnect(self, host: str, address: str) -> None:
         for endpoint, socket in self._by_host[host]:
-            where = sockets.by_address(endpoint, address)
+            where = _by_address(endpoint, address)
             with contextlib.suppress(zmq.ZMQError):  # it was refused when it was to be connected
                 socket.disconnect(where)
             self.links.forget(where)
+
+
+def _by_address(endpoint: str, address: str) -> str:
+    scheme, _, port = sockets.parts(endpoint)
+    return f"{scheme}://{address}:{port}"

@@ -6,6 +6,7 @@ import _socket
 import collections
 import contextlib
 import logging
+import os
 import queue
 import signal
 import threading
@@ -21,7 +22,7 @@ from . import descriptors, sockets
 from .connections import Connections
 from .ends import Address, Ear, Out
 from .operations import Ask, Operation, closed
-from .waiting import CallbackFuture, Outcome, Owner, callbacks, futures
+from .waiting import CallbackFuture, Outcome, callbacks, futures
 
 if TYPE_CHECKING:
     from .operations import Book, Leaving, Message
@@ -61,7 +62,7 @@ class Engine:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.owner = Owner()
+        self.pid = os.getpid()
         self.over = self.stopping = self._asleep = False
         self._why = "has ended"
         #: What the thread died of; None where it was stopped.
@@ -102,7 +103,7 @@ class Engine:
     @property
     def alive(self) -> bool:
         """Whether it takes operations."""
-        return not self.over and not self.stopping and self.owner.is_here
+        return not self.over and not self.stopping and os.getpid() == self.pid
 
     @property
     def runs_here(self) -> bool:
@@ -142,7 +143,7 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join(STOP_LIMIT)
 
-    def orphan(self) -> None:
+    def forget(self) -> None:
         """Give up, in a forked child, what was inherited: the thread is not there, and the sockets are the parent's."""
         self.over = True
         self._inside.close()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 from .. import _protocol as protocol
 from ..errors import ConfigurationError, ListenerError
 from .operations import Acknowledgement, Held, Message, Plain, Presence, closed
+from .waiting import refuse_in_child_of
 
 if TYPE_CHECKING:
     from .ends import Ear, Out
@@ -144,8 +145,7 @@ class Port:
         return self._out
 
     def _require(self) -> None:
-        if not self._engine.owner.is_here:
-            raise self._engine.owner.unknown_here()
+        refuse_in_child_of(self._engine.pid)
         refuse_on(self._engine)
         if not self.alive:
             raise Gone(*closed().args)
