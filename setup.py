@@ -7,7 +7,7 @@ import subprocess
 import sys
 from importlib import metadata
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -63,7 +63,7 @@ setup(
     },
     keywords="fedmsg zeromq messaging acknowledgement delivery x509",
     python_requires=">=3.9",
-    packages=["gilmsg", "gilmsg.commands"],
+    packages=find_packages(include=["gilmsg", "gilmsg.*"]),
     # Outside the package: pytest loads it in every run, and must not load gilmsg with it.
     py_modules=["pytest_gilmsg"],
     package_data={"gilmsg": ["py.typed"]},

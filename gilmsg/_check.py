@@ -6,12 +6,13 @@ uses: it can be closed again without taking anything from anybody.
 """
 
 import errno
+import socket
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Optional, Sequence
 
 import six
 
-from . import _acks, _bus, _config_files, _listeners, _outlets, _own_sockets, _ports, _self_check, _settings, _sockets
+from . import _acks, _bus, _config_files, _listeners, _outlets, _own_sockets, _self_check, _settings, _sockets
 from ._caller import calling_module
 from ._directory import Directory
 from ._evidence import Evidence, with_groups
@@ -230,7 +231,14 @@ def _in_so_many_words(address: Address, otherwise: str) -> str:
 
 
 def _is_taken(endpoint: str) -> bool:
-    return _ports.refusal(_sockets.port(endpoint)) == errno.EADDRINUSE
+    with socket.socket() as probe:
+        # As libzmq does; without it, a port with a connection in TIME_WAIT looks taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", _sockets.port(endpoint)))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _relay(outlet: Outlet, absent: Optional[str]) -> Line:

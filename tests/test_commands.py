@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 import gilmsg
-from gilmsg import _meta, _process
+from gilmsg import _meta
 from gilmsg.commands import _common, _inputs, _lines, _streams
 from gilmsg.commands import tail as tail_command
 from gilmsg.commands._display import described
@@ -27,6 +27,7 @@ from gilmsg.commands._family import end_group
 from gilmsg.commands._streams import printable
 
 from . import processes
+from . import talking as _process
 from .conftest import own_config
 from .helpers import REPOSITORY, Inbox, ack_body, signed, write_config
 

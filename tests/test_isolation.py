@@ -8,10 +8,10 @@ import zmq
 
 import gilmsg
 from gilmsg import _bus, _config_files, _isolation, _listeners, _outlets, testing
-from gilmsg._process import wait_for
 from gilmsg.sandbox import Sandbox
 
 from .conftest import own_config
+from .talking import wait_for
 
 
 def test_what_was_open_stays_and_what_was_opened_is_closed(bus, config):

@@ -7,8 +7,9 @@ import fedmsg.meta
 import fedmsg.tests.test_meta as base
 import pytest
 
-from gilmsg import _meta, _pki
+from gilmsg import _meta
 from gilmsg._keypair import KeyPair
+from gilmsg.sandbox import pki as _pki
 
 from .helpers import REPOSITORY
 

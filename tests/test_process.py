@@ -11,9 +11,9 @@ import types
 
 import psutil
 import pytest
+from gilmsg._relay import Relay
 
 from gilmsg import _own_sockets, _ports, _process, _standin
-from gilmsg._relay import Relay
 from gilmsg.commands import _family
 from gilmsg.commands._console import Console
 

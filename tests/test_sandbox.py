@@ -13,13 +13,13 @@ import psutil
 import pytest
 
 import gilmsg
-from gilmsg import _sandbox_folder
-from gilmsg._process import wait_for
 from gilmsg.commands import _streams
 from gilmsg.commands import sandbox as command
 from gilmsg.commands._display import Display, described
 from gilmsg.commands._family import Command
 from gilmsg.sandbox import Sandbox
+from gilmsg.sandbox import folder as _sandbox_folder
+from gilmsg.sandbox.processes import wait_for
 
 from .conftest import own_config
 from .helpers import Inbox, write_config

@@ -35,7 +35,7 @@ import pytest
 
 import gilmsg
 from gilmsg import publish
-from gilmsg._process import wait_for
+from gilmsg.sandbox.processes import wait_for
 
 
 def test_two_recipients_confirm_without_any_configuration(gilmsg_bus):
@@ -175,7 +175,7 @@ def state():
 @pytest.fixture(scope="module")
 def app():
     """An application that is up and running before the test: a context here, and one in a thread."""
-    from gilmsg._ports import Ports
+    from gilmsg.sandbox import Ports
 
     ports = Ports()
     CONFIG["endpoints"]["app"] = [ports.endpoint()]

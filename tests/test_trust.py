@@ -9,8 +9,9 @@ import types
 import pytest
 
 import gilmsg
-from gilmsg import _acks, _anchor, _dates, _keypair, _meta, _pki, _trust
+from gilmsg import _acks, _anchor, _dates, _keypair, _meta, _trust
 from gilmsg._acks import Refused
+from gilmsg.sandbox import pki as _pki
 
 from .helpers import ack_body, signed
 
