@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives import serialization
 
 import gilmsg
 from gilmsg import _callbacks, _publish
-from gilmsg._process import wait_for
 from gilmsg.sandbox import Sandbox
+
+from .talking import wait_for
 
 #: Stays for the life of the process, asleep, by design.
 KEPT = {"gilmsg-callbacks", "gilmsg-futures", "gilmsg-talker"}

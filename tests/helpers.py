@@ -15,8 +15,9 @@ import psutil
 import pytest
 import zmq
 
-from gilmsg import _acks, _message, _own_sockets, _presence, _process
+from gilmsg import _acks, _message, _own_sockets, _presence
 
+from . import talking as _process
 from .processes import Program
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
@@ -119,7 +120,7 @@ def frames(message, envelope=None):
 CONSUMERS = '''
 import json, os
 import gilmsg
-from gilmsg import _process
+from gilmsg.sandbox import processes as _process
 
 
 class Base(gilmsg.GilmsgConsumer):

@@ -9,7 +9,7 @@ import tempfile
 
 import psutil
 
-from gilmsg import _process
+from . import talking as _process
 
 #: Seconds. A process that ends promptly takes far less; a loaded machine is forgiven.
 PROMPT = 15.0

@@ -1,7 +1,6 @@
 """Stock fedmsg commands as processes in which gilmsg cannot be imported, their crypto on."""
 
-from gilmsg import _process
-
+from . import talking as _process
 from .helpers import write_config
 from .processes import Program
 

@@ -13,8 +13,7 @@ import pytest
 
 import gilmsg
 from gilmsg import _acks
-from gilmsg._pki import Authority
-from gilmsg.sandbox import Sandbox
+from gilmsg.sandbox import Authority, Sandbox
 
 from .conftest import own_config
 from .helpers import Forger, ack_body, chain_checks, frames, signed

@@ -12,11 +12,11 @@ import pytest
 
 import gilmsg
 from gilmsg import _callbacks, _listeners, _outlets
-from gilmsg._process import wait_for
 from gilmsg._uninterrupted import here, uninterrupted
 
 from .helpers import Inbox
 from .processes import PROMPT
+from .talking import wait_for
 
 
 def send(config, number=0, recipient="alice", topic="t", ack_timeout=60.0):

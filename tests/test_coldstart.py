@@ -12,11 +12,11 @@ import zmq
 import gilmsg
 from gilmsg import _acknowledge, _acks, _bus, _listeners, _message, _outlet, _outlets, _presence
 from gilmsg._keypair import KeyPair
-from gilmsg._process import wait_for
 
 from . import coldstart
 from .conftest import own_config
 from .helpers import Tailer, bind, frames, visibility
+from .talking import wait_for
 
 
 @pytest.mark.slow

@@ -6,13 +6,14 @@ import pytest
 import zmq
 
 import gilmsg
-from gilmsg import _presence, _process, _sockets
-from gilmsg._process import wait_for
+from gilmsg import _presence, _sockets
 from gilmsg.sandbox import Sandbox
 
+from . import talking as _process
 from .conftest import own_config
 from .helpers import Forger, Hub, Inbox, Tailer, ack_body, frames, look, signed, until_present, write_config
 from .processes import Program
+from .talking import wait_for
 
 AT_ONCE = {"gilmsg.head_start": 0}
 PATIENT = {"gilmsg.head_start": 30.0}

@@ -5,9 +5,10 @@ import os
 import pytest
 
 import gilmsg
-from gilmsg import _acks, _outlets, _process
+from gilmsg import _acks, _outlets
 from gilmsg._acknowledge import Acknowledger
 
+from . import talking as _process
 from .conftest import own_config
 from .helpers import Hub, Inbox, listening_ports, signed, write_config
 from .processes import module
@@ -131,7 +132,7 @@ def test_unusual_consumers_acknowledge_what_they_received(bus, tmp_path):
 
 ODD = SAY + '''
 import socket
-from gilmsg import _process
+from gilmsg.sandbox import processes as _process
 
 
 class Odd(gilmsg.GilmsgConsumer):

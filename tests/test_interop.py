@@ -7,9 +7,10 @@ import pytest
 import zmq
 
 import gilmsg
-from gilmsg import _acks, _message, _presence, _process
+from gilmsg import _acks, _message, _presence
 from gilmsg.sandbox import Sandbox
 
+from . import talking as _process
 from .conftest import make_room, own_config
 from .helpers import Forger, ack_body, bind, frames, signed
 from .stock import Stock

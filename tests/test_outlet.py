@@ -28,9 +28,10 @@ from gilmsg._acknowledge import Acknowledger
 from gilmsg._directory import Bus
 from gilmsg._links import Links
 from gilmsg._outlet import Address, Outlet
-from gilmsg._process import wait_for
 from gilmsg._rate_limit import RateLimitedLog
 from gilmsg._wakeup import Wakeup
+
+from .talking import wait_for
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import pytest
 import gilmsg
 from gilmsg import _listener, _listeners, _message, _outlets, _wakeup
 from gilmsg._keypair import KeyPair
-from gilmsg._process import wait_for
 from gilmsg.sandbox import Sandbox
 
 from .conftest import own_config
 from .helpers import Inbox, received, write_config
 from .processes import python
+from .talking import wait_for
 
 TOO_SHORT = 1e-6
 

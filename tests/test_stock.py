@@ -13,13 +13,13 @@ import pytest
 import zmq
 
 import gilmsg
-from gilmsg._process import wait_for
 from gilmsg.sandbox import Sandbox
 
 from .conftest import make_room
 from .helpers import sampled, until_present, write_config, write_consumers
 from .processes import Whole, python
 from .stock import Stock, environment
+from .talking import wait_for
 
 #: fedmsg's commands that listen to the bus, or stand on the way.
 PEERS = ("relay", "gateway", "hub", "tail")

@@ -11,11 +11,11 @@ import zmq
 import gilmsg
 from gilmsg import _acks, _message, _outlets, _presence
 from gilmsg._keypair import KeyPair
-from gilmsg._process import wait_for
 
 from .conftest import own_config
 from .helpers import bind, digest, frames
 from .processes import python
+from .talking import wait_for
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import sys
 import time
 
 import gilmsg
-from gilmsg import _process
 from gilmsg._settings import DEFAULT_ACK_TIMEOUT
 from gilmsg.sandbox import Sandbox
 
+from . import talking as _process
 from .helpers import look, until_present
 
 #: The publisher of both is older than this, or waits for nobody.

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import gilmsg
-from gilmsg._process import Talker
 from tests.benchmarks.figures import Figure, Outcome, alternate, median, timed, with_progress
 from tests.benchmarks.floor import TOPIC
 from tests.benchmarks.parties import Bus, publish
 from tests.benchmarks.scale import Scale
 from tests.helpers import deaf
+
+from ..talking import Talker
 
 SUFFIX = TOPIC.decode("ascii").rpartition(".")[2]
 
@@ -91,7 +92,7 @@ def sign_and_verify(times: int = 20) -> Callable[[], float]:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding
 
-    from gilmsg._pki import new_key
+    from gilmsg.sandbox.pki import new_key
 
     key, text = new_key(), b"x" * 500
     public, signature = key.public_key(), key.sign(text, padding.PKCS1v15(), hashes.SHA1())

@@ -5,11 +5,12 @@ import shutil
 from contextlib import ExitStack
 from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Sequence
 
-from gilmsg._process import Talker
 from tests.benchmarks import servers
 from tests.benchmarks.figures import Figure, Outcome, median, ratio, with_progress
 from tests.benchmarks.parties import Bus, publish
 from tests.benchmarks.scale import Scale
+
+from ..talking import Talker
 
 
 class Rival(NamedTuple):

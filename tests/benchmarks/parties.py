@@ -17,12 +17,13 @@ import fedmsg
 import fedmsg.config
 
 import gilmsg
-from gilmsg import _pki
-from gilmsg._process import Talker
 from gilmsg.sandbox import Sandbox
+from gilmsg.sandbox import pki as _pki
 from tests.benchmarks.figures import timed
 from tests.benchmarks.floor import LIMIT, Floor
 from tests.helpers import Hub
+
+from ..talking import Talker
 
 CONSUMER = '''
 import gilmsg

@@ -6,9 +6,10 @@ import tempfile
 from contextlib import contextmanager
 from typing import Dict, Iterator, Sequence
 
-from gilmsg import _process
-from gilmsg._ports import Ports
-from gilmsg.commands._common import end_group
+from gilmsg.commands._family import end_group
+from gilmsg.sandbox import Ports
+
+from .. import talking as _process
 
 #: Seconds. Erlang takes its time.
 START_LIMIT, STOP_LIMIT = 60.0, 15.0

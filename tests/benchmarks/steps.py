@@ -11,10 +11,11 @@ import tempfile
 import time
 from typing import Any, Callable, Collection, Dict, List, Sequence
 
-from gilmsg._process import wait_for
 from tests.benchmarks import parties
 from tests.benchmarks.figures import with_progress
 from tests.benchmarks.watch import Times, Watch, watch_publishers
+
+from ..talking import wait_for
 
 ROUNDS, CALLS = 30, 50
 

@@ -11,12 +11,13 @@ from typing import Callable, Dict, List
 import fedmsg
 
 import gilmsg
-from gilmsg import _process
 from tests.benchmarks.figures import Figure, Outcome, alternate, flat, median, percentile, ratio, with_progress
 from tests.benchmarks.many import endpoints, recipients
 from tests.benchmarks.others import others
 from tests.benchmarks.parties import Bus, publish
 from tests.benchmarks.scale import Scale
+
+from .. import talking as _process
 
 
 def latency(scale: Scale) -> Outcome:

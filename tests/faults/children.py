@@ -13,7 +13,8 @@ UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 PRELUDE = """
 import atexit, gc, json, os, signal, subprocess, sys, threading, time
 import gilmsg
-from gilmsg import _wakeup, _listener, _listeners, _outlet, _outlets, _process
+from gilmsg import _wakeup, _listener, _listeners, _outlet, _outlets
+from .. import talking as _process
 
 config = json.loads(sys.argv[1])
 
