@@ -48,7 +48,7 @@ PROG = "gilmsg-sandbox"
 DID_NOT_COME_UP, CANNOT_RUN, NOT_FOUND = 1, 126, 127
 
 #: Seconds: that COMMAND has to end after Ctrl-C; in which what was killed is gone; between looks at a stdin at its end.
-PATIENCE, _REAP_LIMIT, _LOOK_AGAIN = 1.0, 0.5, 1.0
+PATIENCE, _REAP_LIMIT, _LOOK_AGAIN = 1.0, 0.5, 0.5
 
 #: Characters of a payload that are shown.
 SHOWN = 300
@@ -114,8 +114,8 @@ def _typed(signals: Signals) -> Iterator[str]:
                 line = sys.stdin.buffer.readline()
             if not line:
                 time.sleep(_LOOK_AGAIN)
-        if line:
-            yield line.decode("utf-8", "replace")
+                continue
+        yield line.decode("utf-8", "replace")
 
 
 def obey(sandbox: Sandbox, line: str) -> str:
@@ -183,7 +183,8 @@ def _run(words: list[str], directory: str, signals: Signals) -> int:
     doing. Elsewhere it has a session of its own and we pass signals on.
     """
     terminal, ours = os.isatty(0), _children()
-    if sys.platform == "linux":  # we become the parent of what its processes leave behind, whatever their session
+    # We become the parent of what its processes leave behind, whatever session it has moved to.
+    if sys.platform == "linux":  # pragma: no branch  there is no other here
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     try:
         process = subprocess.Popen(words, cwd=directory, start_new_session=not terminal)

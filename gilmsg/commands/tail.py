@@ -77,11 +77,15 @@ def main(arguments: list[str] | None = None) -> int:
             _end_when_unread()
             for _, _, full_topic, message in messages:
                 signals.check()  # Python prints what is raised in a finalizer, and goes on
+                wanted, text = False, ""
                 with _logged(message):
-                    if view.wanted(full_topic, message):
-                        view.show(message)
-                        if command:
-                            _execute(command, message, signals)
+                    wanted = view.wanted(full_topic, message)
+                    text = view.text(copy.deepcopy(message)) if wanted else ""
+                if text:
+                    print(text, flush=True)
+                if wanted and command:
+                    with _logged(message):
+                        _execute(command, message, signals)
     except (Ended, BrokenPipeError):
         pass
     finally:
@@ -115,8 +119,6 @@ def _logged(message: Message) -> Iterator[None]:
     """Log what goes wrong: a message may hold anything, and so may a plugin of fedmsg.meta."""
     try:
         yield
-    except BrokenPipeError:
-        raise
     except Exception as error:  # noqa: BLE001  see above
         log.error("%s: %r", message.get("msg_id"), error)
 
@@ -156,13 +158,6 @@ class View:
         if self._users and not self._users & set(fedmsg.meta.msg2usernames(message, **self._config)):
             return False
         return not self._packages or bool(self._packages & set(fedmsg.meta.msg2packages(message, **self._config)))
-
-    def show(self, message: Message) -> None:
-        """Print *message*; if that fails, what comes after it goes on."""
-        with _logged(message):
-            text = self.text(copy.deepcopy(message))
-            if text:
-                print(text, flush=True)
 
     def text(self, message: Message) -> str:
         """Return the text of *message*, which it may change; the last option wins, as in fedmsg."""
