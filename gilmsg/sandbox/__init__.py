@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
 from .. import _settings
-from .._acks import on_ack_topic
+from .._protocol import on_ack_topic
 from ..errors import ConfigurationError
 from .folder import PUBLISHER, TOPIC_PREFIX, Folder, Ports, bus_configuration, file_name
 from .pki import Authority
