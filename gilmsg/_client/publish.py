@@ -151,7 +151,13 @@ class _Call:
             log.warning("%s is published without recipients: nobody confirms it, as with fedmsg", self.topic)
         if self._config.get("zmq_enabled", True):
             _context.wait_for_age(_context.publisher(self._context).port(), self._config)
-        self._context.publish(self._suffix, self._msg, modname=self._modname, pre_fire_hook=self._hook)
+        try:
+            self._context.publish(self._suffix, self._msg, modname=self._modname, pre_fire_hook=self._hook)
+        except AttributeError:
+            # fedmsg's words for a context that destroy() has taken the publisher from, in a signal handler.
+            if self._context is not _context.current():
+                _context.publisher(self._context)
+            raise
 
     def confirmed(self) -> Receipt:
         """Send the message and wait: return or raise what :func:`publish` does."""

@@ -61,9 +61,9 @@ _FILES_EACH, _FILES_WISHED = 1, 2
 
 _engine: Engine | None = None
 
-#: Held while an engine is started, by the thread ``_starter``.
-_starting = threading.Lock()
-_starter: int | None = None
+#: Held while an engine is started; ``_began`` tells a signal handler that its own thread does that.
+_starting = threading.RLock()
+_began = False
 
 #: Whether the interpreter is ending.
 _left = False
@@ -141,17 +141,17 @@ def replaced() -> Iterator[None]:
 
 def _running_engine(config: Mapping[str, Any]) -> Engine:
     """Return the engine of this process, started if there is none."""
-    global _engine, _starter
+    global _engine, _began
     engine = _engine
     if engine is not None and engine.alive:
         refuse_on(engine)
         return engine
     if _left:
         raise ListenerError("the interpreter is ending, and the publisher with it; nothing was sent")
-    if _starter == threading.get_ident():
-        raise ListenerError("a signal handler published while its own thread started the publisher; nothing was sent")
     with _starting:
-        _starter = threading.get_ident()
+        if _began:
+            raise ListenerError("a signal handler published while its own thread started the publisher; nothing was sent")
+        _began = True
         try:
             if _engine is None or not _engine.alive:
                 engine = Engine(config)
@@ -159,16 +159,16 @@ def _running_engine(config: Mapping[str, Any]) -> Engine:
                 _engine = engine
             return _engine
         finally:
-            _starter = None
+            _began = False
 
 
 def _after_fork() -> None:
-    global _engine, _starting, _starter
+    global _engine, _starting, _began
     descriptors.close_inherited(_engine)
     for inherited in (_engine, callbacks, futures):
         if inherited is not None:
             inherited.forget()
-    _engine, _starting, _starter = None, threading.Lock(), None
+    _engine, _starting, _began = None, threading.RLock(), False
 
 
 def _leave() -> None:
