@@ -96,7 +96,8 @@ def publish_async(
 
     Returns:
         concurrent.futures.Future: of the :class:`Receipt`, or of None without recipients;
-        fails with Timeout or ListenerError. It is running from the start, so ``cancel()``
+        fails with Timeout or ListenerError (with ConfigurationError, if a hook took the id of a message
+        that still waits). It is running from the start, so ``cancel()``
         returns False: a message that has left cannot be called back.
 
     Raises:
