@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import gilmsg
-from gilmsg import _process
+from . import talking as _process
 
 from . import processes
 from .conftest import own_config

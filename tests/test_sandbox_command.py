@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from gilmsg._process import wait_for
+from .processes import wait_for
 
 from .helpers import write_config
 from .processes import Program, run
