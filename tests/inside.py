@@ -3,8 +3,19 @@
 import threading
 
 from gilmsg import (
-    _acknowledge, _bus, _callbacks, _listener, _listeners, _message, _outlets, _pki, _ports, _presence, _publish,
-    _sockets, _trust,
+    _acknowledge,
+    _bus,
+    _callbacks,
+    _listener,
+    _listeners,
+    _message,
+    _outlets,
+    _pki,
+    _ports,
+    _presence,
+    _publish,
+    _sockets,
+    _trust,
 )  # fmt: skip
 from gilmsg._visibility import Visibility
 

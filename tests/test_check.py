@@ -15,7 +15,16 @@ from gilmsg.commands import check as check_command
 
 from . import inside
 from .helpers import (
-    Inbox, Tailer, deaf, in_threads, listening_ports, lost, publish, until_gone, until_present, write_config,
+    Inbox,
+    Tailer,
+    deaf,
+    in_threads,
+    listening_ports,
+    lost,
+    publish,
+    until_gone,
+    until_present,
+    write_config,
 )  # fmt: skip
 from .processes import Program, module, port_of, program_words
 

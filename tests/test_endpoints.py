@@ -20,7 +20,7 @@ def test_many_dead_endpoints_and_few_files(bus, config, tmp_path):
     first, publisher, tail, check, taken, last = done.stdout.splitlines()
     assert (first, last) == ("['alice'] True", "['alice']")
     for line in (publisher, tail, check, taken):
-        assert re.search(r"open.* files, the limit is 256; raise it \(ulimit -n |files are open .*ulimit -n", line), line
+        assert re.search(r"open.* files, the limit is 256; raise it \(ulimit -n |files are open .*ulimit -n", line)
     assert check == "listener: cannot listen for ACKs: " + publisher
 
 

@@ -1,4 +1,4 @@
-"""gilmsg.testing puts aside what a process has of fedmsg and gilmsg, and brings it back; what was opened meanwhile ends."""
+"""gilmsg.testing puts aside what a process has of fedmsg and gilmsg, and brings it back."""
 
 import fedmsg
 import fedmsg.config
