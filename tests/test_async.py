@@ -19,7 +19,7 @@ def send(config, number=0, recipient="alice", topic="t", ack_timeout=60.0):
 
 
 def test_it_is_a_running_future(bus, config):
-    """It is a Future of the Receipt that cannot be cancelled, its callbacks run on their own thread; or of a Timeout."""
+    """It is a Future of Receipt or Timeout that cannot be cancelled; its callbacks run on their own thread."""
     future, called, names = send(config), threading.Event(), []
     assert isinstance(future, concurrent.futures.Future) and not future.cancel()
     future.add_done_callback(lambda f: (names.append(threading.current_thread().name), called.set()))

@@ -18,7 +18,16 @@ from gilmsg.sandbox import Sandbox
 from . import inside
 from .conftest import own_config
 from .helpers import (
-    Inbox, Tailer, in_a_child, in_threads, lost, publish, publish_async, received, sign, write_config,
+    Inbox,
+    Tailer,
+    in_a_child,
+    in_threads,
+    lost,
+    publish,
+    publish_async,
+    received,
+    sign,
+    write_config,
 )  # fmt: skip
 from .processes import port_of, program, wait_for
 
