@@ -11,31 +11,29 @@ has a port that was never used before.
 """
 
 import argparse
-import json
 import pathlib
 import statistics
 import sys
 import tempfile
 import time
 
-from gilmsg._settings import DEFAULT_ACK_TIMEOUT
 from gilmsg.sandbox import Sandbox
 
 from .conftest import make_known
 from .helpers import Hub
-from .processes import Program, Whole
+from .processes import Program, Whole, program_words
 
-WAYS = ("tail", "hub", "relay")
+#: Seconds; gilmsg's own.
+DEFAULT_ACK_TIMEOUT = 0.25
+
+#: Who gets the message that goes that way.
+RECIPIENTS = {"tail": "alice", "hub": "carol", "relay": "alice"}
+
+WAYS = tuple(RECIPIENTS)
 
 #: Seconds. Tries are 0.1, 0.2, 0.4, 0.8 and then 1 s apart (each up to 0.1 s more): after 2 s the
 #: consumers are where they would be after minutes.
 BACKED_OFF = 3.0
-
-PUBLISHER = (
-    "import json, sys, gilmsg\n"
-    "receipt = gilmsg.publish(topic='cold', msg={}, recipients=[sys.argv[2]], **json.loads(sys.argv[1]))\n"
-    "print('confirmed', flush=True)\n"
-)
 
 
 class Scene(Whole):
@@ -67,7 +65,7 @@ class Scene(Whole):
         began = time.monotonic()
         with Program(self._words(way, number), self._bus.directory) as publisher:
             try:
-                publisher.wait_for("confirmed", limit=30)
+                publisher.wait_for(RECIPIENTS[way], limit=30)
                 seconds = time.monotonic() - began
                 confirmed = publisher.end(30) == 0
             except (AssertionError, TimeoutError):
@@ -79,8 +77,8 @@ class Scene(Whole):
             options = ["--recipients", "alice", "--message", "x", "--verbose"]
             return [sys.executable, "-m", "gilmsg.commands.logger"] + options
         endpoints = dict(self._bus.config["endpoints"], publisher=[self._ports[way][number]])
-        config = json.dumps(dict(self._bus.config, endpoints=endpoints))
-        return [sys.executable, "-W", "ignore", "-c", PUBLISHER, config, {"tail": "alice", "hub": "carol"}[way]]
+        call = dict(self._bus.config, endpoints=endpoints, topic="cold", msg={}, recipients=[RECIPIENTS[way]])
+        return program_words("publish", call, flags=["-W", "ignore"])
 
 
 def measure(count, ways=WAYS, ack_timeout=DEFAULT_ACK_TIMEOUT):

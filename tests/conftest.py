@@ -2,6 +2,7 @@
 
 import _thread
 import compileall
+import contextlib
 import functools
 import gc
 import os
@@ -17,12 +18,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 import gilmsg
-from gilmsg import _callbacks, _publish
-from gilmsg._process import wait_for
 from gilmsg.sandbox import Sandbox
 
-#: Stays for the life of the process, asleep, by design.
-KEPT = {"gilmsg-callbacks", "gilmsg-futures", "gilmsg-talker"}
+from . import inside
+from .processes import wait_for
 
 
 def pytest_configure():
@@ -128,11 +127,11 @@ def nothing_left_behind(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     forget_what_fedmsg_keeps()
-    _publish._warned.clear()
+    inside.forget_warnings()
     before = _threads(), _children()
     yield
     gilmsg.destroy()
-    _say_what_waits_to_be_said()
+    inside.callbacks_done()
     forget_what_fedmsg_keeps()
     gc.collect()
     wait_for(lambda: _threads() <= before[0], "no new thread is left: %s" % _threads(), 5)
@@ -149,30 +148,16 @@ def forget_what_fedmsg_keeps():
     fedmsg.crypto._implementation = fedmsg.crypto._validate_implementations = None
 
 
-def _say_what_waits_to_be_said():
-    """Log lines wait for a thread where none could be started: they are this test's, not the next one's."""
-    said = threading.Event()
-    if not _callbacks.callbacks.jobs.empty():
-        _callbacks.callbacks.run(said.set)
-        wait_for(said.is_set, "what was queued is done", 30)
-
-
 def _threads():
-    return {t for t in threading.enumerate() if t.name not in KEPT and t.is_alive()}
+    return {t for t in threading.enumerate() if t.name not in inside.KEPT_THREADS and t.is_alive()}
 
 
 def _children():
     """The processes that we have started; asked of the kernel, for a look at all processes takes its time."""
-    tasks = "/proc/self/task"
-    if not os.path.exists("%s/%d/children" % (tasks, os.getpid())):
-        return {one.pid for one in psutil.Process().children() if _is_alive(one)}
     pids = set()
-    for task in os.listdir(tasks):
-        try:
-            with open("%s/%s/children" % (tasks, task)) as stream:
-                pids.update(map(int, stream.read().split()))
-        except OSError:  # the thread has ended meanwhile
-            continue
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError), open("/proc/self/task/%s/children" % task) as stream:
+            pids.update(map(int, stream.read().split()))
     return {pid for pid in pids if psutil.pid_exists(pid) and _is_alive(psutil.Process(pid))}
 
 

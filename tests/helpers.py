@@ -1,25 +1,126 @@
-"""A recipient under the test's control, and fedmsg-hub processes."""
+"""The wire format by hand, a recipient under the test's control, fedmsg-hub processes, and what is seen of a bus."""
 
+import base64
 import contextlib
 import functools
+import hashlib
 import json
 import os
-import pathlib
 import pprint
 import signal
 import socket
-import sys
 import threading
+import time
+import uuid
 
+import fedmsg.encoding
 import psutil
 import pytest
 import zmq
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
 
-from gilmsg import _acks, _message, _own_sockets, _presence, _process
+import gilmsg
 
-from .processes import Program
+from . import inside
+from .processes import LIMIT, REPOSITORY, Program, environment, program_words, script, wait_for
 
-REPOSITORY = pathlib.Path(__file__).parent.parent
+__all__ = ["REPOSITORY"]
+
+
+def publish(recipients, **options):
+    """gilmsg.publish an empty message on the topic "t" to *recipients*; *options* win."""
+    return gilmsg.publish(**{"topic": "t", "msg": {}, "recipients": recipients, **options})
+
+
+def publish_async(recipients, **options):
+    """The same of gilmsg.publish_async."""
+    return gilmsg.publish_async(**{"topic": "t", "msg": {}, "recipients": recipients, **options})
+
+
+def lost(recipients, **options):
+    """Publish what is not confirmed in time; return the Timeout."""
+    with pytest.raises(gilmsg.Timeout) as raised:
+        publish(recipients, **{"ack_timeout": 0.3, **options})
+    return raised.value
+
+
+# What is on the wire: DESIGN, section 4.
+
+
+def ack_topic(config):
+    """The topic of ACKs."""
+    return "%(topic_prefix)s.%(environment)s.gilmsg.ack" % config
+
+
+def announcement(topic, name):
+    """What a recipient *name* subscribes to besides *topic*; or, at the ACK topic, a listener by its origin."""
+    return ("%s\0%s" % (topic, name)).encode()
+
+
+def compose(topic, body, origin=None, **fields):
+    """An unsigned message of anybody's; one for which the listener *origin* awaits ACKs."""
+    unique = str(uuid.uuid4())
+    msg_id = "2026-" + (unique[:-12] + origin if origin else unique)
+    return {"topic": topic, "msg": body, "timestamp": int(time.time()), "msg_id": msg_id, "i": 1,
+            "username": "test", **fields}  # fmt: skip
+
+
+def marked(body, recipients):
+    """*body* of a message that names *recipients*."""
+    return dict(body, gilmsg={"version": gilmsg.__version__, "recipients": list(recipients)})
+
+
+def canonical(message):
+    """What the signature of *message* covers."""
+    bare = {key: value for key, value in message.items() if key not in ("signature", "certificate")}
+    return fedmsg.encoding.dumps(bare).encode()
+
+
+def digest(message):
+    """The digest that an ACK for *message* carries."""
+    return hashlib.sha256(canonical(message)).hexdigest()
+
+
+def ack_body(message, **changes):
+    """The body of a right ACK for *message*; what is changed to None is left out."""
+    body = {"ack_msg_id": message["msg_id"], "ack_digest": digest(message)}
+    return {key: value for key, value in dict(body, **changes).items() if value is not None}
+
+
+def sign(config, certname, message, ssldir=None):
+    """*message*, signed as fedmsg does, without any check: an attacker signs with what is out of date, too."""
+    base = "%s/%s" % (ssldir or config["ssldir"], certname)
+    status = os.stat(base + ".crt")
+    key, certificate = _pair(base, status.st_ino, status.st_mtime_ns)
+    message = dict(message, crypto="x509")
+    signature = key.sign(canonical(message), padding.PKCS1v15(), hashes.SHA1())
+    return dict(message, signature=base64.encodebytes(signature).decode(), certificate=certificate)
+
+
+@functools.lru_cache(maxsize=None)
+def _pair(base, *_identity):
+    """Kept, for loading one takes 40 ms; a renewed certificate is another."""
+    with open(base + ".key", "rb") as key, open(base + ".crt", "rb") as certificate:
+        return (
+            serialization.load_pem_private_key(key.read(), None),
+            base64.encodebytes(certificate.read()).decode(),
+        )
+
+
+def signed(config, certname, body, topic=None, ssldir=None, **more):
+    """A message on the ACK topic (or *topic*), signed by *certname*; *more*: see `compose`."""
+    return sign(config, certname, compose(topic or ack_topic(config), body, **more), ssldir)
+
+
+def frames(message, envelope=None):
+    """What is sent of *message*."""
+    return [(envelope or message["topic"]).encode(), fedmsg.encoding.dumps(message).encode()]
+
+
+def acked(parts):
+    """The body of the ACK that was received as *parts*."""
+    return json.loads(parts[1])["msg"]
 
 
 class Forger:
@@ -34,9 +135,8 @@ class Forger:
         self._config = config
         self._context = zmq.Context()
         self._sub = self._context.socket(zmq.SUB)
-        self._sub.setsockopt(zmq.SUBSCRIBE, b"")
-        for name in [common_name] + list(besides):
-            self._sub.setsockopt(zmq.SUBSCRIBE, _presence.announcement("", name))
+        for subscription in [b""] + [announcement("", name) for name in [common_name, *besides]]:
+            self._sub.subscribe(subscription)
         for endpoint in config["endpoints"]["publisher"]:
             self._sub.connect(endpoint)
         self._pub = self._context.socket(zmq.XPUB)
@@ -58,151 +158,38 @@ class Forger:
         while not self._over:
             if not self._sub.poll(50):
                 continue
-            _, message = _acks.decode(self._sub.recv_multipart())
-            self._wait_for_listener(_message.origin_of(str(message.get("msg_id"))))
-            for frames in self._answer(message):
-                self._pub.send_multipart(frames)
+            message = json.loads(self._sub.recv_multipart()[1])
+            if "gilmsg" in message["msg"]:
+                self._wait_for_listener(message["msg_id"][-12:])
+            for parts in self._answer(message):
+                self._pub.send_multipart(parts)
 
     def _wait_for_listener(self, origin):
         """As a real recipient does: answer once the listener that awaits the ACK is subscribed."""
-        if origin is None:
-            return
-        wanted = b"\x01" + _presence.announcement(_acks.ack_topic(self._config), origin)
+        wanted = b"\x01" + announcement(ack_topic(self._config), origin)
         while wanted not in self._heard and self._pub.poll(5000):
             self._heard.add(self._pub.recv())
 
 
-def sampled(cases, brief=None):
-    """The parameters of a slow test; for plain pytest the case *brief* in place of them, or else the first of them."""
-    plain, *slow = cases if brief is None else [brief, *cases]
-    return [_case(plain), *(_case(one, pytest.mark.slow) for one in slow)]
+@contextlib.contextmanager
+def subscriber(*endpoints, topics=(b"",)):
+    """A SUB socket that is connected to *endpoints*."""
+    with zmq.Context() as context, context.socket(zmq.SUB) as reader:
+        reader.linger = 0
+        for topic in topics:
+            reader.subscribe(topic)
+        for endpoint in endpoints:
+            reader.connect(endpoint)
+        yield reader
 
 
-def _case(values, *marks):
-    return pytest.param(*(values if isinstance(values, tuple) else (values,)), marks=marks)
-
-
-def digest(message):
-    """The digest that an ACK for *message* carries."""
-    return _acks.digest_of(_acks.canonical(message))
-
-
-def ack_body(message, **changes):
-    """The body of a right ACK for *message*."""
-    body = {"ack_msg_id": message["msg_id"], "ack_digest": digest(message)}
-    return {k: v for k, v in dict(body, **changes).items() if v is not None}
-
-
-def signed(config, certname, body, topic=None, ssldir=None):
-    """A message on the ACK topic (or *topic*), signed by *certname* without any check of ours."""
-    message = _message.compose(topic or _acks.ack_topic(config), body, 1)
-    folder = ssldir or config["ssldir"]
-    status = os.stat("%s/%s.crt" % (folder, certname))
-    return _pair(folder, certname, status.st_ino, status.st_mtime_ns).sign(message)
-
-
-@functools.lru_cache(maxsize=None)
-def _pair(ssldir, certname, *_identity):
-    """Kept, for loading one takes 40 ms; a renewed certificate is another."""
-    from gilmsg._keypair import KeyPair
-
-    pair = KeyPair(ssldir, certname)
-    pair._usable = pair._current  # an attacker signs with what is out of date, too
-    return pair
-
-
-def frames(message, envelope=None):
-    topic = envelope or message["topic"]
-    return [topic.encode(), _message.encode(message)]
-
-
-CONSUMERS = '''
-import json, os
-import gilmsg
-from gilmsg import _process
-
-
-class Base(gilmsg.GilmsgConsumer):
-    topic = "*"
-
-    def consume(self, message):
-        if not message["topic"].endswith("gilmsg.ack"):
-            say(type(self).__name__, message)
-
-
-def say(who, message, **more):
-    line = dict(more, who=who, topic=message["topic"], msg_id=message["msg_id"],
-                body=message["body"]["msg"], pid=os.getpid())
-    with open("consumed", "a") as stream:
-        stream.write(json.dumps(line) + "\\n")
-
-
-class First(Base):
-    pass
-
-
-class Second(Base):
-    config_key = "second.enabled"
-
-
-class Patient(Base):
-    """Stays in consume() until the test lets it go on."""
-
-    def consume(self, message):
-        super().consume(message)
-        _process.wait_for(lambda: os.path.exists("go on"), "the test lets it go on", 600)
-
-
-class Selfish(Base):
-    """Overrides the hooks without super."""
-
-    def pre_consume(self, message):
-        message["body"]["touched"] = True
-
-    def post_consume(self, message):
-        pass
-'''
-
-
-class Hub(Program):
-    """A fedmsg-hub in a folder of its own, its consumers found by their entry points; its output is in "log"."""
-
-    # It ends as by SIGKILL, but coverage (see tox.ini) saves what it measured.
-    ENDED_BY = signal.SIGTERM
-
-    def __init__(self, folder, config, consumers, source=CONSUMERS, prefix=()):
-        self.folder = folder
-        write_config(folder, config)
-        write_consumers(folder, source, consumers)
-        env = {"PYTHONPATH": os.pathsep.join([str(folder), _process.environment()["PYTHONPATH"]])}
-        words = _process.script("fedmsg.commands.hub:hub")
-        super().__init__(words, folder, env, prefix, folder / "log")
-
-    def wait_until_ready(self):
-        self.wait_for("Running the MokshaHub reactor")
-
-    def consumed(self):
-        """What its consumers have written down: see CONSUMERS."""
-        path = self.folder / "consumed"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def write_config(folder, config, name="bus.py"):
-    """Let fedmsg find *config*, or the text of a configuration file, in *folder*; return the file."""
-    (folder / "fedmsg.d").mkdir(parents=True, exist_ok=True)
-    file = folder / "fedmsg.d" / name
-    file.write_text(config if isinstance(config, str) else "config = %s\n" % pprint.pformat(config))
-    return file
-
-
-def write_consumers(folder, source, classes):
-    """Let a hub whose path names *folder* find the consumers that are *classes* in *source*."""
-    (folder / "testconsumers.py").write_text(source)
-    info = folder / "testconsumers-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: testconsumers\nVersion: 1.0\n")
-    points = ["%s = testconsumers:%s" % (name.lower(), name) for name in classes]
-    (info / "entry_points.txt").write_text("[moksha.consumer]\n%s\n" % "\n".join(points))
+@contextlib.contextmanager
+def bound(endpoint):
+    """An XPUB socket that is bound to *endpoint*; libzmq gives a port back some time after its socket was closed."""
+    with zmq.Context() as context, context.socket(zmq.XPUB) as socket:
+        socket.linger = 0
+        bind(socket, endpoint)
+        yield socket
 
 
 def bind(socket, endpoint):
@@ -217,75 +204,15 @@ def bind(socket, endpoint):
             return False
         return True
 
-    _process.wait_for(bound, "%s is free" % endpoint, 20)
+    wait_for(bound, "%s is free" % endpoint, 20)
 
 
-def own_descriptors():
-    """How many descriptors this process has open, without TCP connections: those come and go with the peers.
-
-    Each zmq socket has others besides, so one that is left shows. Looked at twice: a connection may begin, or end,
-    between two steps.
-    """
-    connections = _connections()
-    opened = set(map(int, os.listdir("/proc/self/fd")))
-    return len(opened - connections - _connections())
+def heard(socket, subscription):
+    """Wait until somebody subscribes to just that at *socket*, an XPUB."""
+    wait_for(lambda: socket.poll(50) and socket.recv() == b"\x01" + subscription, "%r is heard" % subscription)
 
 
-def _connections():
-    return {
-        descriptor
-        for descriptor, duplicate in _own_sockets.each()
-        if not duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    }
-
-
-def listening_ports(pid):
-    return {c.laddr.port for c in psutil.Process(pid).net_connections("tcp") if c.status == "LISTEN"}
-
-
-class Tailer(Program):
-    """A process that tails the bus as a recipient; ready when it has said so."""
-
-    CODE = (
-        "import json, sys, gilmsg\n"
-        "tail = gilmsg.tail_messages(topic=sys.argv[2], **json.loads(sys.argv[1]))\n"
-        "print('up', flush=True)\n"
-        "for _ in tail:\n"
-        "    pass\n"
-    )
-
-    def __init__(self, config, folder, topic=""):
-        super().__init__([sys.executable, "-c", self.CODE, json.dumps(config), topic], folder)
-
-    def wait_until_ready(self):
-        self.wait_for("up\n")
-
-
-def chain_checks(monkeypatch):
-    """A list that grows by one with each certificate whose chain this process checks: with none, caches are hot."""
-    from OpenSSL import crypto
-
-    checks, real = [], crypto.X509StoreContext.verify_certificate
-    # A spy, at the border to the library.
-    monkeypatch.setattr(
-        crypto.X509StoreContext, "verify_certificate", lambda self: checks.append(self) or real(self)
-    )
-    return checks
-
-
-@contextlib.contextmanager
-def deaf(port):
-    """Listen at *port* so that the kernel drops each further attempt, as of a host that is down.
-
-    Nobody accepts, and the queue is full. On Linux all of 127.0.0.0/8 leads there.
-    """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(socket.create_server(("", port), backlog=0))
-        for _ in range(4):
-            queued = stack.enter_context(socket.socket())
-            queued.setblocking(False)
-            queued.connect_ex(("127.0.0.1", port))
-        yield port
+# What others see of a bus.
 
 
 class Inbox:
@@ -308,35 +235,166 @@ class Inbox:
 def received(bus, name, msg_id):
     """The message of that id as the stand-in *name* gets it."""
     what = "%s has %s" % (name, msg_id)
-    [message] = _process.wait_for(lambda: [one for one in bus.received(name) if one["msg_id"] == msg_id], what)
+    [message] = wait_for(lambda: [one for one in bus.received(name) if one["msg_id"] == msg_id], what)
     return message
 
 
-def visibility(topic="org.example.dev.tests.t"):
-    """What this thread's publisher sees of its recipients."""
-    from gilmsg import _bus, _listeners
-    from gilmsg._visibility import Visibility
-
-    context = _bus.current()
-    outlet = _bus.publisher(context).outlet()
-    directory = _bus.directory(context)
-    return Visibility(topic, outlet, _listeners.listener_for(directory.bus, context.c), directory)
-
-
-def look(question):
-    """Return what *question* answers about the peers of this thread's publisher."""
-    from gilmsg import _bus
-
-    with _bus.publisher(_bus.current()).outlet().look() as peers:
-        return question(peers)
-
-
-def until_present(*recipients, limit=_process.START_LIMIT):
+def until_present(*recipients, limit=LIMIT):
     """Wait until a publish to *recipients* from this thread would not have to wait for anybody."""
+    wait_for(lambda: inside.present(recipients), "%s are present" % (recipients,), limit)
 
-    def present():
-        seen = visibility()
-        seen._outlet.catch_up()
-        return look(lambda peers: _presence.ready(recipients, seen._route, peers, seen._back.linked))
 
-    _process.wait_for(present, "%s are present" % (recipients,), limit)
+def until_gone(name):
+    """Wait until this thread's publisher has seen that *name* has left."""
+    wait_for(lambda: not inside.listens(name), "the end of %s is seen" % name)
+
+
+def chain_checks(monkeypatch):
+    """A list that grows by one with each certificate whose chain this process checks: with none, caches are hot."""
+    from OpenSSL import crypto
+
+    checks, real = [], crypto.X509StoreContext.verify_certificate
+    # A spy, at the border to the library.
+    monkeypatch.setattr(
+        crypto.X509StoreContext, "verify_certificate", lambda self: checks.append(self) or real(self)
+    )
+    return checks
+
+
+# Processes, ports, files.
+
+#: As text, for tests/faults, which adds to it.
+CONSUMERS = (REPOSITORY / "tests/programs/consumers.py").read_text()
+
+
+class Hub(Program):
+    """A fedmsg-hub in a folder of its own, its consumers found by their entry points; its output is in "log".
+
+    *source* is the module of the consumers, or its text.
+    """
+
+    # It ends as by SIGKILL, but coverage (see tox.ini) saves what it measured.
+    ENDED_BY = signal.SIGTERM
+
+    def __init__(self, folder, config, consumers, source="tests.programs.consumers", prefix=()):
+        self.folder = folder
+        write_config(folder, config)
+        write_consumers(folder, source, consumers)
+        env = {"PYTHONPATH": os.pathsep.join([str(folder), environment()["PYTHONPATH"]])}
+        super().__init__(script("fedmsg.commands.hub:hub"), folder, env, prefix, folder / "log")
+
+    def wait_until_ready(self):
+        self.wait_for("Running the MokshaHub reactor")
+
+    def consumed(self):
+        """What its consumers have written down: see tests/programs/consumers.py."""
+        path = self.folder / "consumed"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def write_config(folder, config, name="bus.py"):
+    """Let fedmsg find *config*, or the text of a configuration file, in *folder*; return the file."""
+    (folder / "fedmsg.d").mkdir(parents=True, exist_ok=True)
+    file = folder / "fedmsg.d" / name
+    file.write_text(config if isinstance(config, str) else "config = %s\n" % pprint.pformat(config))
+    return file
+
+
+def write_consumers(folder, source, classes):
+    """Let a hub whose path names *folder* find the consumers that are *classes* in the module *source*."""
+    if "\n" in source:
+        (folder / "testconsumers.py").write_text(source)
+        source = "testconsumers"
+    info = folder / "testconsumers-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: testconsumers\nVersion: 1.0\n")
+    points = ["%s = %s:%s" % (name.lower(), source, name) for name in classes]
+    (info / "entry_points.txt").write_text("[moksha.consumer]\n%s\n" % "\n".join(points))
+
+
+class Tailer(Program):
+    """A process that tails the bus as a recipient; ready when it has said so."""
+
+    def __init__(self, config, folder, topic=""):
+        super().__init__(program_words("tailer", config, topic), folder)
+
+    def wait_until_ready(self):
+        self.wait_for("up\n")
+
+
+def own_descriptors():
+    """How many descriptors this process has open, without TCP connections: those come and go with the peers.
+
+    Each zmq socket has others besides, so one that is left shows. Looked at twice: a connection may begin, or end,
+    between two steps.
+    """
+    connections = _connections()
+    opened = set(map(int, os.listdir("/proc/self/fd")))
+    return len(opened - connections - _connections())
+
+
+def _connections():
+    return {one.fd for one in psutil.Process().net_connections("tcp") if one.status != "LISTEN"}
+
+
+def listening_ports(pid):
+    """The TCP ports at which the process *pid* listens."""
+    return {c.laddr.port for c in psutil.Process(pid).net_connections("tcp") if c.status == "LISTEN"}
+
+
+@contextlib.contextmanager
+def deaf(port):
+    """Listen at *port* so that the kernel drops each further attempt, as of a host that is down.
+
+    Nobody accepts, and the queue is full. On Linux all of 127.0.0.0/8 leads there.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(socket.create_server(("", port), backlog=0))
+        for _ in range(4):
+            queued = stack.enter_context(socket.socket())
+            queued.setblocking(False)
+            queued.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+def in_a_child(job):
+    """Fork; return the exit status: what *job* returns there, 1 if it raises; one that hangs is ended."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        try:
+            os._exit(job() or 0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def in_threads(*jobs):
+    """Run *jobs* at once, each in a thread; return what they returned, or raise the first error."""
+    outcomes = [None] * len(jobs)
+
+    def run(number):
+        try:
+            outcomes[number] = jobs[number]()
+        except Exception as error:
+            outcomes[number] = error
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(jobs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return outcomes
+
+
+def sampled(cases, brief=None):
+    """The parameters of a slow test; for plain pytest the case *brief* in place of them, or else the first of them."""
+    plain, *slow = cases if brief is None else [brief, *cases]
+    return [_case(plain), *(_case(one, pytest.mark.slow) for one in slow)]
+
+
+def _case(values, *marks):
+    return pytest.param(*(values if isinstance(values, tuple) else (values,)), marks=marks)

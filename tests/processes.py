@@ -1,18 +1,54 @@
 """Programs that tests run: started, written to, read, waited for with deadlines, and ended for certain."""
 
 import contextlib
+import json
 import os
+import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 import psutil
 
-from gilmsg import _process
+REPOSITORY = pathlib.Path(__file__).parent.parent
 
 #: Seconds. A process that ends promptly takes far less; a loaded machine is forgiven.
 PROMPT = 15.0
+
+#: Seconds for whatever must come true in the end.
+LIMIT = 60.0
+
+
+def wait_for(condition, what, limit=LIMIT):
+    """Return the first true value of *condition*; raise TimeoutError, naming *what*, after *limit* seconds."""
+    deadline = time.monotonic() + limit
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() >= deadline:
+            raise TimeoutError("not within %g s: %s" % (limit, what))
+        time.sleep(0.005)
+
+
+def can_connect(endpoint):
+    """Whether something accepts connections at *endpoint*."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port_of(endpoint)), 1.0):
+        return True
+    return False
+
+
+def port_of(endpoint):
+    """The port in *endpoint*."""
+    return int(endpoint.rpartition(":")[2])
+
+
+def script(function):
+    """A command that runs a console script's function (``module:name``) in this Python."""
+    return [sys.executable, "-m", "tests.programs.script", function]
 
 
 class Whole:
@@ -53,11 +89,16 @@ class Program(Whole):
         ours = dict(self._files, stdin=subprocess.PIPE)
         if log:
             ours["stderr"] = subprocess.STDOUT
-        self.process = _process.start(words, str(cwd), prefix, env, **dict(ours, **streams))
+        streams = dict(ours, **streams)
+        self.process = subprocess.Popen(
+            [*prefix, *words], cwd=str(cwd), env=environment(env), start_new_session=True, **streams
+        )
 
     def __exit__(self, *_):
         if self.ENDED_BY != signal.SIGKILL:
-            _process.stop(self.process, PROMPT, self.ENDED_BY)
+            self.send(self.ENDED_BY)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(PROMPT)
         self.kill()
         self.close_stdin()
         if not self._written:
@@ -94,7 +135,7 @@ class Program(Whole):
         descriptor = self._files[name].fileno()
         return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("utf-8", "replace")
 
-    def wait_for(self, *texts, limit=_process.START_LIMIT, after=0):
+    def wait_for(self, *texts, limit=LIMIT, after=0):
         """Return once its stdout, the first *after* characters left out, holds all of *texts*.
 
         Raises:
@@ -108,11 +149,11 @@ class Program(Whole):
             assert found or not over, "it ended without %s: %s" % (texts, self)
             return found
 
-        _process.wait_for(written, "%s: %s" % (texts, self), limit)
+        wait_for(written, "%s: %s" % (texts, self), limit)
 
     def wait_for_port(self, endpoint):
         """Return once something accepts connections at *endpoint*."""
-        _process.wait_for(lambda: _process.can_connect(endpoint), "it listens at %s: %s" % (endpoint, self))
+        wait_for(lambda: can_connect(endpoint), "it listens at %s: %s" % (endpoint, self))
 
     def __str__(self):
         return "%s %s" % (self.out()[-4000:], self.err()[-4000:])
@@ -169,6 +210,12 @@ class Program(Whole):
         self.process.wait()
 
 
+def environment(extra=None):
+    """An environment in which a child imports the gilmsg, and the tests, that run here."""
+    paths = [str(REPOSITORY)] + [path for path in [os.environ.get("PYTHONPATH")] if path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(extra or {})}
+
+
 def run(words, cwd=".", text="", limit=60.0, **options):
     """Run *words* to the end, *text* on stdin; return a CompletedProcess, fail after *limit* seconds."""
     with Program(words, cwd, **options) as program:
@@ -186,3 +233,14 @@ def python(code, cwd, *arguments, flags=(), **options):
 def module(name, *arguments, flags=(), **options):
     """Run a module (``python -m``) to its end, as `run` does."""
     return run([sys.executable, *flags, "-m", name, *arguments], **options)
+
+
+def program_words(name, *arguments, flags=()):
+    """The command that runs tests/programs/*name*; what of *arguments* is no text is passed as JSON."""
+    texts = [one if isinstance(one, str) else json.dumps(one) for one in arguments]
+    return [sys.executable, *flags, "-m", "tests.programs." + name, *texts]
+
+
+def program(name, *arguments, flags=(), **options):
+    """Run tests/programs/*name* to its end, as `run` does."""
+    return run(program_words(name, *arguments, flags=flags), **options)

@@ -11,11 +11,10 @@ import sys
 import time
 
 import gilmsg
-from gilmsg import _process
-from gilmsg._settings import DEFAULT_ACK_TIMEOUT
 from gilmsg.sandbox import Sandbox
 
-from .helpers import look, until_present
+from .coldstart import DEFAULT_ACK_TIMEOUT
+from .helpers import until_gone, until_present
 
 #: The publisher of both is older than this, or waits for nobody.
 OLD = {"gilmsg.head_start": 0}
@@ -55,7 +54,7 @@ def restarts(bus, count, ack_timeout=DEFAULT_ACK_TIMEOUT):
 
 def _restart(bus):
     bus.dead("alice")
-    _process.wait_for(lambda: not look(lambda peers: peers.listens("alice", "")), "alice has gone")
+    until_gone("alice")
     away = sum(not _arrives(0.05) for _ in range(5))
     bus.well("alice")
     began = time.monotonic()

@@ -1,0 +1,19 @@
+"""Take gilmsg away from this process: copied as sitecustomize.py, for stock fedmsg.
+
+All that fedmsg is given is the ``load_crl`` that today's pyOpenSSL lacks: without it fedmsg signs and validates nothing.
+"""
+
+import sys
+
+sys.modules["gilmsg"] = None  # importing it is an ImportError
+
+import OpenSSL.crypto  # noqa: E402
+import pkg_resources  # noqa: E402
+from cryptography.x509 import load_pem_x509_crl  # noqa: E402
+
+# Nobody finds its entry points.
+pkg_resources.working_set.by_key.pop("gilmsg", None)
+for keys in pkg_resources.working_set.entry_keys.values():
+    keys[:] = [key for key in keys if key != "gilmsg"]
+
+OpenSSL.crypto.load_crl = lambda _, text: load_pem_x509_crl(text.encode("ascii") if isinstance(text, str) else text)
