@@ -1,5 +1,7 @@
 """The benchmarks run, and say what they found where they were asked to."""
 
+from __future__ import annotations
+
 import json
 import math
 import xml.etree.ElementTree
@@ -90,4 +92,4 @@ def test_earlier_figures_become_a_picture(earlier, tmp_path):
     picture = xml.etree.ElementTree.parse(str(drawn)).getroot()
     assert picture.tag.endswith("}svg")
     # matplotlib draws letters as paths, and says in a comment what they spell.
-    assert all("<!-- %s -->" % name in drawn.read_text() for name in ("one lane", "all of them"))
+    assert all(f"<!-- {name} -->" in drawn.read_text() for name in ("one lane", "all of them"))
