@@ -12,7 +12,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 __all__ = ["ConfigurationError", "EndpointError", "GilmsgError", "ListenerError", "PayloadError", "Reason", "Timeout"]
 

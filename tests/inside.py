@@ -4,6 +4,8 @@ import importlib
 import random
 import threading
 
+import zmq
+
 from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import acknowledge, messages, receive
 from gilmsg._engine import ends, loop, operations, sockets, waiting
@@ -191,15 +193,15 @@ def resolve(patch, getaddrinfo):
 
 def quicken_heartbeats(patch, interval, timeout):
     """Set heartbeats to so many milliseconds for sockets made from here on: the real ones take 7 s."""
-    patch.setattr(sockets, "HEARTBEAT_IVL", interval)
-    patch.setattr(sockets, "HEARTBEAT_TIMEOUT", timeout)
+    quick = {zmq.HEARTBEAT_IVL: interval, zmq.HEARTBEAT_TIMEOUT: timeout}
+    patch.setattr(sockets, "_HEARTBEATS", {**sockets._HEARTBEATS, **quick})
 
 
 def hold_acks(patch, seconds):
     """Let consumers wait *seconds* for the very listener that awaits an ACK, no socket counting as young."""
-    patch.setattr(ends.Patience, "YOUNG", 0.0)
-    patch.setattr(ends.Patience, "HOLD", seconds)
-    patch.setattr(ends.Patience, "IN_VAIN_SECONDS", 1000.0)
+    patch.setattr(operations.Acknowledgement, "YOUNG", 0.0)
+    patch.setattr(operations.Acknowledgement, "HOLD", seconds)
+    patch.setattr(operations.Acknowledgement, "IN_VAIN_SECONDS", 1000.0)
 
 
 def spy(patch, see):

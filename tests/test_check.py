@@ -15,11 +15,11 @@ import zmq
 
 import gilmsg
 from gilmsg import _ack_socket, _bus, _check, _contexts, _evidence, _listener, _listeners, _outlets, _visibility
-from gilmsg._pki import Authority
-from gilmsg._process import wait_for
+from gilmsg.sandbox import Authority
 
 from .helpers import Inbox, deaf, listening_ports, look, until_present, write_config
 from .processes import PROMPT, Program, module
+from .talking import wait_for
 
 PATIENT = {"gilmsg.head_start": 20.0}
 BRIEF = {"gilmsg.head_start": 0.3}

@@ -12,8 +12,9 @@ import traceback
 from contextlib import contextmanager
 
 import gilmsg
-from gilmsg import _process, _trust
+from gilmsg import _trust
 
+from . import talking as _process
 from .conftest import own_config
 from .helpers import Hub
 from .test_hub import PATIENT, hub_config

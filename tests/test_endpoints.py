@@ -6,10 +6,10 @@ import pytest
 
 import gilmsg
 from gilmsg import _sockets
-from gilmsg._process import wait_for
 
 from .helpers import deaf
 from .processes import python
+from .talking import wait_for
 
 CODE = """
 import json, resource, sys

@@ -12,8 +12,9 @@ import pytest
 import zmq
 
 import gilmsg
-from gilmsg import _process, _settings
+from gilmsg import _settings
 
+from . import talking as _process
 from .conftest import own_config
 from .helpers import CONSUMERS, REPOSITORY, Hub, Inbox, write_config
 from .processes import python

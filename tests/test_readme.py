@@ -18,9 +18,7 @@ import docutils.nodes
 import pytest
 
 import gilmsg
-from gilmsg._pki import Authority
-from gilmsg._ports import Ports
-from gilmsg.sandbox import Sandbox
+from gilmsg.sandbox import Authority, Ports, Sandbox
 
 from . import processes
 from .benchmarks.steps import STEPS

@@ -96,7 +96,8 @@ def publish_async(
 
     Returns:
         concurrent.futures.Future: of the :class:`Receipt`, or of None without recipients;
-        fails with Timeout or ListenerError. It is running from the start, so ``cancel()``
+        fails with Timeout or ListenerError (with ConfigurationError, if a hook took the id of a message
+        that still waits). It is running from the start, so ``cancel()``
         returns False: a message that has left cannot be called back.
 
     Raises:
@@ -151,7 +152,13 @@ class _Call:
             log.warning("%s is published without recipients: nobody confirms it, as with fedmsg", self.topic)
         if self._config.get("zmq_enabled", True):
             _context.wait_for_age(_context.publisher(self._context).port(), self._config)
-        self._context.publish(self._suffix, self._msg, modname=self._modname, pre_fire_hook=self._hook)
+        try:
+            self._context.publish(self._suffix, self._msg, modname=self._modname, pre_fire_hook=self._hook)
+        except AttributeError:
+            # fedmsg's words for a context that destroy() has taken the publisher from, in a signal handler.
+            if self._context is not _context.current():
+                _context.publisher(self._context)
+            raise
 
     def confirmed(self) -> Receipt:
         """Send the message and wait: return or raise what :func:`publish` does."""

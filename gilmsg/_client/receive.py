@@ -101,9 +101,7 @@ class Tail:
             woken.setblocking(False)
             wake.setblocking(False)
             for name, endpoint in ((name, endpoint) for name, several in targets.items() for endpoint in several):
-                subscriber = context.socket(zmq.SUB)
-                sources[subscriber] = _Source(name, endpoint)
-                self._subscribe(subscriber, sources[subscriber])
+                sources[self._subscriber(context, name, endpoint)] = _Source(name, endpoint)
             names = _engine.Names(lambda: _write(wake))
             connecting = [] if self._passive else [(source.endpoint, one) for one, source in sources.items()]
             connections = _engine.Connections(connecting, names)
@@ -139,20 +137,21 @@ class Tail:
                 "tail_messages() again"
             )
 
-    def _subscribe(self, subscriber: zmq.Socket[bytes], source: _Source) -> None:
+    def _subscriber(self, context: Any, name: str, endpoint: str) -> zmq.Socket[bytes]:
+        """Return a subscribed socket, bound where we are passive, else still to be connected."""
         try:
+            subscriber: zmq.Socket[bytes] = context.socket(zmq.SUB)
             sockets.tune(subscriber, self._config)
             sockets.watch_limited(subscriber)
             subscriber.setsockopt(zmq.SUBSCRIBE, self._topic.encode())
             if self._acknowledger is not None:
                 subscriber.setsockopt(zmq.SUBSCRIBE, self._acknowledger.announcement(self._topic))
             if self._passive:
-                _engine.claim(self, bound=[sockets.port(source.endpoint)])
-                subscriber.bind(source.endpoint)
+                _engine.claim(self, bound=[sockets.port(endpoint)])
+                subscriber.bind(endpoint)
         except zmq.ZMQError as error:
-            raise ConfigurationError(
-                f"endpoints[{source.name!r}]: {source.endpoint!r} cannot be used: {error}"
-            ) from error
+            raise ConfigurationError(f"endpoints[{name!r}]: {endpoint!r} cannot be used: {error}") from error
+        return subscriber
 
     def _receive(self, subscriber: zmq.Socket[bytes], source: _Source, context: Any) -> Iterator[Item]:
         """Yield what one received frame holds: a message, none, or a replay of several."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import logging
 import struct
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Callable
 
@@ -54,7 +56,9 @@ class Connections:
         #: Host -> its address in use; a host name has none while it does not resolve.
         self._addresses: dict[str, str] = {}
         self._look_ups: list[tuple[float, str]] = []
-        self._warn_of_names, self._warn_of_links = (RateLimitedLog(log, _LINE_EVERY) for _ in range(2))
+        #: By host, so that each is named.
+        self._warn_of: defaultdict[str, RateLimitedLog] = defaultdict(lambda: RateLimitedLog(log, _LINE_EVERY))
+        self._warn_of_links = RateLimitedLog(log, _LINE_EVERY)
         for endpoint, socket in connecting:
             self._by_host.setdefault(sockets.parts(endpoint)[1], []).append((endpoint, socket))
         for host in self._by_host:
@@ -80,7 +84,7 @@ class Connections:
         used = self._addresses.get(host)
         if not addresses and used is None:
             line = "endpoints: the host of %r does not resolve; it is looked up again"
-            self._warn_of_names.warning(line, self._by_host[host][0][0])
+            self._warn_of[host].warning(line, self._by_host[host][0][0])
         if addresses and used not in addresses:
             if used is not None:
                 self._disconnect(host, used)
@@ -125,7 +129,7 @@ class Connections:
     def _connect(self, host: str, address: str) -> None:
         self._addresses[host] = address
         for endpoint, socket in self._by_host[host]:
-            where = sockets.by_address(endpoint, address)
+            where = _by_address(endpoint, address)
             self.links.expect(where, endpoint)
             descriptors.claim(self, connected_to=[where])
             try:
@@ -136,6 +140,12 @@ class Connections:
 
     def _disconnect(self, host: str, address: str) -> None:
         for endpoint, socket in self._by_host[host]:
-            where = sockets.by_address(endpoint, address)
-            socket.disconnect(where)
+            where = _by_address(endpoint, address)
+            with contextlib.suppress(zmq.ZMQError):  # it was refused when it was to be connected
+                socket.disconnect(where)
             self.links.forget(where)
+
+
+def _by_address(endpoint: str, address: str) -> str:
+    scheme, _, port = sockets.parts(endpoint)
+    return f"{scheme}://{address}:{port}"

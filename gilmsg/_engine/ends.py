@@ -97,6 +97,8 @@ class Out:
         if not self.address.active:
             return self._bound(preferred)
         relay = self.address.endpoints[0]
+        if not relay.startswith("tcp://") or not sockets.parts(relay)[2]:
+            raise ConfigurationError(f"relay_inbound: cannot connect to {relay!r}: it must be tcp://host:port")
         self.connections = Connections([(relay, self.socket)], names, self.socket)
         return relay
 

@@ -6,6 +6,7 @@ import _socket
 import collections
 import contextlib
 import logging
+import os
 import queue
 import signal
 import threading
@@ -21,7 +22,7 @@ from . import descriptors, sockets
 from .connections import Connections
 from .ends import Address, Ear, Out
 from .operations import Ask, Operation, closed
-from .waiting import CallbackFuture, Outcome, Owner, callbacks, futures
+from .waiting import CallbackFuture, Outcome, callbacks, futures
 
 if TYPE_CHECKING:
     from .operations import Book, Leaving, Message
@@ -44,6 +45,9 @@ _OPERATIONS_AT_ONCE = 256
 #: Milliseconds: libzmq takes a C int. The thread wakes then, sees that nothing is due, and sleeps on.
 _LONGEST_SLEEP = 2**31 - 1
 
+#: Seconds: longer than any head start.
+_OLD = 1e9
+
 _UNKNOWN = "whether the message was received is unknown"
 
 
@@ -61,7 +65,7 @@ class Engine:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.owner = Owner()
+        self.pid = os.getpid()
         self.over = self.stopping = self._asleep = False
         self._why = "has ended"
         #: What the thread died of; None where it was stopped.
@@ -102,7 +106,7 @@ class Engine:
     @property
     def alive(self) -> bool:
         """Whether it takes operations."""
-        return not self.over and not self.stopping and self.owner.is_here
+        return not self.over and not self.stopping and os.getpid() == self.pid
 
     @property
     def runs_here(self) -> bool:
@@ -142,7 +146,7 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join(STOP_LIMIT)
 
-    def orphan(self) -> None:
+    def forget(self) -> None:
         """Give up, in a forked child, what was inherited: the thread is not there, and the sockets are the parent's."""
         self.over = True
         self._inside.close()
@@ -205,6 +209,13 @@ class Engine:
                     self.settle(entry, None, self.ended(_UNKNOWN))
                 ear.close()
         self._watch()
+
+    def grow_old(self) -> None:
+        """Let all sockets pass for older than any head start."""
+        for out in self._outs.values():
+            out.born -= _OLD
+        for ear in self._ears.values():
+            ear.born -= _OLD
 
     def settle(self, entry: Message, result: Any, error: BaseException | None) -> None:
         """Tell whoever waits for *entry* its end."""

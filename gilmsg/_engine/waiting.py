@@ -23,24 +23,13 @@ log = logging.getLogger("gilmsg.listener")
 #: Seconds after which a thread that waits looks whether this is still its process.
 _LOOK_AGAIN = 1.0
 
+_UNKNOWN_HERE = "the message was published by process %d before it forked; only there its outcome becomes known"
 
-class Owner:
-    """The process in which something was made: a forked child must not use what it inherits."""
 
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-
-    @property
-    def is_here(self) -> bool:
-        """Whether that is this process."""
-        return os.getpid() == self.pid
-
-    def unknown_here(self) -> ListenerError:
-        """Return the error of a wait that a forked child inherits."""
-        return ListenerError(
-            f"this process was forked from {self.pid} while a publish was under way there: "
-            "only that process gets the outcome"
-        )
+def refuse_in_child_of(pid: int, told: str) -> None:
+    """Raise ListenerError in a process that was forked from *pid*: it must not use what it inherits."""
+    if os.getpid() != pid:
+        raise ListenerError(told % pid)
 
 
 class Outcome(Generic[T]):
@@ -50,12 +39,12 @@ class Outcome(Generic[T]):
     handler finds the caller.
     """
 
-    __slots__ = ("_error", "_owner", "_result", "_unsettled")
+    __slots__ = ("_error", "_pid", "_result", "_unsettled")
 
     def __init__(self) -> None:
         self._result: T | None = None
         self._error: BaseException | None = None
-        self._owner = Owner()
+        self._pid = os.getpid()
         self._unsettled = threading.Lock()
         self._unsettled.acquire()
 
@@ -71,8 +60,7 @@ class Outcome(Generic[T]):
             left = until - time.monotonic()
             if self._unsettled.acquire(timeout=max(0.0, min(left, _LOOK_AGAIN))):
                 return True
-            if not self._owner.is_here:
-                raise self._owner.unknown_here()
+            refuse_in_child_of(self._pid, _UNKNOWN_HERE)
             if left <= 0:
                 return False
 
@@ -143,7 +131,7 @@ class CallbackFuture(Future[Any]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._owner = Owner()
+        self._pid = os.getpid()
         self.set_running_or_notify_cancel()
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
@@ -174,7 +162,9 @@ class CallbackFuture(Future[Any]):
         """Ask again and again: a signal handler may fork over the wait, and the child return to it."""
         until = float("inf") if timeout is None else time.monotonic() + timeout
         try:
-            while self._owner.is_here or self.done():
+            while True:
+                if not self.done():
+                    refuse_in_child_of(self._pid, _UNKNOWN_HERE)
                 try:
                     return ask(max(0.0, min(_LOOK_AGAIN, until - time.monotonic())))
                 except concurrent.futures.TimeoutError:
@@ -182,7 +172,6 @@ class CallbackFuture(Future[Any]):
                         return ask(0)  # this moment; or it is what its owner has set
                     if time.monotonic() >= until:
                         raise
-            raise self._owner.unknown_here()
         finally:
             del self, ask  # as in result()
 

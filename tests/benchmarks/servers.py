@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from tests import inside
+from gilmsg.sandbox import Ports
 from tests.processes import Program
 
 HOST = "127.0.0.1"
@@ -70,7 +70,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 @contextmanager
 def _ports(count: int) -> Iterator[Sequence[int]]:
-    ports = inside.free_ports()
+    ports = Ports()
     try:
         yield [ports.take() for _ in range(count)]
     finally:

@@ -53,7 +53,7 @@ def described(of: dict[str, Any]) -> str:
 
 def for_terminal(figures: Sequence[Figure]) -> str:
     """Return all figures, aligned."""
-    width = max(len(figure.name) for figure in figures)
+    width = max((len(figure.name) for figure in figures), default=0)
     lines = [
         f"{one.name:<{width}}  {one.value:10.4g} {one.unit:<7} {one.goal:<9} {VERDICTS[one.met]:<7}{one.note}"
         for one in figures

@@ -154,7 +154,9 @@ def test_a_hub_ends_on_a_signal(bus, tmp_path, number):
     On SIGINT it ends, with plain consumers too, only when the next message comes: moksha stops
     the reactor from its signal handler, and nothing wakes epoll.
     """
-    from gilmsg import _process, publish
+    from gilmsg import publish
+
+    from .. import talking as _process
 
     config = own_config(bus, name="carol", **{"moksha.workers_per_consumer": 2})
     with Hub(tmp_path / "hub", config, ["First"]) as hub:

@@ -7,8 +7,9 @@ import psutil
 import pytest
 
 import gilmsg
-from gilmsg import _outcome, _process
+from gilmsg import _outcome
 
+from .. import talking as _process
 from ..conftest import own_config
 from ..helpers import CONSUMERS, Hub, listening_ports, sampled
 from ..processes import PROMPT

@@ -12,11 +12,11 @@ import pytest
 
 import gilmsg
 from gilmsg import _ack_socket, _callbacks, _ledger, _listener, _listeners, _outlets, _pending, _visibility, _wakeup
-from gilmsg._process import wait_for
 
 from ..conftest import own_config
 from ..helpers import own_descriptors
 from ..processes import PROMPT
+from ..talking import wait_for
 from .children import run
 
 FAULTS = [OSError("injected"), MemoryError("injected"), SystemExit("injected"), KeyboardInterrupt("injected")]
