@@ -1,4 +1,4 @@
-"""What was measured, as figures: a name, a value, a unit, and the goal where there is one."""
+"""Figures: a name, a value, a unit, and the goal where there is one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Figure(NamedTuple):
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met; None without one."""
+        """Tell if the goal is met; None without one."""
         if not self.goal:
             return None
         relation, number = self.goal.split()
@@ -38,12 +38,17 @@ class Figure(NamedTuple):
         return dict(self._asdict(), met=self.met)
 
 
+def median_of(runs: Sequence[Figure]) -> Figure:
+    """Return a figure that was measured in several runs as one."""
+    return runs[0]._replace(value=statistics.median(one.value for one in runs))
+
+
 class Outcome(NamedTuple):
-    """What a study has found."""
+    """The result of a study."""
 
     figures: list[Figure]
     #: What the plots need: name -> seconds, or name -> {recipients: seconds}.
-    curves: dict[str, Any] = {}
+    curves: dict[str, Any] | None = None
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -91,5 +96,3 @@ def percentile(values: Sequence[float], share: float) -> float:
     """Return the value below which *share* (0 to 1) of *values* lie."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-

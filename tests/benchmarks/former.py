@@ -1,4 +1,4 @@
-"""This gilmsg beside 1.0.0, which is taken out of this repository's history: publisher and recipient of each."""
+"""The study of this gilmsg beside 1.0.0, publisher and recipient of each; 1.0.0 is taken from this repository."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _take_out(folder: str) -> str:
 
 
 def _publisher(stack: ExitStack, folder: str | None, count: int) -> Callable[[], float]:
-    """Start a bus with the gilmsg in *folder*, or with this one; return what has *count* messages of each thread confirmed."""
+    """Start a bus with the gilmsg in *folder*, or with this one; return what publishes *count* messages in each thread."""
     env = None if folder is None else {"PYTHONPATH": os.pathsep.join([folder, str(REPOSITORY)])}
     bus = stack.enter_context(Bus(["tail"]))
     bus.tail("tail", env=env)

@@ -1,7 +1,7 @@
-"""Members of a bus, by gilmsg's public names alone, so that they run on 1.0.0, too: ``python -m tests.benchmarks.members``.
+"""Members of a bus: ``python -m tests.benchmarks.members``. They use public names of gilmsg, and so run on 1.0.0, too.
 
-The first line on stdin is the ``role`` and the ``config``. A recipient is ready when it says so, and tails the bus until
-it is ended. A publisher answers each further line, a number of messages, with the seconds that its threads took
+The first line on stdin is the ``role`` and the ``config``. A recipient says when it is ready, and tails the bus until
+its stdin ends. A publisher answers each further line, a number of messages, with the seconds that its threads took
 to have as many confirmed each.
 """
 

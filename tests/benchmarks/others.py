@@ -1,12 +1,12 @@
-"""Other confirmed publishes, where they happen to be installed: for orientation, no goal."""
+"""The study of other confirmed publishes, where they happen to be installed: for orientation, no goal."""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import Any, Callable, ContextManager, NamedTuple
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Callable, NamedTuple
 
 from tests.benchmarks import servers
 from tests.benchmarks.figures import Figure, Outcome, median, ratio, with_progress
@@ -22,7 +22,7 @@ class Rival(NamedTuple):
     what: str
     #: Python modules and executables.
     needs: Sequence[str]
-    server: Callable[[], ContextManager[int]]
+    server: Callable[[], AbstractContextManager[int]]
     consumer: str
     #: What its answer proves, and what not.
     proves: str

@@ -6,9 +6,10 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any, Callable
 
 import fedmsg
@@ -141,6 +142,15 @@ class Bus:
 def forget_configuration() -> None:
     """Make fedmsg read its files anew; it keeps what it read, and what init() was given."""
     setattr(fedmsg.config, "__cache", {})
+
+
+@contextmanager
+def no_configuration_of_the_user() -> Iterator[None]:
+    """Hide the fedmsg.d of whoever runs this: in the home directory and the environment."""
+    with tempfile.TemporaryDirectory(prefix="gilmsg-benchmarks-") as folder:
+        os.environ["HOME"] = folder
+        os.environ.pop("VIRTUAL_ENV", None)
+        yield
 
 
 class Lane:

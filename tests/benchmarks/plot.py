@@ -9,7 +9,7 @@ import matplotlib
 
 matplotlib.use("svg")
 
-import matplotlib.pyplot as pyplot  # noqa: E402  the backend has to be chosen first
+from matplotlib import pyplot  # noqa: E402, RUF100  the backend has to be chosen first
 
 
 def plot(curves: dict[str, dict[str, Any]], path: str) -> None:

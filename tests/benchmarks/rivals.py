@@ -1,4 +1,4 @@
-"""What others' clients do, in processes of their own: ``python -m tests.benchmarks.rivals``.
+"""Clients of others, in processes of their own: ``python -m tests.benchmarks.rivals``.
 
 The first line on stdin says which (``what``) and where its server listens (``port``). One that publishes
 answers each further line, a number of messages, with the seconds that each of them took.

@@ -1,4 +1,4 @@
-"""How much is measured."""
+"""Two sizes of all studies."""
 
 from __future__ import annotations
 

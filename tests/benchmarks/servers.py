@@ -35,7 +35,8 @@ class Server(Program):
 def nats() -> Iterator[int]:
     """Run a nats-server with JetStream; yield its port."""
     with _folder() as folder, _ports(1) as (port,):
-        with Server(["nats-server", "-a", HOST, "-p", str(port), "-js", "-sd", folder], folder, port):
+        words = ["nats-server", "-a", HOST, "-p", str(port), "-js", "-sd", folder]
+        with Server(words, folder, port):
             yield port
 
 
@@ -59,9 +60,9 @@ def rabbitmq() -> Iterator[int]:
             "RABBITMQ_CONF_ENV_FILE": folder + "/environment",
             "RABBITMQ_ENABLED_PLUGINS_FILE": folder + "/plugins",
         }
-        with Server(["epmd", "-port", str(mapper)], folder, mapper, environment):
-            with Server([script], folder, port, environment):
-                yield port
+        epmd = Server(["epmd", "-port", str(mapper)], folder, mapper, environment)
+        with epmd, Server([script], folder, port, environment):
+            yield port
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:

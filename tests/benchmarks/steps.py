@@ -1,4 +1,4 @@
-"""Where the time of one confirmed publish goes, beside the floor's: ``python -m tests.benchmarks.steps``.
+"""The time of one confirmed publish, by steps, beside the floor's: ``python -m tests.benchmarks.steps``.
 
 Each step is the median over some thousand messages to one tailing recipient, rounds alternating, RSA-2048. Every
 time is taken from the one monotonic clock of the machine, in both processes; what that costs is in it.
@@ -6,16 +6,17 @@ time is taken from the one monotonic clock of the machine, in both processes; wh
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Collection, Sequence
 from typing import Any, Callable
 
 from tests.benchmarks import floor, members, parties
 from tests.benchmarks.figures import with_progress
+from tests.benchmarks.parties import no_configuration_of_the_user
 from tests.benchmarks.watch import Times, Watch, watch_publishers
 from tests.processes import wait_for
 
@@ -104,10 +105,15 @@ def _median(taken: Sequence[Times], begin: str, end: str) -> float:
 
 
 def main() -> None:
-    print(table(measured(ROUNDS, CALLS)))
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.steps", description="Time a publish by steps.")
+    parser.add_argument("--json", action="store_true", help="print the times of each message as JSON")
+    parser.add_argument("rounds", type=int, nargs="?", default=ROUNDS)
+    parser.add_argument("calls", type=int, nargs="?", default=CALLS, help="messages in a round")
+    options = parser.parse_args()
+    with no_configuration_of_the_user():
+        taken = measured(options.rounds, options.calls)
+    print(json.dumps(taken) if options.json else table(taken))
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="gilmsg-benchmarks-") as folder:
-        os.environ["HOME"] = folder  # no fedmsg.d of whoever runs this
-        main()
+    main()

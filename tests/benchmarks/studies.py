@@ -14,8 +14,8 @@ import gilmsg
 from tests.benchmarks.figures import Figure, Outcome, alternate, flat, median, percentile, ratio, with_progress
 from tests.benchmarks.former import threads
 from tests.benchmarks.many import endpoints, recipients
-from tests.benchmarks.others import others
 from tests.benchmarks.members import publish
+from tests.benchmarks.others import others
 from tests.benchmarks.parties import Bus
 from tests.benchmarks.scale import Scale
 from tests.processes import module
