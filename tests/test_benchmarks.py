@@ -22,7 +22,7 @@ def benchmarks(*arguments):
 @pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
 def test_each_study_measures(study):
-    """Each study ends, its figures are numbers, JSON alone is on stdout; --check makes the status tell of missed goals."""
+    """Each study ends, its figures are numbers, JSON alone is on stdout; with --check the status tells of misses."""
     done = benchmarks("--quick", "--check", "--json", "--only", study)
     assert done.returncode in (0, 1), done.stderr
     figures = json.loads(done.stdout)["figures"]

@@ -53,7 +53,7 @@ def _take_out(folder: str) -> str:
 
 
 def _publisher(stack: ExitStack, folder: str | None, count: int) -> Callable[[], float]:
-    """Start a bus with the gilmsg in *folder*, or with this one; return what publishes *count* messages in each thread."""
+    """Start a bus with the gilmsg in *folder*, or this one; return what publishes *count* messages in each thread."""
     env = None if folder is None else {"PYTHONPATH": os.pathsep.join([folder, str(REPOSITORY)])}
     bus = stack.enter_context(Bus(["tail"]))
     bus.tail("tail", env=env)
