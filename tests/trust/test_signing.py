@@ -17,8 +17,8 @@ from .conftest import certificate, pki, sign, signed, signer_of
 @pytest.fixture
 def loads(monkeypatch):
     """A list that grows by one with each key file that is read. A spy, not a mock: it counts what really happens."""
-    loads, real = [], signing.load_key
-    monkeypatch.setattr(signing, "load_key", lambda path: loads.append(path) or real(path))
+    loads, real = [], signing.Signer.load_key
+    monkeypatch.setattr(signing.Signer, "load_key", lambda self: loads.append(self) or real(self))
     return loads
 
 
@@ -35,7 +35,7 @@ def test_the_key_is_loaded_once_and_again_when_its_file_changes(authority, setti
 def test_a_pair_replaced_one_file_after_the_other_goes_on_signing(authority, settings, verifier, tmp_path, said, loads):
     """While key and certificate do not belong together, the pair loaded before signs; one line says so."""
     pair = _trust.signer(settings, "alice")
-    old = pair.seal(b"{}").certificate
+    old = pair.seal(b"{}")["certificate"]
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     authority.issue("alice", folder=str(fresh))
@@ -50,11 +50,12 @@ def test_a_pair_replaced_one_file_after_the_other_goes_on_signing(authority, set
     assert after["certificate"] == certificate(authority.folder, "alice")
 
 
-def test_the_warning_of_a_half_renewed_pair_names_the_files(authority, settings, caplog):
-    """Without an engine it is written at once."""
+def test_the_warning_of_a_half_renewed_pair_names_the_files(authority, settings, said, caplog):
+    """It is a job for another thread."""
     pair = _trust.signer(settings, "alice")
     pathlib.Path(pair.key_file).write_text("half of a")
     pair.check()
+    said.pop()()
     [record] = caplog.records
     assert (record.name, record.levelname) == ("gilmsg.trust", "WARNING")
     assert "still signing with the pair loaded before" in record.getMessage() and pair.key_file in record.getMessage()

@@ -144,10 +144,11 @@ def test_a_bridge_never_reaches_past_the_expiry_of_what_was_read(settings, clock
     assert "crl_location" in refused(verifier, ack).reason
 
 
-def test_the_warning_of_a_bridge(settings, verifier, caplog):
-    """Without an engine it is written at once."""
+def test_the_warning_of_a_bridge(settings, verifier, said, caplog):
+    """It is a job for another thread."""
     os.remove(settings["crl_location"])
     verifier.check()
+    said.pop()()
     [record] = caplog.records
     assert (record.name, record.levelname) == ("gilmsg.trust", "WARNING")
     assert record.getMessage().startswith("what was read before counts for 10 s more: crl_location: ")
