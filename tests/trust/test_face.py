@@ -115,17 +115,12 @@ def test_crypto_that_works_is_left_alone(monkeypatch):
     assert (fedmsg.crypto.x509._cryptography, sys.modules["fedmsg.crypto.x509_ng"].sign) == before
 
 
-def test_crypto_that_is_off_is_told(monkeypatch):
-    """Whoever imported fedmsg's crypto and kept it from us."""
+def test_crypto_that_is_off_is_told_and_turned_on(monkeypatch):
+    """Where fedmsg came first, it took the missing load_crl for "no crypto here"."""
     _trust.require_crypto()
     monkeypatch.setattr(fedmsg.crypto.x509, "_cryptography", False)
     with pytest.raises(ConfigurationError, match="fedmsg's own crypto is off in this process"):
         _trust.require_crypto()
-
-
-def test_crypto_that_was_off_is_turned_on(monkeypatch):
-    """fedmsg came first, and took the missing load_crl for "no crypto here"."""
-    monkeypatch.setattr(fedmsg.crypto.x509, "_cryptography", False)
     _trust.turn_on_fedmsg_crypto()
     _trust.require_crypto()
     assert not hasattr(crypto, "load_crl")
