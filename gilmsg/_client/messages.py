@@ -46,7 +46,7 @@ def sealed(message: dict[str, Any], config: Mapping[str, Any], certname: str) ->
         covered = _protocol.canonical(message)
     except BadFrame as error:
         raise PayloadError(f"msg cannot be signed: {error}") from error
-    credentials = _trust.key_pair(config, certname).seal(covered)._asdict()
+    credentials = _trust.key_pair(config, certname).seal(covered)
     # Both are JSON objects, and neither is empty: so the message is not encoded once more.
     wire = json.dumps(credentials)[:-1].encode("ascii") + b"," + covered[1:]
     return Sealed({**message, **credentials}, covered, wire)

@@ -56,7 +56,7 @@ def covered(message):
 
 def sign(signer, message=None):
     message = dict(message or {"topic": "org.example.dev.t", "msg": {"n": 1}}, crypto="x509")
-    return dict(message, **signer.seal(covered(message))._asdict())
+    return dict(message, **signer.seal(covered(message)))
 
 
 def signed(settings, certname="alice"):
