@@ -1,8 +1,8 @@
 """Configuration, checked: what a call and the files ask for, and who publishes where.
 
-Everything is looked at before anything is opened or sent, and refused by a ConfigurationError with key, value and way
-out. ``keys`` holds what is ours (``recipients``, ``gilmsg.*``), ``files`` what is fedmsg's, and the :class:`AddressBook`
-the endpoints of one bus. No socket, no thread; only ``files`` reads files.
+Everything is looked at before anything is opened or sent, and refused by a ConfigurationError with key, value and
+way out. ``keys`` holds what is ours (``recipients``, ``gilmsg.*``), ``files`` what is fedmsg's, and the
+:class:`AddressBook` the endpoints of one bus. No socket, no thread; only ``files`` reads files.
 """
 
 from __future__ import annotations  # noqa: I001  those of the face are sorted, but packed
@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import _protocol
-from .files import Loaded, current, found_in, in_force, keep, kept, load, places, port, read_files, replace, require, wrong
+from .files import (
+    Loaded, current, found_in, in_force, keep, kept, load, places, port, read_files, replace, require, wrong,
+)
 from .keys import (
     ACK_TIMEOUT, DEFAULT_ACK_TIMEOUT, DEFAULT_HEAD_START, HEAD_START, KEYS, RECIPIENTS, any_of, read, recipients,
     recipients_for, require_known, settings,
