@@ -218,7 +218,7 @@ def spy(patch, see):
 
 def spy_acks(note):
     """Call *note* with the id of each message whose ACK is about to leave this process, for the rest of its life."""
-    acknowledger = importlib.import_module("gilmsg._client.acknowledge").Acknowledger
+    acknowledger = importlib.import_module("gilmsg._client.receive").Acknowledger
     send = acknowledger.acknowledge
 
     def noted(self, body):
