@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from . import _outlets, _publish, _settings
-from ._isolation import isolated
+from . import _engine, _settings
+from ._client import isolated
+from ._client import publish as _publish
 from .errors import ConfigurationError, GilmsgError
 from .sandbox import DEFAULT_RECIPIENTS, Sandbox
 
@@ -29,9 +30,6 @@ _KEPT = 4
 
 #: Seconds, the most that the recipients may take to answer before and after a test.
 _PATIENCE = 10.0
-
-#: Seconds. A publisher of this age waits for nobody before it sends, whatever the head start.
-_OLD = 1e9
 
 _SETTINGS: dict[str, Any] = {
     # Each test opens a publisher of its own: stand-ins look for it every 20 ms, without backing off.
@@ -161,8 +159,7 @@ class Buses:
                 # Every recipient answers over this test's publisher, so its first message needs no head start. Nor
                 # does one to a recipient that the test has killed wait for it in vain: it passes for an old one.
                 _send(sandbox.recipients)
-                for publisher in _publishers(sandbox):
-                    publisher.born -= _OLD
+                _engine.grow_old()
                 sandbox.forget()
                 start_anew()
                 try:
@@ -193,7 +190,7 @@ class Buses:
 
 def _send(recipients: Sequence[str]) -> None:
     """Publish, though it be forbidden; raise if somebody does not answer."""
-    _publish.Sending("test", {}, "gilmsg", recipients, _PATIENCE, None, {}).confirmed()
+    _publish._Call("test", {}, "gilmsg", recipients, _PATIENCE, None, {}).confirmed()
 
 
 def _settled(sandbox: Sandbox) -> bool:
@@ -203,7 +200,7 @@ def _settled(sandbox: Sandbox) -> bool:
     all before it. Returns False if the stand-ins are not in order any more.
     """
     alive = [name for name in sandbox.recipients if sandbox.is_alive(name)]
-    if not _publishers(sandbox) or not alive:
+    if not _engine.running() or not alive:
         return True
     try:
         for name in alive:
@@ -213,8 +210,3 @@ def _settled(sandbox: Sandbox) -> bool:
         return False
     return True
 
-
-def _publishers(sandbox: Sandbox) -> list[Any]:
-    """Return this process's publishers on the bus."""
-    declared = sandbox.config["endpoints"][sandbox.config["name"]]
-    return [outlet for outlet in _outlets.opened() if outlet.address.endpoints[0] in declared]

@@ -1,86 +1,119 @@
 """All that tests ask of gilmsg's inside; the rest of tests/, but for a room's own folder, uses public names only."""
 
+import importlib
+import random
 import threading
 
-from gilmsg import (
-    _acknowledge, _bus, _callbacks, _listener, _listeners, _message, _outlets, _pki, _ports, _presence, _publish,
-    _sockets, _trust,
-)  # fmt: skip
-from gilmsg._visibility import Visibility
+import zmq
+
+from gilmsg import _engine, _protocol, _trust
+from gilmsg._client import acknowledge, messages, receive
+from gilmsg._engine import ends, loop, operations, sockets, waiting
+from gilmsg._protocol import delivery
+from gilmsg._trust import verifying
+from gilmsg.sandbox import folder, pki
 
 from .processes import wait_for
+
+_context = importlib.import_module("gilmsg._client.context")
+_publish = importlib.import_module("gilmsg._client.publish")
 
 #: Threads that stay for the life of the process, asleep, by design.
 KEPT_THREADS = {"gilmsg-callbacks", "gilmsg-futures", "gilmsg-talker"}
 
 #: The thread that hears ACKs.
-ENGINE_THREAD = "gilmsg-listener"
+ENGINE_THREAD = "gilmsg-engine"
+
+#: The module that is a stand-in recipient: its first line on stdin is a configuration, each further one an order.
+STAND_IN = "gilmsg.sandbox.standin"
 
 
 # What this thread's publisher sees.
 
 
-def _outlet():
-    return _bus.publisher(_bus.current()).outlet()
+def _look(see, topic="org.example.dev.tests.t"):
+    port = _context.port(_context.current())
+    way = port.way(topic)
+    return port.look(lambda: see(way))
 
 
 def present(recipients, topic="org.example.dev.tests.t"):
     """Whether a publish to *recipients* from this thread would not have to wait for anybody."""
-    outlet = _outlet()
-    directory = _bus.directory(_bus.current())
-    listener = _listeners.listener_for(directory.bus, _bus.current().c)
-    seen = Visibility(topic, outlet, listener, directory)
-    outlet.catch_up()
-    with outlet.look() as peers:
-        return _presence.ready(recipients, seen._route, peers, seen._back.linked)
+    return _look(lambda way: _protocol.ready(recipients, way.route, way.peers, way.linked), topic)
 
 
 def listens(common_name, topic=""):
     """Whether *common_name* is announced at this thread's publisher as a listener to *topic*."""
-    with _outlet().look() as peers:
-        return peers.listens(common_name, topic)
+    return _look(lambda way: way.peers.listens(common_name, topic))
 
 
 def topics(common_name):
     """The topics to which *common_name* is announced there."""
-    with _outlet().look() as peers:
-        return peers.topics(common_name)
+    return _look(lambda way: way.peers.topics(common_name))
 
 
 def anyone():
     """Whether anybody at all is connected there."""
-    with _outlet().look() as peers:
-        return peers.anyone()
+    return _look(lambda way: way.peers.anyone())
+
+
+def subscribed_to_just(topic):
+    """Whether somebody is subscribed there to *topic*, and not to its beginning or end."""
+    return _look(lambda way: way.peers.asked_for(topic))
 
 
 def asked_for(name, topic):
     """Whether somebody is subscribed to *topic* at the publisher that this process has under *name*."""
-    [outlet] = [one for one in _outlets._outlets.values() if one.address.name == name]
-    with outlet.look() as peers:
-        return peers.asked_for(topic)
+    [out] = [one for address, one in _engine._engine._outs.items() if address.name == name]
+    return _engine._engine.ask(lambda: out.peers.asked_for(topic))
 
 
 def endpoint():
     """The endpoint at which this thread's publisher is bound."""
-    return _outlet().endpoint
+    return _context.port(_context.current()).endpoint
 
 
 # The engine of this process.
 
 
+def _outs():
+    engine = _engine._engine
+    return [] if engine is None else list(engine._outs.values())
+
+
+def _ears():
+    engine = _engine._engine
+    return [] if engine is None or engine.over else list(engine._ears.values())
+
+
 def outstanding():
     """How many messages wait for ACKs in this process."""
-    return sum(len(one._ledger) for one in _listeners._listeners.values())
+    return sum(len(ear.delivery) for ear in _ears())
+
+
+def held():
+    """How many messages wait to leave, for their head start say."""
+    return sum(len(out.lines) for out in _outs())
 
 
 def running():
     """How many publishers and listeners this process has."""
-    return len(_outlets._outlets), len(_listeners._listeners)
+    return len(_outs()), len(_ears())
+
+
+def engine():
+    """What tells this engine from the one before; None while there is none."""
+    return _engine._engine if _engine.running() else None
+
+
+def connected(endpoint):
+    """Whether some listener of this process is connected to *endpoint*."""
+    return any(ear.connections.links.up(endpoint) for ear in _ears())
 
 
 def new_origin():
     """Digits that name some listener."""
-    return _message.new_origin()
+    return _protocol.checked_origin("%08x" % random.getrandbits(32))
 
 
 def break_engine(patch, error):
@@ -89,29 +122,159 @@ def break_engine(patch, error):
     def broken(*_):
         raise error
 
-    patch.setattr(_listener.Listener, "_take_frames", broken)
+    patch.setattr(ends.Ear, "take", broken)
+
+
+#: Steps of the engine thread, each of which may be made to fail: see `break_step`.
+STEPS = {
+    "a round": (loop.Engine, "_round"),
+    "a frame": (ends.Ear, "take"),
+    "a send": (ends.Out, "send"),
+    "a success": (delivery, "Receipt"),
+    "a Timeout": (importlib.import_module("gilmsg._protocol.diagnosis"), "explain"),
+    "an opening": (ends.Ear, "__init__"),
+    "settling futures": (loop.Engine, "_hand_over_settled"),
+}
+
+
+def break_step(patch, step, error):
+    """Let *step*, of STEPS, fail with *error*."""
+
+    def broken(*_, **__):
+        raise error
+
+    patch.setattr(*STEPS[step], broken)
+
+
+def kill_engine(error):
+    """Let the engine thread die of *error*, now."""
+
+    class Deadly:
+        def run(self, engine, now):
+            raise error
+
+        def fail(self, engine, error):
+            pass
+
+    dying = _engine._engine
+    dying.put(Deadly())
+    wait_for(lambda: not dying._thread.is_alive(), "the engine dies")
+
+
+def stop_time(patch, grace=0.05):
+    """Let the engine keep no deadline, and callers lose patience with it in *grace* seconds."""
+    patch.setattr(_protocol.Delivery, "expired", lambda self, now: [])
+    patch.setattr(loop, "_GRACE", (grace,))
+
+
+def refuse_threads(patch, *names):
+    """Let threads of these names not start any more: to use up the machine's would harm everybody else on it."""
+    start = threading.Thread.start
+
+    def refused(thread):
+        if thread.name in names:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    patch.setattr(threading.Thread, "start", refused)
+
+
+def resolve(patch, getaddrinfo):
+    """Let host names be looked up by *getaddrinfo*."""
+
+    class Faked:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+    real, faked = sockets._socket, Faked()
+    faked.getaddrinfo = getaddrinfo
+    patch.setattr(sockets, "_socket", faked)
 
 
 def quicken_heartbeats(patch, interval, timeout):
     """Set heartbeats to so many milliseconds for sockets made from here on: the real ones take 7 s."""
-    patch.setattr(_sockets, "HEARTBEAT_IVL", interval)
-    patch.setattr(_sockets, "HEARTBEAT_TIMEOUT", timeout)
+    quick = {zmq.HEARTBEAT_IVL: interval, zmq.HEARTBEAT_TIMEOUT: timeout}
+    patch.setattr(sockets, "_HEARTBEATS", {**sockets._HEARTBEATS, **quick})
 
 
 def hold_acks(patch, seconds):
     """Let consumers wait *seconds* for the very listener that awaits an ACK, no socket counting as young."""
-    patch.setattr(_acknowledge, "YOUNG", 0.0)
-    patch.setattr(_acknowledge, "HOLD", seconds)
-    patch.setattr(_acknowledge, "IN_VAIN_SECONDS", 1000.0)
+    patch.setattr(operations.Acknowledgement, "YOUNG", 0.0)
+    patch.setattr(operations.Acknowledgement, "HOLD", seconds)
+    patch.setattr(operations.Acknowledgement, "IN_VAIN_SECONDS", 1000.0)
+
+
+def spy(patch, see):
+    """Call *see* with the parts of each frame that is looked at as an ACK, on the engine thread."""
+    frame = _protocol.Delivery.frame
+
+    def seen(delivery, parts, now):
+        entry = frame(delivery, parts, now)
+        see(parts)
+        return entry
+
+    patch.setattr(_protocol.Delivery, "frame", seen)
+
+
+def spy_acks(note):
+    """Call *note* with the id of each message whose ACK is about to leave this process, for the rest of its life."""
+    acknowledger = importlib.import_module("gilmsg._client.receive").Acknowledger
+    send = acknowledger.acknowledge
+
+    def noted(self, body):
+        note(body["ack_msg_id"])
+        send(self, body)
+
+    acknowledger.acknowledge = noted
 
 
 # What is kept for the life of the process.
 
 
+def sizes():
+    """How large is what is kept, by name."""
+    return {
+        "entries": outstanding() + held(),
+        "deadlines": sum(len(ear.delivery._deadlines) for ear in _ears()),
+        "outs": len(_outs()),
+        "ears": len(_ears()),
+        "handles": sum(len(end.users) for end in _outs() + _ears()),
+        "names seen": sum(len(out.peers._ended) for out in _outs()),
+    }  # fmt: skip
+
+
+def kinds_of(objects):
+    """How many of *objects* are of the kinds of which none is to stay."""
+    kinds = [type(one) for one in objects]
+    return {
+        "messages": sum(issubclass(kind, (_protocol.Entry, operations.Held)) for kind in kinds),
+        "outcomes": sum(issubclass(kind, (waiting.Outcome, waiting.CallbackFuture)) for kind in kinds),
+    }
+
+
+def fill_warnings():
+    """Let as many topics be warned of as are remembered."""
+    _publish._warned.update("filled %d" % n for n in range(_publish._MOST_WARNED - len(_publish._warned)))
+
+
+def bound_warnings(patch, most):
+    """Let at most so many topics be remembered as warned of."""
+    patch.setattr(_publish, "_MOST_WARNED", most)
+
+
+def warnings():
+    """How many topics are remembered as warned of."""
+    return len(_publish._warned)
+
+
+def listening_ports():
+    """The ports on which this process listens."""
+    return _engine.listening_ports()
+
+
 def forget_keys():
     """Let keys and trust stores be read anew."""
-    _trust._stores.clear()
-    _trust._pairs.clear()
+    _trust._kept = _trust._Kept(0, {}, {})
 
 
 def forget_warnings():
@@ -122,22 +285,78 @@ def forget_warnings():
 def callbacks_done():
     """Wait for what the thread of callbacks has in hand: its log lines are this test's, not the next one's."""
     said = threading.Event()
-    if not _callbacks.callbacks.jobs.empty():
-        _callbacks.callbacks.run(said.set)
+    if not waiting.callbacks._jobs.empty():
+        waiting.callbacks.run(said.set)
         wait_for(said.is_set, "what was queued is done", 30)
+
+
+def workers_done():
+    """Wait for what the threads of futures and callbacks have in hand, and for them to let go of it."""
+    for worker in (waiting.futures, waiting.callbacks):  # in this order: the first may give the second work
+        done = threading.Event()
+        worker.run(done.set)
+        assert done.wait(60), worker
+
+
+# For the benchmarks.
+
+#: Functions at which the profile by steps takes the time: owner, name, what begins with a call, what ends with it. In
+#: brackets what the recipient does; see tests/benchmarks/steps.py.
+PUBLISHER_POINTS = [
+    (messages, "sealed", "sign", "signed"),
+    (ends.Out, "send", None, "sent"),
+    (delivery.Delivery, "frame", "decode", "verified"),
+]
+RECIPIENT_POINTS = [
+    (_protocol.Received, "of", "(decode)", None),
+    (receive.Tail, "_checked", None, "(verified)"),
+    (messages, "sealed", "(sign)", "(signed)"),
+    (ends.Out, "send", None, "(sent)"),
+]
+
+#: Returns when the ACK of a recipient has left.
+ACKNOWLEDGE = acknowledge.Acknowledger, "acknowledge"
+
+
+def acknowledge_by(send):
+    """Let each ACK leave by a call of *send* with its parts, on the thread of its tail; for the rest of the process."""
+    _engine.Port.acknowledge = lambda port, parts, origin: send(parts)
+
+
+# For those who aim at the parsers.
+
+
+def bridge(patch, seconds):
+    """Let a trust file that has become unreadable be bridged for so long by what was read before."""
+    patch.setattr(verifying, "_BRIDGE", seconds)
+
+
+def verifier(config):
+    """Who checks signatures by the CA and CRL of *config*; checked to be usable."""
+    return _trust.verifier(config)
 
 
 # The sandbox's means.
 
 
-def authority(folder):
+def authority(folder, **options):
     """A throw-away CA in *folder*."""
-    return _pki.Authority(str(folder))
+    return pki.Authority(str(folder), **options)
+
+
+def authority_parts():
+    """How an authority writes its files: (private_pem, write)."""
+    return pki.private_pem, pki.write
+
+
+def signed_bus(*arguments, **options):
+    """The configuration of a bus whose messages are signed and checked: see the sandbox."""
+    return folder.signed_bus(*arguments, **options)
 
 
 def free_ports():
     """Hands out free ports: see ``Sandbox.ports``."""
-    return _ports.Ports()
+    return folder.Ports()
 
 
 def stand_in(bus, common_name):

@@ -27,7 +27,6 @@ kernel want to be told, ``waiting`` how callers wait.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import threading
@@ -48,7 +47,7 @@ from .waiting import CallbackFuture, Outcome, RateLimitedLog, callbacks, futures
 
 __all__ = [
     "Address", "CallbackFuture", "Connections", "Gone", "Message", "Names", "Outcome", "Port", "RateLimitedLog",
-    "callbacks", "claim", "destroy", "futures", "listening_ports", "new_context", "publisher", "replaced",
+    "callbacks", "claim", "destroy", "futures", "grow_old", "leave", "listening_ports", "new_context", "publisher", "replaced",
     "require_files", "running", "sockets",
 ]  # fmt: skip
 
@@ -61,9 +60,9 @@ _FILES_EACH, _FILES_WISHED = 1, 2
 
 _engine: Engine | None = None
 
-#: Held while an engine is started, by the thread ``_starter``.
-_starting = threading.Lock()
-_starter: int | None = None
+#: Held while an engine is started; ``_began`` tells a signal handler that its own thread does that.
+_starting = threading.RLock()
+_began = False
 
 #: Whether the interpreter is ending.
 _left = False
@@ -121,6 +120,12 @@ def destroy() -> None:
             _engine = None
 
 
+def grow_old() -> None:
+    """Let what is open pass for old, for tests: no message waits for its head start there."""
+    if _engine is not None:
+        _engine.ask(_engine.grow_old)
+
+
 @contextlib.contextmanager
 def replaced() -> Iterator[None]:
     """Put another engine in place for a while, for tests; it starts with the first call, and is ended."""
@@ -135,17 +140,17 @@ def replaced() -> Iterator[None]:
 
 def _running_engine(config: Mapping[str, Any]) -> Engine:
     """Return the engine of this process, started if there is none."""
-    global _engine, _starter
+    global _engine, _began
     engine = _engine
     if engine is not None and engine.alive:
         refuse_on(engine)
         return engine
     if _left:
         raise ListenerError("the interpreter is ending, and the publisher with it; nothing was sent")
-    if _starter == threading.get_ident():
-        raise ListenerError("a signal handler published while its own thread started the publisher; nothing was sent")
     with _starting:
-        _starter = threading.get_ident()
+        if _began:
+            raise ListenerError("a signal handler published while its own thread started the publisher; nothing was sent")
+        _began = True
         try:
             if _engine is None or not _engine.alive:
                 engine = Engine(config)
@@ -153,23 +158,23 @@ def _running_engine(config: Mapping[str, Any]) -> Engine:
                 _engine = engine
             return _engine
         finally:
-            _starter = None
+            _began = False
 
 
 def _after_fork() -> None:
-    global _engine, _starting, _starter
+    global _engine, _starting, _began
     descriptors.close_inherited(_engine)
     for inherited in (_engine, callbacks, futures):
         if inherited is not None:
             inherited.forget()
-    _engine, _starting, _starter = None, threading.Lock(), None
+    _engine, _starting, _began = None, threading.RLock(), False
 
 
-def _leave() -> None:
+def leave() -> None:
+    """End the engine for good, for the interpreter ends: what is held leaves, and nothing after it."""
     global _left
     _left = True
     destroy()
 
 
 os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_leave)

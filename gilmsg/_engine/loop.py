@@ -45,6 +45,9 @@ _OPERATIONS_AT_ONCE = 256
 #: Milliseconds: libzmq takes a C int. The thread wakes then, sees that nothing is due, and sleeps on.
 _LONGEST_SLEEP = 2**31 - 1
 
+#: Seconds: longer than any head start.
+_OLD = 1e9
+
 _UNKNOWN = "whether the message was received is unknown"
 
 
@@ -206,6 +209,13 @@ class Engine:
                     self.settle(entry, None, self.ended(_UNKNOWN))
                 ear.close()
         self._watch()
+
+    def grow_old(self) -> None:
+        """Let all sockets pass for older than any head start."""
+        for out in self._outs.values():
+            out.born -= _OLD
+        for ear in self._ears.values():
+            ear.born -= _OLD
 
     def settle(self, entry: Message, result: Any, error: BaseException | None) -> None:
         """Tell whoever waits for *entry* its end."""

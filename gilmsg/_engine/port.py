@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from .. import _protocol as protocol
 from ..errors import ConfigurationError, ListenerError
+from . import sockets
+from .descriptors import listening_ports
 from .operations import Acknowledgement, Held, Message, Plain, Presence, closed
 from .waiting import refuse_in_child_of
 
@@ -22,6 +24,9 @@ T = TypeVar("T")
 
 #: Seconds for which an operation without a time of its own may be held: an ACK, or behind a message that is.
 _LONGEST_HOLD = 60.0
+
+#: Seconds in which libzmq gives a port back, and between two looks whether it has.
+_GIVEN_BACK, _LOOK_AGAIN = 2.0, 0.001
 
 
 class Gone(ListenerError):
@@ -138,6 +143,10 @@ class Port:
 
         with contextlib.suppress(ListenerError):
             self._engine.ask(leave)
+        until = time.monotonic() + _GIVEN_BACK
+        if self._out is not None and self._out.closed and not self._out.address.active:
+            while sockets.port(self.endpoint) in listening_ports() and time.monotonic() < until:
+                time.sleep(_LOOK_AGAIN)
 
     def _sending(self) -> Out:
         self._require()
@@ -146,7 +155,7 @@ class Port:
         return self._out
 
     def _require(self) -> None:
-        refuse_in_child_of(self._engine.pid)
+        refuse_in_child_of(self._engine.pid, "process %d forked during this call; nothing was sent in the child")
         refuse_on(self._engine)
         if not self.alive:
             raise Gone(*closed().args)

@@ -23,14 +23,13 @@ log = logging.getLogger("gilmsg.listener")
 #: Seconds after which a thread that waits looks whether this is still its process.
 _LOOK_AGAIN = 1.0
 
+_UNKNOWN_HERE = "the message was published by process %d before it forked; only there its outcome becomes known"
 
-def refuse_in_child_of(pid: int) -> None:
+
+def refuse_in_child_of(pid: int, told: str) -> None:
     """Raise ListenerError in a process that was forked from *pid*: it must not use what it inherits."""
     if os.getpid() != pid:
-        raise ListenerError(
-            f"this process was forked from {pid} while a publish was under way there: "
-            "only that process gets the outcome"
-        )
+        raise ListenerError(told % pid)
 
 
 class Outcome(Generic[T]):
@@ -61,7 +60,7 @@ class Outcome(Generic[T]):
             left = until - time.monotonic()
             if self._unsettled.acquire(timeout=max(0.0, min(left, _LOOK_AGAIN))):
                 return True
-            refuse_in_child_of(self._pid)
+            refuse_in_child_of(self._pid, _UNKNOWN_HERE)
             if left <= 0:
                 return False
 
@@ -165,7 +164,7 @@ class CallbackFuture(Future[Any]):
         try:
             while True:
                 if not self.done():
-                    refuse_in_child_of(self._pid)
+                    refuse_in_child_of(self._pid, _UNKNOWN_HERE)
                 try:
                     return ask(max(0.0, min(_LOOK_AGAIN, until - time.monotonic())))
                 except concurrent.futures.TimeoutError:

@@ -22,8 +22,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TextIO
 
-import fedmsg.encoding  # type: ignore[import-untyped]
-from fedmsg.commands.logger import LoggerCommand  # type: ignore[import-untyped]
+import fedmsg.encoding
+from fedmsg.commands.logger import LoggerCommand
 from tqdm import tqdm
 
 import gilmsg

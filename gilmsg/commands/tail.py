@@ -29,10 +29,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import fedmsg.encoding  # type: ignore[import-untyped]
-import fedmsg.meta  # type: ignore[import-untyped]
-import fedmsg.utils  # type: ignore[import-untyped]
-from fedmsg.commands.tail import TailCommand  # type: ignore[import-untyped]
+import fedmsg.encoding
+import fedmsg.meta
+import fedmsg.utils
+from fedmsg.commands.tail import TailCommand
 
 import gilmsg
 
@@ -168,7 +168,7 @@ class View:
             message = {key: value for key, value in message.items() if key not in ("signature", "certificate")}
             shown = "\n" + pprint.pformat(message)
         if config["really_pretty"]:
-            from pygments import formatters, highlight, lexers  # type: ignore[import-untyped]
+            from pygments import formatters, highlight, lexers
 
             text = fedmsg.encoding.pretty_dumps(message)
             shown = "\n" + highlight(text, lexers.JavascriptLexer(), formatters.TerminalFormatter()).strip()

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
 from .. import _settings
-from .._acks import on_ack_topic
+from .._protocol import on_ack_topic
 from ..errors import ConfigurationError
 from .folder import PUBLISHER, TOPIC_PREFIX, Folder, Ports, bus_configuration, file_name
 from .pki import Authority
@@ -163,7 +163,7 @@ class Sandbox:
             stand_in.clear()
 
     def is_alive(self, common_name: str) -> bool:
-        """Whether the process of *common_name* runs."""
+        """Tell if the process of *common_name* runs."""
         stand_in = self._stand_ins.get(self._known(common_name))
         return stand_in is not None and stand_in.alive
 

@@ -23,8 +23,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import _config_files
-from .._bus import hostname
+from .. import _settings
+from .._client.context import hostname
 from ..errors import ConfigurationError
 from .pki import Authority, write
 
@@ -76,14 +76,14 @@ class Folder:
         """Write *config* as what fedmsg finds in this folder."""
         os.makedirs(os.path.dirname(self.file), exist_ok=True)
         # The files that fedmsg reads for a program started here, in its order.
-        found = [path for path in _config_files.found_in(self.path) if path != self.file]
-        others = _config_files.read(found)
-        for problem in others.problems + others.passed_over:
+        found = [path for path in _settings.found_in(self.path) if path != self.file]
+        others = _settings.read_files(found)
+        for problem in [*others.problems, *others.passed_over]:
             log.warning("a file that programs started here read cannot be used: %s", problem)
         written = _answered(config, others.config)
         text = f"{_MARK}config = {pprint.pformat(written, width=100)}\n"
         write(self.file, text.encode("utf-8"))
-        _warn_of_overrides(written, _config_files.read(_config_files.found_in(self.path)).config)
+        _warn_of_overrides(written, _settings.read_files(_settings.found_in(self.path)).config)
 
     def release(self) -> None:
         """Remove a temporary folder, leave any other as it is; idempotent."""

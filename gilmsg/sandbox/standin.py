@@ -16,9 +16,9 @@ import sys
 import threading
 from typing import Any
 
-from .. import _config_files
-from .._bus import context
-from .._tail import Tail
+from .. import _settings
+from .._client.context import context
+from .._client.receive import Tail
 
 #: Seconds. To report an ACK that has left takes a moment.
 _LAST_WORDS = 1.0
@@ -94,7 +94,7 @@ def main() -> None:
     if config is None:
         _relay()
     # What this host's fedmsg.d says must not reach the sandbox: cert_prefix, say.
-    _config_files.replace(config)
+    _settings.replace(config)
     stand_in = StandIn()
     messages = Tail(context({}), "", False, stand_in.asked).run()
     next(messages)

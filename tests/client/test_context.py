@@ -9,8 +9,8 @@ import fedmsg
 import pytest
 
 from gilmsg import _engine, _settings
-from gilmsg._client import context, destroy, init
-from gilmsg._client.context import SharedPublisher
+from gilmsg._client import context
+from gilmsg._client.context import SharedPublisher, destroy, init
 from gilmsg.errors import ConfigurationError, EndpointError, ListenerError
 
 #: load_config, which reads the files, says that it is deprecated.
@@ -290,6 +290,5 @@ def test_the_user_is_told_even_where_no_database_knows_him(monkeypatch):
         raise KeyError("uid not found")
 
     monkeypatch.setattr(context.getpass, "getuser", unknown)
-    monkeypatch.setattr(context.os, "getuid", lambda: 4711)
-    assert context.username() == "4711"
-    context._login.cache_clear()
+    assert context.username(4711) == "4711"
+    context.username.cache_clear()

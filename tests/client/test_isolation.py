@@ -8,7 +8,8 @@ import pytest
 import zmq
 
 from gilmsg import _engine, _settings
-from gilmsg._client import context, init, isolated
+from gilmsg._client import context, isolated
+from gilmsg._client.context import init
 
 #: load_config, which reads the files, says that it is deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

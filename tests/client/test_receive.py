@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from gilmsg import ConfigurationError, ListenerError, _protocol, _trust
-from gilmsg._client.acknowledge import Acknowledger
+from gilmsg._client.receive import Acknowledger
 from gilmsg._engine import Connections, callbacks
 
 CONFIG = {"topic_prefix": "org.example", "environment": "dev", "name": "carol", "certnames": {"carol": "carol-cert"}}

@@ -1,250 +1,124 @@
-"""KeyboardInterrupt at any moment of publish: ``python -m tests.faults.interrupts --count 500``.
+"""Exceptions at any moment of publish and of a tail, by signals and from other threads: ``-m tests.faults.interrupts``.
 
-Two ways to interrupt, in a process of its own: a real signal at a random time, and an exception
-raised before a given line of gilmsg's own code (each line in turn, so none is left to chance). The
-same for ``destroy()``, by a signal handler or another thread: before a given line of gilmsg's, or of fedmsg's.
-After each of them the process must be as it was: see USABLE.
+In the main thread a signal's handler raises, at random; other threads are struck by ``PyThreadState_SetAsyncExc``, as
+a debugger or a time limit does. What was struck is gone, and the others go on.
 """
 
-import argparse
+import ctypes
+import gc
 import random
+import signal
 import sys
+import threading
+import time
 
-from gilmsg.sandbox import Sandbox
+import gilmsg
 
-from .children import UNMEASURED, run
+from . import stress
 
-#: What is printed in full of what is wrong.
-_SHOWN = 10
-
-USABLE = """
-import collections, linecache, random, psutil
-
-process = psutil.Process()
-config["gilmsg.head_start"] = 20.0
+#: Seconds until an interrupt, in the middle: of a publish, and of the making or the closing of a tail.
+_EVERY = 0.01
 
 
-def free(lock):
-    # Tried by another thread: these locks are re-entrant.
-    if lock.acquire(timeout=5):
-        lock.release()
-        got.append(True)
+class Interrupted(BaseException):
+    """As KeyboardInterrupt is."""
 
 
-def check(where):
-    # Nothing waits, no lock is held, one listener and one socket, and a publish is confirmed.
-    global got
-    got = []
-    locks = [_listeners._listeners.lock, _outlets._outlets.lock]
-    locks += [one._lock for one in list(_listeners._listeners.values()) + list(_outlets._outlets.values())]
-    if len(locks) > 4: say("%s: %d locks" % (where, len(locks)))
-    threads = [threading.Thread(target=free, args=(lock,)) for lock in locks]
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
-    if len(got) != len(locks): say("%s: a lock is held" % where)
-    if waiting(): say("%s: an entry is left" % where)
-    try:
-        if not publish(ack_timeout=5.0).acks: say("%s: no ACK" % where)
-    except BaseException as error:
-        say("%s: then %r" % (where, error))
-
-
-def state():
-    gc.collect()
-    # Connections come and go with the peers, theirs to us and ours to them; the rest is ours alone.
-    connections = [one for one in process.net_connections("tcp") if one.status != "LISTEN"]
-    descriptors = process.num_fds() - len(connections)
-    return process.num_threads(), descriptors, len(_outlets._outlets), len(_listeners._listeners)
-
-
-def kinds():
-    # How many descriptors of each kind there are; a socket says in which state.
-    states = {one.fd: "socket " + one.status for one in process.net_connections("all")}
-    found = collections.Counter()
-    for number in os.listdir("/proc/self/fd"):
-        try: link = os.readlink("/proc/self/fd/" + number)
-        except OSError: continue  # that of the folder itself
-        found[states.get(int(number), link.partition(":[")[0])] += 1
-    return dict(found)
-
-
-def same():
-    # libzmq's threads and descriptors end a moment after the call that ends them.
-    try:
-        _process.wait_for(lambda: not any(now > then for now, then in zip(state(), before)), "all is given back", 10)
-    except TimeoutError:
-        return False
-    return True
-
-
-publish(); publish()
-before, kinds_before = state(), kinds()
-"""
-
-BY_SIGNAL = USABLE + """
 def strike(*_):
-    global struck
-    struck += 1
-    raise KeyboardInterrupt
+    raise Interrupted
 
 
-def ignored(what):
-    # Python raises nothing out of a __del__ or a callback: then the interrupt is lost, and none of ours.
-    lost.append(repr(what.object))
-
-
-signal.signal(signal.SIGALRM, strike)
-sys.unraisablehook = ignored
-random.seed(SEED)
-hits = struck = 0
-lost = []
-for number in range(COUNT):
-    if number % 10 == 9: gilmsg.destroy()
+def struck(job, chance):
+    """Do *job* again and again until a signal strikes; its clean-up is not struck."""
     try:
         try:
-            signal.setitimer(signal.ITIMER_REAL, random.expovariate(1 / 0.003) + 1e-6, 10.0)
-            while True: publish()
+            signal.setitimer(signal.ITIMER_REAL, chance.expovariate(1 / _EVERY) + 1e-6, 5.0)
+            while True:
+                job()
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-    except KeyboardInterrupt:
-        hits += 1
-    except BaseException as error:
-        say("%d: %r" % (number, error))
-    check(number)
-if struck > hits + len(lost): say("of %d interrupts %d were swallowed" % (struck, struck - hits))
-if lost: print("lost in", lost, file=sys.stderr)
-if not same(): say("left behind: %s, before %s: %s, %s" % (state(), before, kinds(), kinds_before))
-say("hits %d" % hits)
-"""
-
-#: Acts before the n-th line of the code under test that a publish comes to.
-EACH_LINE = USABLE + """
-import fedmsg.core
-
-class Interrupter:
-    # Calls *act* before the n-th line of *files* that this thread comes to.
-    def __init__(self, at, act, files):
-        self.left, self.act, self.files, self.where = at, act, files, None
-
-    def __call__(self, frame, event, _):
-        return self.line if frame.f_code.co_filename.startswith(self.files) else None
-
-    def line(self, frame, event, _):
-        # CPython looks for signals after calls and backward jumps only. So none can strike where a
-        # "with" line comes again, between the body and the release, nor before this assignment, nor
-        # at a "try:", whose NOP CPython 3.11 leaves out of the exception table of a "with" around it.
-        text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-        if event == "line" and not text.startswith(("with ", "try:", "self._busy = False")):
-            self.left -= 1
-            if self.left == 0:
-                self.where = "%s:%d" % (os.path.basename(frame.f_code.co_filename), frame.f_lineno)
-                self.act()
-        return self.line
+    except Interrupted:
+        return
 
 
-def traced(at, cold, act, files, **more):
-    # Return (where it was, the error of the publish or None, how many lines were left to go to).
-    if cold: gilmsg.destroy()
-    tracer = Interrupter(at, act, files)
+def tail(config):
+    """Take one message off a tail, if one comes: alice's ACKs do."""
+    messages = gilmsg.tail_messages(**config)
     try:
-        sys.settrace(tracer)
-        publish(**more)
-    except BaseException as error:
-        return tracer.where, error, tracer.left
+        next(messages)
     finally:
-        sys.settrace(None)
-    return tracer.where, None, tracer.left
+        messages.close()
 
 
-def each(act, expected, files, **more):
-    # Return how often *act* came; the publish must end well, or with *expected*.
-    acted = 0
-    for cold in (False, True):
-        total = -traced(0, cold, act, files, **more)[2]
-        chosen = range(1, total) if COUNT >= total else sorted(random.sample(range(1, total), COUNT))
-        if cold and COUNT < 1000: chosen = chosen[::8]
-        for at in chosen:
-            began = time.monotonic()
-            where, error, _ = traced(at, cold, act, files, **more)
-            if not isinstance(error, (type(None), expected)): say("%s: %r" % (where, error))
-            if time.monotonic() - began > 10: say("%s: waited for what cannot come" % where)
-            while threads: threads.pop().join()
-            check(where)
-            acted += where is not None
-    return acted
+class Victim:
+    """A thread that makes calls until it is struck."""
+
+    def __init__(self, calls, chance):
+        self._calls, self._chance = calls, chance
+        self._over = False
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self):
+        while not self._over:
+            self._calls.make(self._chance, waits=False)
+
+    def strike(self):
+        """Have it end, by the exception mostly; where it is about to wait that comes late."""
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident), ctypes.py_object(Interrupted))
+        self._over = True
+
+    def end(self):
+        self._thread.join(stress.LATE + 30)
+        if self._thread.is_alive():
+            stress.say("wrong: a thread that was struck does not end")
 
 
-threads = []
-OURS = os.path.dirname(gilmsg.__file__)
-random.seed(SEED)
-"""
-
-BY_LINE = EACH_LINE + """
-def interrupt(): raise KeyboardInterrupt
-
-
-hits = each(interrupt, KeyboardInterrupt, OURS)
-if not same(): say("left behind: %s, before %s: %s, %s" % (state(), before, kinds(), kinds_before))
-say("hits %d" % hits)
-"""
-
-
-DESTROY_BY_LINE = EACH_LINE + """
-def in_a_handler(end):
-    sys.settrace(None)
-    end()
+def strike_others(calls, over, seed):
+    """Have two victims at a time, each struck soon, until it is over."""
+    number = 0
+    while not over.is_set():
+        victims = []
+        for _ in range(2):
+            number += 1
+            victims.append(Victim(calls, random.Random("%s/%d" % (seed, number))))
+        for victim in victims:
+            over.wait(random.Random("%s/strike %d" % (seed, number)).expovariate(1 / (5 * _EVERY)))
+            victim.strike()
+            calls.counts["threads struck"] += 1
+        for victim in victims:
+            victim.end()
 
 
-def in_a_thread(end):
-    sys.settrace(None)
-    thread = threading.Thread(target=end)
-    thread.start()
-    thread.join(0.3)  # at most: it may wait for a lock that is held where we are
-    threads.append(thread)
+def quiet(plain):
+    """Let what was to be struck be struck anywhere, in a ``__del__`` say, in silence."""
+    return lambda what: None if issubclass(what.exc_type or Exception, Interrupted) else plain(what)
 
 
-files, hits = (OURS, fedmsg.core.__file__), 0
-for way, end in (
-    (in_a_handler, gilmsg.destroy),
-    (in_a_thread, gilmsg.destroy),
-    (in_a_thread, _listeners.stop_all),  # the last step of destroy(): what was opened since the one before stays
-):
-    for more in ({}, {"recipients": []}):
-        hits += each(lambda: way(end), gilmsg.ListenerError, files, **more)
-if not same(): say("left behind: %s, before %s: %s, %s" % (state(), before, kinds(), kinds_before))
-say("hits %d" % hits)
-"""
-
-
-def interrupt(kind, config, cwd, count, seed, limit):
-    """Return (exit code, what is wrong, how many interrupts hit, stderr)."""
-    code = "SEED, COUNT = %d, %d\n" % (seed, count) + kind
-    status, lines, errors = run(code, config, cwd, limit=limit, environment=UNMEASURED)
-    hits = [int(line.split()[1]) for line in lines if line.startswith("hits ")]
-    wrong = [line for line in lines if not line.startswith("hits ")]
-    return status, wrong, sum(hits), errors
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--count", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    arguments = parser.parse_args()
-    print("seed %d" % arguments.seed)
-    failed = False
-    with Sandbox(["alice"]) as bus:
-        for name, kind in (("signals", BY_SIGNAL), ("lines", BY_LINE), ("destroy", DESTROY_BY_LINE)):
-            status, wrong, hits, errors = interrupt(
-                kind, bus.config, bus.directory, arguments.count, arguments.seed, 60 + 4 * arguments.count
-            )
-            print("%s: %d interrupts, exit code %d, wrong: %d" % (name, hits, status, len(wrong)))
-            # A lock that is held makes whatever comes after it wrong, too: the first is what counts.
-            print("".join("  %s\n" % one for one in wrong[:_SHOWN]), end="", flush=True)
-            failed = failed or bool(status or wrong)
-            if status:
-                print(errors[-3000:])
-    return int(failed)
+def work(config, seconds, seed):
+    threading.excepthook = quiet(threading.excepthook)
+    sys.unraisablehook = quiet(sys.unraisablehook)
+    chance = random.Random("%s/main" % seed)
+    calls = stress.Calls(config, (gilmsg.ListenerError,))
+    over = threading.Event()
+    with stress.Leftovers(config):
+        signal.signal(signal.SIGALRM, strike)
+        with stress.Threads(calls, 2, seed):
+            striker = threading.Thread(target=strike_others, args=(calls, over, seed))
+            striker.start()
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                if chance.random() < 0.02:
+                    gilmsg.destroy()
+                job = (lambda: tail(config)) if chance.random() < 0.3 else lambda: calls.make(chance, waits=False)
+                struck(job, chance)
+                calls.counts["struck"] += 1
+                gc.collect()
+            over.set()
+            striker.join()
+        calls.settle()
+    return calls.counts
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stress.main(work))

@@ -1,0 +1,28 @@
+"""Handlers, interrupts, forks and exits at random moments of many calls: see ``stress``."""
+
+import os
+
+import pytest
+
+from ..conftest import own_config
+from ..helpers import sampled
+from . import stress
+
+#: Program -> what it counts, and must have done at least once, and for each 10 s.
+DONE = {
+    "handlers": {"signals": 20, "confirmed": 10},
+    "interrupts": {"struck": 10, "threads struck": 5, "confirmed": 10},
+    "forks": {"children": 5, "confirmed": 10},
+    "exits": {"lives": 4},
+}
+
+
+@pytest.mark.parametrize("seconds", sampled([20.0], brief=1.5))
+@pytest.mark.parametrize("name", DONE)
+def test_whatever_comes_in_between_the_promise_holds(bus, name, seconds):
+    """Every call ends by its deadline, none is confirmed wrongly, and nothing is left behind."""
+    seed = os.environ["GILMSG_SEED"]
+    print("seed %s" % seed)
+    wrong, counts = stress.check(name, bus, own_config(bus), seconds, seed)
+    assert wrong == []
+    assert all(counts[what] >= max(1, least * seconds // 10) for what, least in DONE[name].items()), counts
