@@ -76,7 +76,7 @@ def test_the_last_ack_that_is_missing_settles(recipients, signers, acks):
         assert one.missing()
     assert awaits.frame(ack(signers[-1]), 103.0) is one
     assert not one.missing()
-    assert not len(awaits)
+    assert not len(awaits._entries)
     assert list(one.acks) == acks
     assert one.acks[acks[-1]] == 3.0
     assert protocol.result(one) == ("1", TOPIC, one.acks)
@@ -167,7 +167,7 @@ def test_a_late_ack_is_nobodys(end):
     }[end]()
     acks = dict(one.acks)
     assert awaits.frame(ack(), 106.0) is None
-    assert (one.acks, awaits.forget(one), len(awaits)) == (acks, False, 0)
+    assert (one.acks, awaits.forget(one), len(awaits._entries)) == (acks, False, 0)
     again = entry("1")
     awaits.expect(again, 200.0)
     assert awaits.expired(204.9) == []
@@ -199,7 +199,7 @@ def test_what_is_due_expires_in_order(now, expired):
     assert awaits.next_due() == 101.0
     assert [one.msg_id for one in awaits.expired(now)] == expired
     left = [one.deadline for one in entries.values() if one.msg_id not in expired]
-    assert (awaits.next_due(), len(awaits)) == (min(left, default=None), len(left))
+    assert (awaits.next_due(), len(awaits._entries)) == (min(left, default=None), len(left))
 
 
 def test_what_is_settled_does_not_expire():
