@@ -88,7 +88,7 @@ def _ears():
 
 def outstanding():
     """How many messages wait for ACKs in this process."""
-    return sum(len(ear.delivery) for ear in _ears())
+    return sum(len(ear.delivery._entries) for ear in _ears())
 
 
 def held():
