@@ -7,6 +7,7 @@ import threading
 import zmq
 
 from gilmsg import _engine, _protocol, _trust
+from gilmsg._client import acknowledge, messages, receive
 from gilmsg._engine import ends, loop, operations, sockets, waiting
 from gilmsg._protocol import delivery
 from gilmsg._trust import verifying
@@ -295,6 +296,31 @@ def workers_done():
         done = threading.Event()
         worker.run(done.set)
         assert done.wait(60), worker
+
+
+# For the benchmarks.
+
+#: Functions at which the profile by steps takes the time: owner, name, what begins with a call, what ends with it. In
+#: brackets what the recipient does; see tests/benchmarks/steps.py.
+PUBLISHER_POINTS = [
+    (messages, "sealed", "sign", "signed"),
+    (ends.Out, "send", None, "sent"),
+    (delivery.Delivery, "frame", "decode", "verified"),
+]
+RECIPIENT_POINTS = [
+    (_protocol.Received, "of", "(decode)", None),
+    (receive.Tail, "_checked", None, "(verified)"),
+    (messages, "sealed", "(sign)", "(signed)"),
+    (ends.Out, "send", None, "(sent)"),
+]
+
+#: Returns when the ACK of a recipient has left.
+ACKNOWLEDGE = acknowledge.Acknowledger, "acknowledge"
+
+
+def acknowledge_by(send):
+    """Let each ACK leave by a call of *send* with its parts, on the thread of its tail; for the rest of the process."""
+    _engine.Port.acknowledge = lambda port, parts, origin: send(parts)
 
 
 # For those who aim at the parsers.

@@ -12,7 +12,19 @@ import gilmsg
 from . import coldstart, inside
 from .conftest import own_config
 from .helpers import (
-    Tailer, ack_topic, acked, announcement, bound, frames, heard, in_threads, lost, marked, publish, received, signed,
+    Tailer,
+    ack_topic,
+    acked,
+    announcement,
+    bound,
+    frames,
+    heard,
+    in_threads,
+    lost,
+    marked,
+    publish,
+    received,
+    signed,
     subscriber,
 )  # fmt: skip
 from .processes import wait_for

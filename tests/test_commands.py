@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import gilmsg
-from gilmsg import _process
+from . import talking as _process
 
 from . import processes
 from .conftest import own_config
@@ -94,8 +94,8 @@ def test_tail_acknowledges_and_prints_a_line(bus, config, carol, tmp_path, numbe
         tail.wait_for("from publisher")  # acknowledged before it is printed
         lines = [line for line in tail.out().splitlines() if "from publisher" in line]
         assert re.fullmatch(
-            rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d org.example.dev.tests.t {receipt.msg_id} from publisher for carol alice: "
-            r'{"text": "h\\u00e9\\n\\u001b\[31m"}', lines[0],
+            r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d org.example.dev.tests.t "
+            rf"{receipt.msg_id} from publisher for carol alice: " r'{"text": "h\\u00e9\\n\\u001b\[31m"}', lines[0],
         )
         assert tail.signalled(number) == 0
         assert tail.err() == ""

@@ -11,8 +11,21 @@ from gilmsg.sandbox import Sandbox
 from . import inside
 from .conftest import own_config
 from .helpers import (
-    Forger, Hub, Inbox, Tailer, ack_body, announcement, frames, lost, publish, publish_async, signed, subscriber,
-    until_gone, until_present, write_config,
+    Forger,
+    Hub,
+    Inbox,
+    Tailer,
+    ack_body,
+    announcement,
+    frames,
+    lost,
+    publish,
+    publish_async,
+    signed,
+    subscriber,
+    until_gone,
+    until_present,
+    write_config,
 )  # fmt: skip
 from .processes import Program, script, wait_for
 

@@ -9,8 +9,7 @@ import zipfile
 
 import pytest
 
-from .helpers import REPOSITORY
-from .processes import python, run
+from .processes import REPOSITORY, run
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +72,5 @@ def test_it_can_be_installed(built, tmp_path, pattern):
     command += ["--no-build-isolation", "--target", str(target), str(only(built, pattern))]
     done = run(command, limit=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import gilmsg; print(gilmsg.__file__)"
-    done = python(code, tmp_path, str(target))
+    done = run([sys.executable, "-c", "import gilmsg; print(gilmsg.__file__)"], env={"PYTHONPATH": str(target)})
     assert done.stdout.strip() == os.path.join(str(target), "gilmsg", "__init__.py"), done.stderr

@@ -14,7 +14,19 @@ import gilmsg
 from . import inside
 from .conftest import own_config
 from .helpers import (
-    acked, announcement, bound, compose, digest, frames, heard, in_a_child, in_threads, marked, publish, sign, signed,
+    acked,
+    announcement,
+    bound,
+    compose,
+    digest,
+    frames,
+    heard,
+    in_a_child,
+    in_threads,
+    marked,
+    publish,
+    sign,
+    signed,
     subscriber,
 )  # fmt: skip
 from .processes import port_of, program, wait_for

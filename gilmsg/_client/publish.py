@@ -99,7 +99,8 @@ def publish_async(
 
     Returns:
         concurrent.futures.Future: of the :class:`Receipt`, or of None without recipients;
-        fails with Timeout or ListenerError. It is running from the start, so ``cancel()``
+        fails with Timeout or ListenerError (with ConfigurationError, if a hook took the id of a message
+        that still waits). It is running from the start, so ``cancel()``
         returns False: a message that has left cannot be called back.
 
     Raises:
@@ -235,7 +236,7 @@ def sealed(message: dict[str, Any], config: Mapping[str, Any], certname: str) ->
         covered = _protocol.canonical(message)
     except BadFrame as error:  # it fits, but not one level further down
         raise PayloadError(f"msg cannot be signed: {error}") from error
-    credentials = _trust.key_pair(config, certname).seal(covered)._asdict()
+    credentials = _trust.key_pair(config, certname).seal(covered)
     # Both are JSON objects, and neither is empty: so the message is not encoded once more.
     return {**message, **credentials}, covered, json.dumps(credentials)[:-1].encode("ascii") + b"," + covered[1:]
 

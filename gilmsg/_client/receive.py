@@ -221,7 +221,7 @@ class Acknowledger:
         if received.message.get("topic") != received.topic:
             return None
         try:
-            return _protocol.ack_due(received.message, self.common_name, validated, lambda: received.covered)
+            return received.ack_due(self.common_name, validated)
         except BadFrame as error:
             self._count_failed(received.message["msg_id"], error)
             return None

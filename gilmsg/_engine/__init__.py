@@ -27,7 +27,6 @@ kernel want to be told, ``waiting`` how callers wait.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import threading
@@ -48,7 +47,7 @@ from .waiting import CallbackFuture, Outcome, RateLimitedLog, callbacks, futures
 
 __all__ = [
     "Address", "CallbackFuture", "Connections", "Gone", "Message", "Names", "Outcome", "Port", "RateLimitedLog",
-    "callbacks", "claim", "destroy", "futures", "grow_old", "listening_ports", "new_context", "publisher", "replaced",
+    "callbacks", "claim", "destroy", "futures", "grow_old", "leave", "listening_ports", "new_context", "publisher", "replaced",
     "require_files", "running", "sockets",
 ]  # fmt: skip
 
@@ -171,11 +170,11 @@ def _after_fork() -> None:
     _engine, _starting, _began = None, threading.RLock(), False
 
 
-def _leave() -> None:
+def leave() -> None:
+    """End the engine for good, for the interpreter ends: what is held leaves, and nothing after it."""
     global _left
     _left = True
     destroy()
 
 
 os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_leave)

@@ -101,7 +101,7 @@ class Connections:
             self._watched.connect(where)
         while self._look_ups and self._look_ups[0][0] <= now:
             _, host = heapq.heappop(self._look_ups)
-            if self._watched is None or host not in self._addresses or self._is_down(host, now):
+            if self._watched is None or host not in self._addresses or self._is_down(host):
                 self._names.ask(host)
             else:
                 heapq.heappush(self._look_ups, (now + _LOOK_UP_AGAIN, host))
@@ -122,9 +122,8 @@ class Connections:
             self._watched.disable_monitor()
             self.monitor.close(linger=0)
 
-    def _is_down(self, host: str, now: float) -> bool:
-        since = [self.links.down_since(endpoint) for endpoint, _ in self._by_host[host]]
-        return any(one is not None and now - one >= _LOOK_UP_AGAIN for one in since)
+    def _is_down(self, host: str) -> bool:
+        return not all(self.links.up(endpoint) for endpoint, _ in self._by_host[host])
 
     def _connect(self, host: str, address: str) -> None:
         self._addresses[host] = address

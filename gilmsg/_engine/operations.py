@@ -171,7 +171,7 @@ class Acknowledgement(Held):
             return peers.subscribed(self._topic)
         if self._origin is None:
             return peers.asked_for(self._topic)  # any listener: who subscribes to everything is none
-        return peers.listens(self._origin, self._topic)
+        return peers.listens_since(self._origin, self._topic) is not None
 
     def leave(self, engine: Engine) -> None:
         if not self.abandoned:
@@ -183,8 +183,6 @@ class Acknowledgement(Held):
 
 class Message(protocol.Entry):
     """A message that is to be confirmed: handed over, perhaps held for its head start, sent, awaited."""
-
-    __slots__ = ("ear", "out", "thread", "until")
 
     def __init__(self, out: Out, ear: Ear, until: float, **entry: Any) -> None:
         super().__init__(**entry)

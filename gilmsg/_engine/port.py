@@ -74,7 +74,8 @@ class Port:
         """Return the evidence for messages on *topic*. It is live: touch it within :meth:`look` only."""
         out, ear, book = self._out, self._ear, self._book
         via_relay = out is not None and out.address.active
-        route = protocol.Route(topic, self.endpoint, via_relay, ear.ack_topic if ear is not None else "", told)
+        ack_topic = ear.ack_topic if ear is not None else ""
+        peers = out.peers if out is not None else protocol.Peers()
 
         def endpoints(common_name: str) -> Sequence[str]:
             return book.of(common_name, via_relay) if book is not None else ()
@@ -86,7 +87,7 @@ class Port:
         def unresolved(common_name: str) -> Sequence[str]:
             return [one for one in endpoints(common_name) if ear is not None and ear.connections.unresolved(one)]
 
-        return protocol.Way(route, out.peers if out is not None else protocol.Peers(), linked, endpoints, unresolved)
+        return protocol.Way(topic, self.endpoint, via_relay, ack_topic, peers, linked, endpoints, unresolved, told)
 
     def message(self, head_start: float, **entry: Any) -> Message:
         """Return a message that leaves when its recipients are present, at *head_start* s of our age at the latest."""

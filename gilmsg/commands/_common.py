@@ -24,8 +24,8 @@ import fedmsg.config
 import fedmsg.encoding
 
 from .. import _settings
-from .._protocol import MARKER, on_ack_topic, unmarked
 from .._meta import is_ack, sentence, who
+from .._protocol import MARKER, on_ack_topic, unmarked
 from ..errors import ConfigurationError, GilmsgError
 
 __all__ = ["MARKER", "is_ack", "on_ack_topic", "sentence", "unmarked", "who"]

@@ -165,7 +165,8 @@ def guide(sandbox: Sandbox, relay: bool) -> str:
     call = f'topic="hello", msg={{"text": "hi"}}, recipients={json.dumps(sandbox.recipients)}, ack_timeout=5'
     code = f"import gilmsg; print(gilmsg.publish({call}))"
     python = shlex.quote(sys.executable)
-    lines = ["", "In another shell:", f"    cd {shlex.quote(sandbox.directory)}", f"    {python} -c {shlex.quote(code)}"]
+    lines = ["", "In another shell:"]
+    lines += [f"    cd {shlex.quote(sandbox.directory)}", f"    {python} -c {shlex.quote(code)}"]
     if relay:
         installed = os.path.join(sysconfig.get_path("scripts"), "gilmsg-logger")
         logger = shlex.quote(installed) if os.path.exists(installed) else f"{python} -m gilmsg.commands.logger"

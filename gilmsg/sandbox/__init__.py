@@ -163,7 +163,7 @@ class Sandbox:
             stand_in.clear()
 
     def is_alive(self, common_name: str) -> bool:
-        """Whether the process of *common_name* runs."""
+        """Tell if the process of *common_name* runs."""
         stand_in = self._stand_ins.get(self._known(common_name))
         return stand_in is not None and stand_in.alive
 

@@ -19,6 +19,7 @@ from gilmsg._engine import connections, descriptors, sockets
 from gilmsg._engine.waiting import CallbackFuture, Outcome, Worker, callbacks, futures
 from gilmsg.errors import ConfigurationError, ListenerError
 
+from ..talking import environment
 from .conftest import ACKS, LIMIT, Bus, until
 
 
@@ -159,7 +160,9 @@ LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, 
 def test_open_files(soft: int, hard: int, code: str, says: str) -> None:
     """The limit of open files is looked at before libzmq meets it: raised, or named."""
     program = f"from gilmsg._engine import descriptors as d; {LIMITED.format(soft=soft, hard=hard)} {code}"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment()
+    )
     assert says in done.stdout + done.stderr
     assert done.returncode in (0, 1), "libzmq aborted the process"
 
@@ -214,6 +217,9 @@ def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.undo()
     worker.run(lambda: None)
     assert done.wait(LIMIT)
+    jobs = worker._jobs
+    worker.forget()
+    jobs.put(lambda: None)  # the thread finds that this is its queue no more, and ends
 
 
 def test_a_rate_limited_log_counts_what_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,6 @@
 """Take gilmsg away from this process: copied as sitecustomize.py, for stock fedmsg.
 
-All that fedmsg is given is the ``load_crl`` that today's pyOpenSSL lacks: without it fedmsg signs and validates nothing.
+All that fedmsg is given is the ``load_crl`` that today's pyOpenSSL lacks: without it fedmsg's crypto is off.
 """
 
 import sys

@@ -3,11 +3,11 @@
 import pytest
 
 from gilmsg import _protocol as protocol
-from gilmsg._protocol import Delivery, Entry, Lines, Peers, Route, Way, delivery
+from gilmsg._protocol import Delivery, Entry, Lines, delivery
 from gilmsg.errors import BadFrame, ConfigurationError, Refused
 
-ACKS = "org.example.dev.gilmsg.ack"
-TOPIC = "org.example.dev.t"
+from .test_presence import ACKS, TOPIC, way
+
 DIGEST = "0" * 64
 
 
@@ -33,9 +33,7 @@ class Verifier:
 
 
 def entry(msg_id, *recipients, ack_timeout=5.0):
-    way = Way(Route(TOPIC, "tcp://here:1", False, ACKS), Peers(), lambda name: None, lambda name: [])
-    parts = [TOPIC.encode(), b"{}"]
-    return Entry(msg_id, TOPIC, DIGEST, parts, recipients or ["alice"], ack_timeout, Verifier(), way)
+    return Entry(msg_id, TOPIC, DIGEST, [b"t", b"{}"], recipients or ["alice"], ack_timeout, Verifier(), way())
 
 
 def ack(signer="alice", msg_id="1", digest=DIGEST, topic=ACKS, envelope=ACKS, **fields):
@@ -248,14 +246,6 @@ def test_a_batch_settles_each_its_own():
     for number in [*range(50, 100), *range(50)]:
         assert awaits.frame(ack(msg_id=str(number)), 101.0) is entries[number]
     assert awaits.clear() == []
-
-
-def test_an_entry_begins_with_nothing():
-    """Before it is sent nothing is known, and it is awaited by nobody."""
-    one = entry("1", "alice", "bob,carol")
-    assert (one.sent_at, one.left, one.abandoned, one.altered) == (None, protocol.NOT_LEFT, False, 0)
-    assert one.missing() == ["alice", "bob,carol"]
-    assert [name for name in ("alice", "bob", "carol", "bob,carol", "dave") if one.awaits(name)] == ["alice", "bob", "carol"]
 
 
 class Item:

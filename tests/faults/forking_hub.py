@@ -1,0 +1,21 @@
+"""A consumer that forks: see test_fork."""
+
+import multiprocessing
+
+import gilmsg
+from tests.programs.consumers import Base, say
+
+
+def child(config):
+    """Publish by a port of our own."""
+    gilmsg.publish(topic="child", msg={}, recipients=["alice"], ack_timeout=10, **config)
+
+
+class Forking(Base):
+    def consume(self, message):
+        if message["topic"].endswith(".tests.t"):
+            config = dict(self.hub.config, name="forked")
+            process = multiprocessing.get_context("fork").Process(target=child, args=(config,))
+            process.start()
+            process.join()
+            say(str(process.exitcode), message)
