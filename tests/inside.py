@@ -7,7 +7,7 @@ import threading
 import zmq
 
 from gilmsg import _engine, _protocol, _trust
-from gilmsg._client import acknowledge, messages, receive
+from gilmsg._client import receive
 from gilmsg._engine import ends, loop, operations, sockets, waiting
 from gilmsg._protocol import delivery
 from gilmsg._trust import verifying
@@ -303,19 +303,19 @@ def workers_done():
 #: Functions at which the profile by steps takes the time: owner, name, what begins with a call, what ends with it. In
 #: brackets what the recipient does; see tests/benchmarks/steps.py.
 PUBLISHER_POINTS = [
-    (messages, "sealed", "sign", "signed"),
+    (_publish, "sealed", "sign", "signed"),
     (ends.Out, "send", None, "sent"),
     (delivery.Delivery, "frame", "decode", "verified"),
 ]
 RECIPIENT_POINTS = [
     (_protocol.Received, "of", "(decode)", None),
     (receive.Tail, "_checked", None, "(verified)"),
-    (messages, "sealed", "(sign)", "(signed)"),
+    (_publish, "sealed", "(sign)", "(signed)"),
     (ends.Out, "send", None, "(sent)"),
 ]
 
 #: Returns when the ACK of a recipient has left.
-ACKNOWLEDGE = acknowledge.Acknowledger, "acknowledge"
+ACKNOWLEDGE = receive.Acknowledger, "acknowledge"
 
 
 def acknowledge_by(send):
