@@ -66,7 +66,6 @@ def _leave() -> None:
         engine.leave()
 
 
-
 if not TYPE_CHECKING:  # pragma: no branch  # or any misspelt name would pass for one
 
     def __getattr__(name: str) -> Any:

@@ -26,6 +26,9 @@ from .._settings import AddressBook
 from ..errors import ConfigurationError, ListenerError
 
 
+_GONE = "the publisher is closed, by destroy() for example; nothing was sent"
+
+
 class SharedPublisher:
     """The publisher in a context: safe in any thread, one socket per name and process.
 
@@ -44,7 +47,9 @@ class SharedPublisher:
         """Return the open port of this name, one with a listener if it *awaits* ACKs."""
         if self._closed:
             raise ListenerError(_GONE)
-        (port, heard), book = self._open, self.book() if awaits else None
+        if awaits and not self._book.holds_for(self._config):
+            self._book = AddressBook(self._config)
+        (port, heard), book = self._open, self._book if awaits else None
         if port.alive and book in (None, heard):
             return port
         opened = _engine.publisher(self.address, book, self._config)
@@ -52,12 +57,6 @@ class SharedPublisher:
         if heard is not None:
             port.close()  # its listener hears by an older book
         return opened
-
-    def book(self) -> AddressBook:
-        """Return who publishes where, by the configuration as it is now."""
-        if not self._book.holds_for(self._config):
-            self._book = AddressBook(self._config)
-        return self._book
 
     def aged_port(self) -> Port:
         """Return the port for plain messages once it is ``post_init_sleep`` old: there is no evidence to wait for."""
@@ -73,9 +72,6 @@ class SharedPublisher:
         """Give up this handle; the last one closes the socket."""
         self._closed = True
         self._open[0].close()
-
-
-_GONE = "the publisher is closed, by destroy() for example; nothing was sent"
 
 
 def init(**config: Any) -> Any:
@@ -138,7 +134,7 @@ def context(config: Mapping[str, Any]) -> Any:
         return init(**config)
     plain = getattr(found, "publisher", None)
     if plain is not None and not isinstance(plain, SharedPublisher):
-        # Plain fedmsg.init made it. Ours takes its place, at the same endpoint.
+        # Plain fedmsg.init made it: ours takes its place, at the same endpoint.
         address = require_publisher(found.c)
         bound = 0 if address.active or plain.closed else _settings.port(plain.LAST_ENDPOINT.decode("ascii"))
         plain.close()
@@ -151,7 +147,7 @@ def _new_context(config: dict[str, Any]) -> Any:
     """Return a context of fedmsg's that was kept from binding a port, with our publisher in it."""
     publishes = config.get("zmq_enabled", True) and not config.get("mute", False)
     address = _address(config) if publishes else None
-    handle = SharedPublisher(address, config) if address is not None else None
+    handle = SharedPublisher(address, config) if address else None
     named = {"name": config["name"] or "-", "io_threads": int(config.get("io_threads") or 1)}
     try:
         context = fedmsg.core.FedMsgContext(**{**config, **named, "mute": True, "active": False, "post_init_sleep": 0})
@@ -159,7 +155,7 @@ def _new_context(config: dict[str, Any]) -> Any:
         words = f"no ZeroMQ context can be opened: {error} (too many open files? ulimit -n)"
         raise ConfigurationError(words) from error
     context.c = config
-    if handle is not None:
+    if handle:
         context.publisher = handle
     elif publishes:
         warnings.warn(f"fedmsg is not configured to send any zmq messages for name {config['name']!r}", stacklevel=3)

@@ -66,9 +66,9 @@ def _closing(contexts: ExitStack) -> threading.local:
 
 def _close(context: Any) -> None:
     """Close a context of any thread, unless some thread may read from a socket of it: ``destroy()`` would wait for that."""
-    publisher = getattr(context, "publisher", None)  # fedmsg gives a muted context none at all
+    publisher = getattr(context, "publisher", None)
     if publisher is not None:
-        publisher.close()
+        publisher.close()  # it may be fedmsg's own, a socket of this context
     sockets = list(getattr(context.context, "_sockets", ()))
     if context.context is not None and all(one.closed for one in sockets):
         context.destroy()
