@@ -256,27 +256,6 @@ def test_a_bus_that_is_not_known_has_no_listener(config):
     assert "cannot listen for ACKs" in failed(gilmsg.check([]))["listener"]
 
 
-def test_our_certificate_has_expired(config, pki):
-    """The line names the file, the settings and the date."""
-    authority, settings = pki
-    authority.issue("publisher", days=-2)
-    wrong = failed(gilmsg.check([], **dict(config, **settings)))
-    assert list(wrong) == ["certificate"]
-    assert "publisher.crt (ssldir, certnames) expired on" in wrong["certificate"]
-
-
-def test_our_key_does_not_match(config, pki, bus):
-    """Key and certificate load, and do not belong together: both files are named."""
-    authority, settings = pki
-    with open(os.path.join(bus.authority.folder, "publisher.key"), "rb") as stream:
-        other = stream.read()
-    with open(os.path.join(authority.folder, "publisher.key"), "wb") as stream:
-        stream.write(other)
-    wrong = failed(gilmsg.check([], **dict(config, **settings)))
-    assert list(wrong) == ["pair"]
-    assert "publisher.key" in wrong["pair"] and "publisher.crt" in wrong["pair"]
-
-
 def test_our_certificate_counts_for_nobody(config, pki, bus):
     """A revoked certificate, or one of another CA, is found by verifying what it signs."""
     authority, settings = pki
@@ -307,17 +286,6 @@ def test_everything_wrong_is_told(config, pki):
     ):
         assert text in line.detail, line
     assert not report
-
-
-def test_ca_and_crl_have_expired(config, pki):
-    """Both are told, with file and setting; neither hides the other."""
-    authority, settings = pki
-    authority.write_ca(days=-1, age=3)
-    authority.write_crl(days=-1)
-    wrong = failed(gilmsg.check([], **dict(config, **settings)))
-    assert list(wrong) == ["ca", "crl"]
-    assert authority.ca_file in wrong["ca"] and "ca_cert_location" in wrong["ca"]
-    assert authority.crl_file in wrong["crl"] and "crl_location) expired" in wrong["crl"]
 
 
 def test_without_signing_no_key_is_needed(config, pki):
@@ -388,17 +356,6 @@ def test_configuration_files(bus, config, tmp_path):
     assert gilmsg.check([], config_filename="elsewhere.py")
 
 
-def test_files_that_fedmsg_refuses_though_each_is_fine(config, tmp_path):
-    """What only fedmsg itself finds to be wrong is told in its own words."""
-    write_config(tmp_path, dict(config, srv_endpoints=5))
-    assert "fedmsg cannot load its configuration: " in failed(gilmsg.check([]))["configuration"]
-
-
-def test_check_is_the_function():
-    """No submodule takes the name gilmsg.check, whatever is imported."""
-    assert callable(gilmsg.check) and "check" in gilmsg.__all__
-
-
 def command(cwd, *arguments):
     return module("gilmsg.commands.check", *arguments, cwd=cwd)
 
@@ -447,25 +404,6 @@ def test_command_says_that_all_is_well(bus, config, tmp_path, capsys):
     assert check_command.main(["--recipients", "alice", "--topic", TOPIC]) == 0
     out = capsys.readouterr().out
     assert "FAIL" not in out and out.endswith("ok: a publish is expected to succeed\n")
-
-
-def test_a_report_shows_itself(bus, config):
-    """Its repr says that it is ok, or all that is not."""
-    assert repr(gilmsg.check(["alice"], TOPIC, **config, **PATIENT)) == "<gilmsg check: ok>"
-    assert "nobody: " in repr(gilmsg.check(["nobody"], TOPIC, **config, **BRIEF))
-
-
-def test_an_endpoint_that_is_no_address(config):
-    """What cannot be bound for another reason than that it is taken is told in zmq's words."""
-    config["endpoints"]["publisher"] = ["tcp://127.0.0.1:http"]
-    told = failed(gilmsg.check(["alice"], TOPIC, **config, **BRIEF))
-    assert any("http" in detail for detail in told.values()), told
-
-
-def test_a_bad_table_of_recipients_is_named(config):
-    """Without recipients in the call, a gilmsg.recipients that cannot be used is a line, and the rest goes on."""
-    report = gilmsg.check(**dict(config, **BRIEF, **{"gilmsg.recipients": {"org.example": [7]}}))
-    assert "gilmsg.recipients" in failed(report)["settings"] and not report.recipients
 
 
 def swapped(name, other):

@@ -90,13 +90,6 @@ def test_of_a_group_one_is_enough(bus, config):
     assert list(lost(["alice,bob"]).missing) == ["alice,bob"]
 
 
-@pytest.mark.parametrize("names", [(), ("",), ("a", None), (b"a",), (" ",), ("a", 3), ("a,",)])
-def test_any_of_refuses(names):
-    """any_of takes common names only, at least one."""
-    with pytest.raises(gilmsg.ConfigurationError):
-        gilmsg.any_of(*names)
-
-
 BAD = [
     ({"recipients": ["alice", ""]}, "recipients"),
     ({"recipients": [b"alice"]}, "alice"),
@@ -374,14 +367,6 @@ def test_a_listener_that_dies_tells_its_waiters(config, monkeypatch):
             publish(["alice"], ack_timeout=60, **config)
     assert raised.value.__cause__ is fault
     assert publish(["alice"]).acks
-
-
-def test_recipients_by_configuration(config):
-    """gilmsg.recipients gives recipients to a call that names none: the longest match counts."""
-    config["gilmsg.recipients"] = {"org.example": ["nobody"], TOPIC: ["alice"]}
-    assert list(publish(None, **config).acks) == ["alice"]
-    assert list(publish(["bob"]).acks) == ["bob"]
-    assert publish([]) is None
 
 
 def test_ack_timeout_by_configuration(bus, config):
