@@ -11,6 +11,8 @@ has a port that was never used before.
 """
 
 import argparse
+import functools
+import operator
 import pathlib
 import statistics
 import sys
@@ -44,7 +46,7 @@ class Scene(Whole):
         self._bus = Sandbox(["alice"], relay=True)
         self._ports = {way: [self._bus.ports.endpoint() for _ in range(count)] for way in ("tail", "hub")}
         self._bus.config["gilmsg.ack_timeout"] = ack_timeout
-        self._bus.config["endpoints"]["publisher"] = sum(self._ports.values(), [])
+        self._bus.config["endpoints"]["publisher"] = functools.reduce(operator.iadd, self._ports.values(), [])
         make_known(self._bus, "carol")
         self._hub = None
 
@@ -83,9 +85,9 @@ class Scene(Whole):
 
 def measure(count, ways=WAYS, ack_timeout=DEFAULT_ACK_TIMEOUT):
     """Return way -> list of (seconds or None, stderr)."""
-    with tempfile.TemporaryDirectory(prefix="gilmsg-") as folder:
-        with Scene(pathlib.Path(folder), count, ack_timeout) as scene:
-            return {way: [scene.run(way, number) for number in range(count)] for way in ways}
+    folder = tempfile.TemporaryDirectory(prefix="gilmsg-")
+    with folder, Scene(pathlib.Path(folder.name), count, ack_timeout) as scene:
+        return {way: [scene.run(way, number) for number in range(count)] for way in ways}
 
 
 def main():
@@ -97,11 +99,10 @@ def main():
     found = measure(options.count, options.to, options.ack_timeout)
     for way, runs in found.items():
         times = [seconds for seconds, _ in runs if seconds is not None]
-        print("%-5s %d of %d succeeded" % (way, len(times), len(runs)), end="")
+        told = f"{way:5} {len(times)} of {len(runs)} succeeded"
         if times:
-            print("; start of process to Receipt: median %.2f s, max %.2f s" % (
-                statistics.median(times), max(times)), end="")
-        print()
+            told += f"; start of process to Receipt: median {statistics.median(times):.2f} s, max {max(times):.2f} s"
+        print(told)
         for errors in [errors for seconds, errors in runs if seconds is None]:
             print("      failed: " + errors.strip().rpartition("\n")[2])
     return 0 if all(seconds is not None for runs in found.values() for seconds, _ in runs) else 1

@@ -39,12 +39,12 @@ def _look(see, topic="org.example.dev.tests.t"):
 
 def present(recipients, topic="org.example.dev.tests.t"):
     """Whether a publish to *recipients* from this thread would not have to wait for anybody."""
-    return _look(lambda way: _protocol.ready(recipients, way.route, way.peers, way.linked), topic)
+    return _look(lambda way: way.ready(recipients), topic)
 
 
 def listens(common_name, topic=""):
     """Whether *common_name* is announced at this thread's publisher as a listener to *topic*."""
-    return _look(lambda way: way.peers.listens(common_name, topic))
+    return _look(lambda way: way.peers.listens_since(common_name, topic) is not None)
 
 
 def topics(common_name):
@@ -88,7 +88,7 @@ def _ears():
 
 def outstanding():
     """How many messages wait for ACKs in this process."""
-    return sum(len(ear.delivery) for ear in _ears())
+    return sum(len(ear.delivery._entries) for ear in _ears())
 
 
 def held():

@@ -27,11 +27,11 @@ def quiet_bus(tmp_path_factory):
     bus.config["certnames"].update(alice="alice", bob="bob")
     for name in ("alice", "bob", "mallory", "expired", "future", "revoked", "twofold", "nameless"):
         options = {
-            "expired": dict(common_names=["alice"], days=-1),
-            "future": dict(common_names=["alice"], age=-1),
-            "revoked": dict(common_names=["alice"]),
-            "twofold": dict(common_names=["alice", "bob"]),
-            "nameless": dict(common_names=[]),
+            "expired": {"common_names": ["alice"], "days": -1},
+            "future": {"common_names": ["alice"], "age": -1},
+            "revoked": {"common_names": ["alice"]},
+            "twofold": {"common_names": ["alice", "bob"]},
+            "nameless": {"common_names": []},
         }.get(name, {})
         bus.authority.issue(name, **options)
     bus.authority.revoke("revoked")
@@ -140,8 +140,7 @@ def test_right_acks_from_both_count(quiet_bus):
 
 def test_an_ack_of_gilmsg_0_1_counts(quiet_bus):
     """A well-signed ACK without any digest counts: gilmsg 0.1.x knows none."""
-    answer = lambda m: [frames(right(quiet_bus, m, ack_digest=None))]  # noqa: E731
-    with Forger(quiet_bus.config, "alice", answer, ["bob"]):
+    with Forger(quiet_bus.config, "alice", lambda m: [frames(right(quiet_bus, m, ack_digest=None))], ["bob"]):
         assert list(send(quiet_bus, ["alice"]).acks) == ["alice"]
 
 
@@ -195,6 +194,5 @@ def test_a_replayed_ack_never_counts(quiet_bus):
 
 def test_a_member_that_is_not_the_one_named_does_not_serve(quiet_bus):
     """One recipient's two ACKs do not stand for two recipients."""
-    answer = lambda m: [frames(right(quiet_bus, m, "bob"))] * 2  # noqa: E731
-    with Forger(quiet_bus.config, "alice", answer, ["bob"]):
+    with Forger(quiet_bus.config, "alice", lambda m: [frames(right(quiet_bus, m, "bob"))] * 2, ["bob"]):
         unproven(quiet_bus)

@@ -45,9 +45,9 @@ def pki(bus, tmp_path):
     """Settings for keys, CA and CRL in files of the test's own, and the authority behind them."""
     authority = inside.authority(tmp_path / "pki")
     authority.issue("publisher")
-    return authority, dict(
-        ssldir=authority.folder, ca_cert_location=authority.ca_file, crl_location=authority.crl_file
-    )
+    return authority, {
+        "ssldir": authority.folder, "ca_cert_location": authority.ca_file, "crl_location": authority.crl_file
+    }
 
 
 def test_all_is_well(bus, config):
@@ -176,7 +176,7 @@ def test_with_a_relay_recipients_cannot_be_seen(bus, config):
     config.update(PATIENT, active=True, name="relay_inbound")
     report = gilmsg.check(["alice"], TOPIC, **config)
     assert report, report
-    relay = [line for line in report.lines if line.check == "relay"][0]
+    relay = next(line for line in report.lines if line.check == "relay")
     assert relay.ok and config["relay_inbound"] in relay.detail and "cannot be seen" in relay.detail
     assert "cannot be seen" in report.recipients["alice"].detail
 
@@ -227,10 +227,10 @@ def test_this_process_holds_our_port(bus, config, tmp_path):
 def test_our_ports_are_held_by_this_process_and_another(bus, config):
     """Where each holds some, the one that is ours is named."""
     ours, theirs = bus.ports.take(), bus.ports.take()
-    config["endpoints"]["publisher"] = ["tcp://127.0.0.1:%d" % port for port in (ours, theirs)]
+    config["endpoints"]["publisher"] = [f"tcp://127.0.0.1:{port}" for port in (ours, theirs)]
     with Holder(theirs), socket.create_server(("", ours)):
         wrong = failed(gilmsg.check([], **config))
-    assert "another process, and for tcp://127.0.0.1:%d this one, holds all" % ours in wrong["endpoint"]
+    assert f"another process, and for tcp://127.0.0.1:{ours} this one, holds all" in wrong["endpoint"]
 
 
 def test_why_a_recipient_cannot_be_reached(bus, config):
@@ -238,8 +238,8 @@ def test_why_a_recipient_cannot_be_reached(bus, config):
     with socket.create_server(("127.0.0.1", 0)) as mute, deaf(bus.ports.take()) as port:
         hosts = {
             "gone": "tcp://no-such-host.invalid:2000",
-            "down": "tcp://127.0.0.1:%d" % port,
-            "mute": "tcp://127.0.0.1:%d" % mute.getsockname()[1],
+            "down": f"tcp://127.0.0.1:{port}",
+            "mute": f"tcp://127.0.0.1:{mute.getsockname()[1]}",
         }
         for name, endpoint in hosts.items():
             config["endpoints"][name], config["certnames"][name] = [endpoint], name
@@ -247,7 +247,7 @@ def test_why_a_recipient_cannot_be_reached(bus, config):
     told = {name: report.recipients[name].detail for name in hosts}
     assert told["gone"].endswith(hosts["gone"] + " has a host that does not resolve")
     assert told["down"].endswith(hosts["down"] + " does not answer")
-    assert "%s takes TCP connections, but the ACK listener has no ZeroMQ" % hosts["mute"] in told["mute"]
+    assert hosts["mute"] + " takes TCP connections, but the ACK listener has no ZeroMQ" in told["mute"]
 
 
 def test_a_bus_that_is_not_known_has_no_listener(config):
@@ -328,7 +328,7 @@ def test_without_signing_no_key_is_needed(config, pki):
     config["validate_signatures"] = False
     report = gilmsg.check([], **config)
     assert report, report
-    assert "sign_messages is off" in [line for line in report.lines if line.check == "crypto"][0].detail
+    assert "sign_messages is off" in next(line for line in report.lines if line.check == "crypto").detail
     os.unlink(authority.ca_file)
     assert "ca" in failed(gilmsg.check([], **config))
 
@@ -336,16 +336,16 @@ def test_without_signing_no_key_is_needed(config, pki):
 @pytest.mark.parametrize(
     "changes, check, text",
     [
-        (dict(crypto_backend="gpg"), "crypto", "crypto_backend"),
-        (dict(certnames={}), "key", "certnames"),
-        (dict(ca_cert_location=None), "ca", "ca_cert_location"),
-        (dict(mute=True), "endpoint", "mute"),
-        (dict(zmq_enabled=False), "endpoint", "zmq_enabled"),
-        (dict(active=True, relay_inbound=None, name=None), "endpoint", "relay_inbound"),
+        ({"crypto_backend": "gpg"}, "crypto", "crypto_backend"),
+        ({"certnames": {}}, "key", "certnames"),
+        ({"ca_cert_location": None}, "ca", "ca_cert_location"),
+        ({"mute": True}, "endpoint", "mute"),
+        ({"zmq_enabled": False}, "endpoint", "zmq_enabled"),
+        ({"active": True, "relay_inbound": None, "name": None}, "endpoint", "relay_inbound"),
         ({"gilmsg.recipients": ["alice"]}, "settings", "gilmsg.recipients"),
-        (dict(certnames=["publisher"]), "configuration", "certnames"),
-        (dict(endpoints={"publisher": 7}), "configuration", "endpoints['publisher']"),
-        (dict(crl_cache_expiry="soon"), "configuration", "soon"),
+        ({"certnames": ["publisher"]}, "configuration", "certnames"),
+        ({"endpoints": {"publisher": 7}}, "configuration", "endpoints['publisher']"),
+        ({"crl_cache_expiry": "soon"}, "configuration", "soon"),
     ],
 )
 def test_a_bad_setting_is_named(config, changes, check, text):
@@ -357,8 +357,8 @@ def test_a_bad_setting_is_named(config, changes, check, text):
 
 @pytest.mark.parametrize(
     "arguments",
-    [dict(recipients=[""]), dict(recipients=7), dict(recipients=b"alice"), dict(topic=""), dict(topic=b"a.b"),
-     dict(config_filename="/nonexistent"), dict(endpoints=["tcp://127.0.0.1:3000"])],
+    [{"recipients": [""]}, {"recipients": 7}, {"recipients": b"alice"}, {"topic": ""}, {"topic": b"a.b"},
+     {"config_filename": "/nonexistent"}, {"endpoints": ["tcp://127.0.0.1:3000"]}],
 )
 def test_bad_arguments_are_refused(config, arguments):
     """A bad argument is a ConfigurationError, not a line."""
@@ -434,7 +434,7 @@ def test_command_refuses_in_one_line(tmp_path, capsys, arguments):
 def test_command_reads_the_file_that_it_is_given(config, tmp_path, capsys):
     """--config-filename is read instead of fedmsg.d; --print-config shows it with the options in it."""
     write_config(tmp_path, dict(config, environment="stg"))
-    (tmp_path / "only.py").write_text("config = %r" % dict(config, environment="prod"))
+    (tmp_path / "only.py").write_text("config = {!r}".format(dict(config, environment="prod")))
     with pytest.raises(SystemExit) as ended:
         check_command.main(["--config-filename", "only.py", "--print-config", "--name", "bob"])
     printed = json.loads(capsys.readouterr().out)
@@ -526,6 +526,6 @@ def test_a_relay_that_is_away_is_told_as_publish_tells_it(bus, config):
     config.update(active=True, name="relay_inbound", relay_inbound=away)
     sentence = lost(["alice"], **config, **{"gilmsg.head_start": 0}).missing["alice"]
     report = gilmsg.check(["alice"], TOPIC, **BRIEF)
-    assert sentence == "the relay at %s is not there" % away
+    assert sentence == f"the relay at {away} is not there"
     assert failed(report)["relay"] == sentence + " (relay_inbound)"
     assert report.recipients["alice"].detail.startswith(sentence + "; ")

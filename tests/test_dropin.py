@@ -22,8 +22,7 @@ def test_every_public_name_of_fedmsg_is_here():
     assert getattr(gilmsg, "__local") is getattr(fedmsg, "__local")
     for module in ("config", "core", "crypto", "encoding", "utils", "replay"):
         assert getattr(gilmsg, module) is getattr(fedmsg, module)
-    with pytest.raises(AttributeError):
-        gilmsg.no_such_name
+    assert not hasattr(gilmsg, "no_such_name")
     assert {"publish", "check", "GilmsgConsumer", "__version__"} <= set(dir(gilmsg))
 
 

@@ -13,7 +13,7 @@ from .processes import program, wait_for
 def test_many_dead_endpoints_and_few_files(bus, config, tmp_path):
     """A low soft limit of open files is raised, a low hard one is named at the call, by both sides and by check."""
     with deaf(bus.ports.take()) as port:
-        dead = {"dead%d" % n: ["tcp://127.1.%d.%d:%d" % (n // 250, 1 + n % 250, port)] for n in range(400)}
+        dead = {f"dead{n}": [f"tcp://127.1.{n // 250}.{1 + n % 250}:{port}"] for n in range(400)}
         config["endpoints"] = dict(dead, **config["endpoints"])
         done = program("few_files", config, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -30,14 +30,14 @@ def test_what_has_no_port_cannot_be_published_on(config, endpoint):
     config["endpoints"]["publisher"] = [endpoint]
     with pytest.raises(gilmsg.ConfigurationError) as raised:
         publish(["alice"], **config)
-    assert str(raised.value) == "endpoints: %r cannot be bound, it must be tcp://host:port" % endpoint
+    assert str(raised.value) == f"endpoints: {endpoint!r} cannot be bound, it must be tcp://host:port"
     lines = [line.detail for line in gilmsg.check([], **config).lines if not line.ok]
     assert lines == [str(raised.value)]
 
 
 def test_what_others_publish_on_may_be_anything(bus, config, caplog):
     """Endpoints of others that gilmsg cannot reach, or whose host does not resolve, stop nothing; they are named."""
-    odd = ["ipc:///nowhere/socket", "tcp://[::1]:%d" % bus.ports.take(), "tcp://no-such-host.invalid:2000"]
+    odd = ["ipc:///nowhere/socket", f"tcp://[::1]:{bus.ports.take()}", "tcp://no-such-host.invalid:2000"]
     config["endpoints"]["other"] = odd
     assert publish(["alice"], **config).acks
     gilmsg.tail_messages(**dict(config, mute=True)).close()

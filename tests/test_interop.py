@@ -23,7 +23,7 @@ def test_through_a_stock_relay_to_gateway_and_tail(bus, config, tmp_path):
     gateway_config = dict(
         config, **{"fedmsg.consumers.gateway.port": port, "fedmsg.consumers.gateway.high_water_mark": 0}
     )
-    gateway = "tcp://127.0.0.1:%d" % port
+    gateway = f"tcp://127.0.0.1:{port}"
     # Behind the gateway, where fedmsg's users outside are: it knows no other endpoint.
     outside = dict(config, endpoints={"gateway": [gateway]}, relay_inbound=None)
     active = dict(config, active=True, name="relay_inbound", **PATIENT)
@@ -32,7 +32,7 @@ def test_through_a_stock_relay_to_gateway_and_tail(bus, config, tmp_path):
         with Stock(tmp_path / "tail", outside, "fedmsg.commands.tail:tail") as tail:
             def receipt_seen():
                 receipt = publish(["alice"], **active)
-                ids = (receipt.msg_id, "'ack_msg_id': '%s'" % receipt.msg_id)
+                ids = (receipt.msg_id, f"'ack_msg_id': '{receipt.msg_id}'")
                 return all(text in tail.out() for text in ids)
 
             # A stock tail does not tell when it has subscribed: until it has, messages pass it by.

@@ -116,7 +116,7 @@ def sample():
 
 def test_the_sample_is_right(config):
     """The sample holds every key of README's table with its default, passes the checks, and does what it says."""
-    rows = re.findall(r"^``(gilmsg\.[a-z]\w+)`` .* ([\d.]+|{}) +\S", operations(), re.MULTILINE)
+    rows = re.findall(r"^``(gilmsg\.[a-z]\w+)`` .* ([\d]+\.?[\d]*|{}) +\S", operations(), re.MULTILINE)
     defaults = {key: ast.literal_eval(value) for key, value in rows}
     assert len(rows) >= 3 and sample() == dict(defaults, **{"gilmsg.recipients": sample()["gilmsg.recipients"]})
     config.update(sample(), **{"gilmsg.head_start": 0})
@@ -146,14 +146,14 @@ def test_a_publish_logs_one_line(bus, config, caplog, way):
 
     receipt = send("alice", ack_timeout=5.0)
     record = wait_for(lambda: outcomes(caplog), "a line is logged")[0]
-    assert record.levelno == logging.DEBUG and "``%s``" % record.name in operations()
+    assert record.levelno == logging.DEBUG and f"``{record.name}``" in operations()
     assert (record.topic, record.msg_id) == (receipt.topic, receipt.msg_id)
     assert (record.acked, record.missing) == (["alice"], [])
     with pytest.raises(gilmsg.Timeout) as raised:
         send("alice", "bob,nobody", ack_timeout=1.0)
     wait_for(lambda: len(outcomes(caplog)) == 2, "a second line is logged")
     record = outcomes(caplog)[1]
-    assert record.levelno == logging.WARNING and "``%s``" % record.name in operations()
+    assert record.levelno == logging.WARNING and f"``{record.name}``" in operations()
     assert record.msg_id == raised.value.msg_id and record.topic == raised.value.topic
     assert (record.acked, record.missing) == (["alice"], ["bob,nobody"])
     assert record.getMessage() == str(raised.value) and "\n" not in record.getMessage()
@@ -181,7 +181,7 @@ def test_readme_tells_every_logger_that_warns():
             module = ".".join(path.relative_to(package.parent).with_suffix("").parts)
             names.update(re.findall(r'getLogger\("(gilmsg\..+?)"\)', text))
             names.update([module] if "getLogger(__name__)" in text else [])
-    assert len(names) > 4 and not [name for name in names if "``%s``" % name not in operations()]
+    assert len(names) > 4 and not [name for name in names if f"``{name}``" not in operations()]
 
 
 @pytest.mark.parametrize(

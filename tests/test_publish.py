@@ -98,48 +98,48 @@ def test_any_of_refuses(names):
 
 
 BAD = [
-    (dict(recipients=["alice", ""]), "recipients"),
-    (dict(recipients=[b"alice"]), "alice"),
-    (dict(recipients=b"alice"), "alice"),
-    (dict(recipients=[None]), "None"),
-    (dict(recipients=7), "7"),
-    (dict(recipients=["alice,"]), "alice,"),
-    (dict(ack_timeout=0), "0"),
-    (dict(ack_timeout=-1), "-1"),
-    (dict(ack_timeout=float("inf")), "inf"),
-    (dict(ack_timeout=float("nan")), "nan"),
-    (dict(ack_timeout="1"), "'1'"),
-    (dict(ack_timeout=True), "True"),
-    (dict(ack_timeout=2 * threading.TIMEOUT_MAX), "ack_timeout"),
-    (dict(topic=5), "5"),
-    (dict(topic=b"\xff"), "b'\\xff'"),
-    (dict(topic="a\udcff"), "is not valid text"),
-    (dict(modname=5), "modname"),
-    (dict(pre_fire_hook="no"), "'no'"),
-    (dict(msg={1: 2, "x": 1}), "keys text"),
-    (dict(msg=["a"]), "dict"),
-    (dict(msg="a"), "dict"),
-    (dict(msg={"gilmsg": 1}), "gilmsg"),
-    (dict(msg={"a": object()}), "JSON"),
+    ({"recipients": ["alice", ""]}, "recipients"),
+    ({"recipients": [b"alice"]}, "alice"),
+    ({"recipients": b"alice"}, "alice"),
+    ({"recipients": [None]}, "None"),
+    ({"recipients": 7}, "7"),
+    ({"recipients": ["alice,"]}, "alice,"),
+    ({"ack_timeout": 0}, "0"),
+    ({"ack_timeout": -1}, "-1"),
+    ({"ack_timeout": float("inf")}, "inf"),
+    ({"ack_timeout": float("nan")}, "nan"),
+    ({"ack_timeout": "1"}, "'1'"),
+    ({"ack_timeout": True}, "True"),
+    ({"ack_timeout": 2 * threading.TIMEOUT_MAX}, "ack_timeout"),
+    ({"topic": 5}, "5"),
+    ({"topic": b"\xff"}, "b'\\xff'"),
+    ({"topic": "a\udcff"}, "is not valid text"),
+    ({"modname": 5}, "modname"),
+    ({"pre_fire_hook": "no"}, "'no'"),
+    ({"msg": {1: 2, "x": 1}}, "keys text"),
+    ({"msg": ["a"]}, "dict"),
+    ({"msg": "a"}, "dict"),
+    ({"msg": {"gilmsg": 1}}, "gilmsg"),
+    ({"msg": {"a": object()}}, "JSON"),
     ({"gilmsg.ack_timout": 3}, "'gilmsg.ack_timout'"),
     ({"gilmsg.ack_timeout": 0}, "gilmsg.ack_timeout"),
     ({"gilmsg.head_start": -1}, "gilmsg.head_start"),
     ({"gilmsg.recipients": {"another.topic": [""]}}, "another.topic"),
     ({"gilmsg.recipients": ["alice"]}, "gilmsg.recipients"),
-    (dict(crypto_backend="gpg"), "crypto_backend"),
-    (dict(zmq_enabled=False), "zmq_enabled"),
-    (dict(mute=True), "mute"),
-    (dict(name="nobody"), "nobody"),
-    (dict(certnames={}), "certnames"),
-    (dict(ssldir="/nonexistent"), "ssldir"),
-    (dict(ca_cert_location=None), "ca_cert_location"),
-    (dict(ca_cert_location="https://example.com/ca"), "ca_cert_location"),
-    (dict(ca_cert_location="/nonexistent"), "ca_cert_location"),
-    (dict(ca_cert_location=os.devnull), "ca_cert_location"),
-    (dict(crl_location="/nonexistent"), "crl_location"),
-    (dict(crl_location=os.devnull), "crl_location"),
-    (dict(active=True, relay_inbound=None, name=None), "relay_inbound"),
-    (dict(zmq_tcp_keepalive=99), "the socket for the name 'publisher' cannot be set up"),
+    ({"crypto_backend": "gpg"}, "crypto_backend"),
+    ({"zmq_enabled": False}, "zmq_enabled"),
+    ({"mute": True}, "mute"),
+    ({"name": "nobody"}, "nobody"),
+    ({"certnames": {}}, "certnames"),
+    ({"ssldir": "/nonexistent"}, "ssldir"),
+    ({"ca_cert_location": None}, "ca_cert_location"),
+    ({"ca_cert_location": "https://example.com/ca"}, "ca_cert_location"),
+    ({"ca_cert_location": "/nonexistent"}, "ca_cert_location"),
+    ({"ca_cert_location": os.devnull}, "ca_cert_location"),
+    ({"crl_location": "/nonexistent"}, "crl_location"),
+    ({"crl_location": os.devnull}, "crl_location"),
+    ({"active": True, "relay_inbound": None, "name": None}, "relay_inbound"),
+    ({"zmq_tcp_keepalive": 99}, "the socket for the name 'publisher' cannot be set up"),
 ]
 
 
@@ -195,7 +195,7 @@ def test_no_free_port_is_an_ioerror_too(bus, config):
     """Where another process holds every declared port, publish says so, as an IOError as well."""
     port = bus.ports.take()
     with socket.create_server(("", port)):
-        config["endpoints"]["publisher"] = ["tcp://127.0.0.1:%d" % port]
+        config["endpoints"]["publisher"] = [f"tcp://127.0.0.1:{port}"]
         with pytest.raises(gilmsg.ConfigurationError, match="publisher.*in use") as raised:
             publish(["alice"], **config)
     assert isinstance(raised.value, IOError)
@@ -242,7 +242,7 @@ def test_a_hook_that_leaves_no_message_is_told_so(config):
     """What the hook leaves must be a message that can be sent: nothing is, and the error says what it is."""
     for change, told in (({"msg_id": None}, "whose msg_id is None"), ({"x": object()}, "cannot be encoded")):
         with pytest.raises(gilmsg.ConfigurationError, match=told):
-            publish(["alice"], pre_fire_hook=lambda message: message.update(change), **config)
+            publish(["alice"], pre_fire_hook=lambda message, change=change: message.update(change), **config)
     assert inside.outstanding() == 0
 
 
@@ -437,7 +437,7 @@ def test_a_process_that_forks_during_a_publish(config):
         receipt = publish(["alice"], ack_timeout=30, pre_fire_hook=lambda message: children.append(os.fork()))
     except gilmsg.ListenerError as error:
         os._exit(7 if children == [0] and "forked" in str(error) else 8)
-    except BaseException:
+    except BaseException:  # noqa: BLE001  # the child must not go on as a test
         os._exit(9)
     if children == [0]:
         os._exit(10)
@@ -455,7 +455,7 @@ def test_a_long_ack_timeout_is_no_more_than_that(config, ack_timeout):
 @pytest.mark.parametrize("recipients", [[], ["alice"]])
 def test_a_publish_at_the_very_end_hangs_nobody(config, tmp_path, recipients):
     """A module's object whose __del__ publishes while the interpreter shuts down: the process ends."""
-    last = dict(topic="late", msg={}, recipients=recipients)
+    last = {"topic": "late", "msg": {}, "recipients": recipients}
     assert program("at_the_end", dict(config, topic="t", msg={}), last, cwd=tmp_path).returncode == 0
 
 

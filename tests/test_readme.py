@@ -84,7 +84,7 @@ def test_every_block_is_run_by_a_test(readme):
     """Each literal block is known here: a new one needs a test that runs it."""
     for section, blocks in readme.items():
         known = list(BLOCKS.get(section, ()))
-        assert len(blocks) == len(known), "%s: %s" % (section, blocks)
+        assert len(blocks) == len(known), f"{section}: {blocks}"
         for begin, block in zip(known, blocks):
             assert block.startswith(begin), (section, block)
 
@@ -168,7 +168,7 @@ def shell(monkeypatch):
 
     def run(lines, folder):
         commands = "".join(
-            '%s() { "%s" -m gilmsg.commands.%s "$@"; }\n' % (name, sys.executable, name.partition("-")[2])
+            '{}() {{ "{}" -m gilmsg.commands.{} "$@"; }}\n'.format(name, sys.executable, name.partition("-")[2])
             for name in ("gilmsg-check", "gilmsg-logger", "gilmsg-tail", "gilmsg-sandbox", "gilmsg-demo")
         )
         return processes.run(["bash", "-c", commands + lines], folder)
@@ -181,11 +181,11 @@ def test_publishing(readme, readmes_bus, capsys, monkeypatch):
     """The example prints who acknowledged; with one of them dead, who did not and why."""
     monkeypatch.chdir(readmes_bus.directory)
     code = compile(readme["Publishing"][0], "README", "exec")
-    exec(code, {"__name__": "example"})
+    exec(code, {"__name__": "example"})  # noqa: S102  # that is what is tested
     acks = capsys.readouterr().out
     assert all(name in acks for name in BACKENDS)
     readmes_bus.dead(BACKENDS[0])
-    exec(code, {"__name__": "example"})
+    exec(code, {"__name__": "example"})  # noqa: S102  # that is what is tested
     assert re.match(BACKENDS[0] + " .*(connected|gone)", capsys.readouterr().out)
 
 
@@ -213,7 +213,7 @@ def test_under_asyncio(readme, readmes_bus, monkeypatch):
     """The coroutine returns the Receipt; with the recipient dead it raises Timeout."""
     monkeypatch.chdir(readmes_bus.directory)
     names = {"gilmsg": gilmsg, "asyncio": asyncio, "__name__": "example"}
-    exec(compile(readme["Publishing"][1], "README", "exec"), names)
+    exec(compile(readme["Publishing"][1], "README", "exec"), names)  # noqa: S102  # that is what is tested
     assert list(asyncio.run(names["finish"](7)).acks) == BACKENDS[:1]
     [message] = readmes_bus.received(BACKENDS[0])
     assert message["msg"]["id"] == 7
@@ -250,7 +250,7 @@ def test_in_a_hub(readme, readmes_bus, tmp_path):
     config = dict(readmes_bus.config, name="backend01")
     source = "import functools\nprint = functools.partial(print, flush=True)\n" + readme["Consuming"][1]
     with Hub(tmp_path / "hub", config, ["MyConsumer"], source) as hub:
-        way = dict(topic="rawhide.complete", modname="compose")
+        way = {"topic": "rawhide.complete", "modname": "compose"}
         receipt = publish(["backend01"], **way, **readmes_bus.config)
         hub.wait_for("Received org.example.prod.compose.rawhide.complete " + receipt.msg_id)
 
@@ -263,9 +263,9 @@ def test_the_shell(readme, readmes_bus, shell, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     # jq need not be installed: this one stands for it.
     jq = tmp_path / "jq"
-    jq.write_text("#!/bin/sh\nexec '%s' -m tests.programs.msg_id\n" % sys.executable)
+    jq.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m tests.programs.msg_id\n")
     jq.chmod(0o755)
-    words = "PATH='%s':$PATH; exec '%s' -m gilmsg.commands.tail%s" % (
+    words = "PATH='{}':$PATH; exec '{}' -m gilmsg.commands.tail{}".format(
         tmp_path, sys.executable, tail.partition("gilmsg-tail")[2]
     )
     with Reader(["bash", "-c", words], readmes_bus.directory) as running:
@@ -286,7 +286,7 @@ def test_checking(readme, readmes_bus, shell, monkeypatch):
     assert done.returncode == 0, done.stdout + done.stderr
     monkeypatch.chdir(readmes_bus.directory)
     names = {"gilmsg": gilmsg}
-    exec(compile(code, "README", "exec"), names)
+    exec(compile(code, "README", "exec"), names)  # noqa: S102  # that is what is tested
     assert names["report"], names["report"].failures()
 
 
@@ -339,7 +339,7 @@ def test_setting_up(readme, tmp_path):
         "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PYTHONPATH": str(tools),
     }
-    line = 'python3() { "%s" "$@"; }\n%s' % (sys.executable, readme["Developing"][0])
+    line = 'python3() {{ "{}" "$@"; }}\n{}'.format(sys.executable, readme["Developing"][0])
     done = processes.run(["bash", "-euc", line], tree, env=settings, limit=120)
     assert done.returncode == 0, done.stdout + done.stderr
     words = [str(tree / ".venv" / "bin" / "python"), str(REPOSITORY / "tests/programs/where.py")]

@@ -34,6 +34,7 @@ class Peers(Whole):
         self._folder = folder
         self._consumed = folder / "hub" / "consumed"  # see tests/programs/stock_consumer.py
         self.running = {}
+        self.gateway = f"tcp://127.0.0.1:{bus.config['fedmsg.consumers.gateway.port']}"
 
     def _start(self):
         for name in self._names:
@@ -41,7 +42,7 @@ class Peers(Whole):
             folder.mkdir()
             if name == "hub":
                 write_consumers(folder, "tests.programs.stock_consumer", ["Plain"])
-            command = "fedmsg.commands.%s:%s" % (name, name)
+            command = f"fedmsg.commands.{name}:{name}"
             self.running[name] = self._stack.enter_context(Stock(folder, self.bus.config, command))
 
     def __exit__(self, *_):
@@ -93,7 +94,7 @@ def stock(tmp_path, request):
 @pytest.fixture
 def gateway(stock):
     """A reader behind the gateway: returns the keys of what it has got so far."""
-    with subscriber("tcp://127.0.0.1:%d" % stock.bus.config["fedmsg.consumers.gateway.port"]) as reader:
+    with subscriber(stock.gateway) as reader:
         got = []
 
         def read():
@@ -188,7 +189,7 @@ def a_stock_publisher_reaches_all(stock, readers):
 
 def the_stock_relay_sends_on(stock, readers):
     """A message that goes through the stock relay is confirmed, and read once by each."""
-    way = dict(active=True, name="relay_inbound", cert_prefix="shell")
+    way = {"active": True, "name": "relay_inbound", "cert_prefix": "shell"}
     relayed = confirmed(**dict(stock.bus.config, **dict(way, **{"gilmsg.head_start": 30.0})))
     wait_for(lambda: everywhere(readers, [relayed, "ACK for " + relayed]), "they have read it")
     assert all(read().count(relayed) == 1 for read in readers)

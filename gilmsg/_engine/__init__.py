@@ -80,24 +80,29 @@ def publisher(address: Address | None, book: Book | None, config: Mapping[str, A
     """
     if book is not None:
         require_files(sum(map(len, book.publishing.values())), _FILES_EACH, _FILES_WISHED)
-    engine = _running_engine(config)
-
-    def opened(only: str) -> Port:
-        out, shared = engine.out(address, config, only) if address is not None else (None, False)
+    until = time.monotonic() + _PATIENCE
+    while True:
+        engine, only = _running_engine(config), preferred if time.monotonic() < until else ""
         try:
-            return Port(engine, book, (out, shared), engine.ear(book, config) if book is not None else (None, False))
-        except BaseException:
-            engine.close_unused(out)
-            raise
+            return engine.ask(lambda engine=engine, only=only: _opened(engine, address, book, config, only))  # type: ignore[misc]
+        except EndpointError:
+            if not only:
+                raise
+            time.sleep(_TRY_AGAIN)
+        except ListenerError:  # it ended meanwhile: by destroy(), or for want of users
+            if not engine.stopping or time.monotonic() > until:
+                raise
 
-    if preferred:
-        until = time.monotonic() + _PATIENCE
-        while time.monotonic() < until:
-            try:
-                return engine.ask(lambda: opened(preferred))
-            except EndpointError:
-                time.sleep(_TRY_AGAIN)
-    return engine.ask(lambda: opened(""))
+
+def _opened(engine: Engine, address: Address | None, book: Book | None, config: Mapping[str, Any], only: str) -> Port:
+    out, shared = None, False
+    try:
+        if address is not None:
+            out, shared = engine.out(address, config, only)
+        return Port(engine, book, (out, shared), engine.ear(book, config) if book is not None else (None, False))
+    except BaseException:
+        engine.close_unused(out)
+        raise
 
 
 def running() -> bool:

@@ -209,6 +209,8 @@ class Engine:
                     self.settle(entry, None, self.ended(_UNKNOWN))
                 ear.close()
         self._watch()
+        if not self._outs and not self._ears:
+            self.give_up("had nothing open any more")
 
     def grow_old(self) -> None:
         """Let all sockets pass for older than any head start."""

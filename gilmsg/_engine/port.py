@@ -143,6 +143,8 @@ class Port:
 
         with contextlib.suppress(ListenerError):
             self._engine.ask(leave)
+        if self._engine.stopping:
+            self._engine.stop()
         until = time.monotonic() + _GIVEN_BACK
         if self._out is not None and self._out.closed and not self._out.address.active:
             while sockets.port(self.endpoint) in listening_ports() and time.monotonic() < until:

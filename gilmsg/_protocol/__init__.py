@@ -9,9 +9,8 @@ recipient answers with the id and the *digest* of what it received, under its ow
 an ACK only if the id is awaited, the digest is that of the bytes that left, the signature is valid, and the signer is
 a recipient that has not answered. Nothing else ever makes a :class:`Receipt`.
 
-*Origin.* The last 12 digits of the UUID in the id of such a message name the listener that awaits its ACKs. To everybody
-else it is a UUID like any other (74 of its bits are random, and 32 of the origin's). So a consumer knows for whose
-subscription to wait before its ACK leaves, and no field is added.
+*Origin.* The last 12 digits of the UUID in the id of such a message name the listener that awaits its ACKs: so a consumer
+knows for whose subscription to wait before its ACK leaves. 74 bits of the UUID are random, and 32 of the origin's.
 
 *Presence.* A gilmsg consumer that subscribes to the topic prefix T as certificate C subscribes, on the same socket, to
 its *announcement* ``T + "\\0" + C`` as well. No topic starts so: nothing is ever sent because of it, and plain fedmsg
@@ -25,10 +24,8 @@ listener announces itself to the recipient's socket in the same way, and the rec
 relay the recipients cannot be seen: there the relay's own subscription is the evidence.
 
 Presence is a hint. It decides how long a *young* publisher waits before it sends, and it makes the diagnosis; it never
-turns a missing ACK into success. Hence races are harmless: who comes, or goes, between the look and the send costs a
-moment's wait, or a Timeout whose diagnosis looks again. Each frame has a number, and the number of the last one before
-the message left is kept: so the diagnosis tells what was so when the message left from what became so afterwards.
-Anybody may announce any name: that costs at most a wait cut short, and a wrong sentence in a Timeout.
+turns a missing ACK into success. Hence races, and lies (anybody may announce any name), cost a moment's wait or a wrong
+sentence. Frames are numbered: so the diagnosis tells what was so when the message left from what became so afterwards.
 """
 
 from .delivery import Delivery, Entry, Lines, Receipt  # noqa: I001  sorted, but packed

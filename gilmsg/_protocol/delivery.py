@@ -116,9 +116,6 @@ class Delivery(Generic[E]):
         #: Of what is settled, too: see :meth:`next_due`.
         self._deadlines: list[tuple[float, bytes]] = []
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def expect(self, entry: E, now: float) -> None:
         """Wait for the ACKs of *entry*, which leaves *now*; ConfigurationError if that id is on its way already."""
         if entry.key in self._entries:

@@ -1,8 +1,4 @@
-"""Reasons why a recipient is missing: one plain sentence each, from evidence. Pure.
-
-A sentence states what was seen, and nothing more. It claims neither delivery nor loss: where the message can have
-arrived, it says so.
-"""
+"""Reasons why a recipient is missing: one plain sentence each, of what was seen. None claims delivery, or loss."""
 
 from __future__ import annotations
 
@@ -93,11 +89,7 @@ def _explain_one(name: str, entry: Entry) -> _Told:
 
 
 def _absent(name: str, way: Way, left: int) -> _Told | None:
-    """Return why the message cannot have reached *name*, or the relay before it; None if it can have.
-
-    That somebody is connected is seen only by what it subscribes to; and a plain fedmsg consumer does not say
-    who it is.
-    """
+    """Return why the message cannot have reached *name*, or the relay before it; None if it can have."""
     if way.via_relay:
         return _relay_absent(way, left)
     since, ended, topics = way.hears_since(name), way.peers.ended(name), way.peers.topics(name)

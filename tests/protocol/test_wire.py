@@ -19,18 +19,15 @@ UUID = "01234567-89ab-4cde-8f01-23456789abcd"
 @pytest.mark.parametrize(
     ("topic", "modname", "expected"),
     [
-        ("t", "shop", "org.example.dev.shop.t"),
-        (b"t", b"shop", "org.example.dev.shop.t"),
-        (None, "shop", "org.example.dev.shop.unspecified"),
-        ("", "shop", "org.example.dev.shop.unspecified"),
-        ("t", "org.example.prod", "org.example.prod.t"),
-        ("tür", "shop", "org.example.dev.shop.tür"),
+        ("t", "shop", "org.example.dev.shop.t"), (b"t", b"shop", "org.example.dev.shop.t"),
+        (None, "shop", "org.example.dev.shop.unspecified"), ("", "shop", "org.example.dev.shop.unspecified"),
+        ("t", "org.example.prod", "org.example.prod.t"), ("tür", "shop", "org.example.dev.shop.tür"),
         (7, "shop", ConfigurationError("the topic must be text; it is 7")),
         (b"\xff", "shop", ConfigurationError("the topic must be text; it is b'\\xff'")),
         ("t", None, ConfigurationError("modname must be text; it is None")),
         ("t\udcff", "shop", ConfigurationError("the topic 'org.example.dev.shop.t\\udcff' is not valid text")),
     ],
-)
+)  # fmt: skip
 def test_topics_are_formed_as_fedmsg_forms_them(topic, modname, expected):
     """Prefix and environment come first, unless the name begins with the prefix; what is no text is named."""
     if isinstance(expected, str):
@@ -84,12 +81,10 @@ def test_an_id_of_others_holds_no_origin(msg_id):
 @pytest.mark.parametrize(
     ("payload", "expected"),
     [
-        ({}, {}),
-        ({"b": [1, None], "a": "ü"}, {"b": [1, None], "a": "ü"}),
-        ({10: 1, 9: 2}, {"10": 1, "9": 2}),
+        ({}, {}), ({"b": [1, None], "a": "ü"}, {"b": [1, None], "a": "ü"}), ({10: 1, 9: 2}, {"10": 1, "9": 2}),
         ({"when": datetime.date(2026, 1, 1)}, {"when": datetime.datetime(2026, 1, 1).timestamp()}),
     ],
-)
+)  # fmt: skip
 def test_the_marker_joins_the_decoded_payload(payload, expected):
     """The copy is what arrives at the other end, and names the recipients; the caller's dict stays as it is."""
     before = dict(payload)
@@ -111,8 +106,7 @@ def nested(depth):
     ("payload", "text"),
     [
         ("text", "msg must be a dict when recipients are given, to carry their names; it is 'text'"),
-        ((1, 2), "to carry their names; it is (1, 2)"),
-        (None, "to carry their names; it is None"),
+        ((1, 2), "to carry their names; it is (1, 2)"), (None, "to carry their names; it is None"),
         ("x" * 200, "it is '" + "x" * 79),
         ({"gilmsg": 1}, "msg uses the key 'gilmsg', which gilmsg reserves for itself; rename that key"),
         ({"a": object()}, "msg cannot be encoded as JSON, all its keys text: "),
@@ -121,7 +115,7 @@ def nested(depth):
         (nested(100_000), "msg cannot be encoded as JSON, all its keys text: "),
     ],
     ids=["text", "tuple", "None", "long", "key", "object", "tuple key", "mixed keys", "nested"],
-)
+)  # fmt: skip
 def test_what_cannot_carry_the_marker_is_refused(payload, text):
     """It is a PayloadError, which says what is wrong with the value."""
     with pytest.raises(PayloadError) as raised:
@@ -165,17 +159,14 @@ def test_what_cannot_be_encoded_again_is_a_bad_frame():
         ([], "0 parts instead of topic and message"),
         ([b"t"], "1 parts instead of topic and message"),
         ([b"t", b"{}", b""], "3 parts instead of topic and message"),
-        ([b"\xff", b"{}"], "it cannot be decoded: "),
-        ([b"t", b"\xff"], "it cannot be decoded: "),
-        ([b"t", b""], "it cannot be decoded: "),
-        ([b"t", b"{" * 100], "it cannot be decoded: "),
-        ([b"t", b"[" * 200_000], "it cannot be decoded: "),
-        ([b"t", b"[]"], "it is a JSON list, not an object"),
+        ([b"\xff", b"{}"], "it cannot be decoded: "), ([b"t", b"\xff"], "it cannot be decoded: "),
+        ([b"t", b""], "it cannot be decoded: "), ([b"t", b"{" * 100], "it cannot be decoded: "),
+        ([b"t", b"[" * 200_000], "it cannot be decoded: "), ([b"t", b"[]"], "it is a JSON list, not an object"),
         ([b"t", b'"x"'], "it is a JSON str, not an object"),
         ([b"t", b"null"], "it is a JSON NoneType, not an object"),
     ],
     ids=lambda value: None if isinstance(value, list) else value[:24],
-)
+)  # fmt: skip
 def test_what_is_no_message_is_a_bad_frame(parts, text):
     """Anything but two parts, UTF-8 and a JSON object says why it is none, in few words."""
     with pytest.raises(BadFrame) as raised:
@@ -200,16 +191,10 @@ def to(*recipients, **changes):
 @pytest.mark.parametrize(
     ("message", "validated", "owed"),
     [
-        (to("alice"), True, True),
-        (to("bob", "alice"), True, True),
-        (to("bob, alice"), True, True),
-        (to("bob"), False, False),
-        (to("alicea"), False, False),
-        (to(), False, False),
-        (to(None, 7, "alice"), True, True),
-        (to("alice", topic=ACKS), True, False),
-        (to("alice", msg_id=7), True, False),
-        (to("alice", msg="alice"), True, False),
+        (to("alice"), True, True), (to("bob", "alice"), True, True), (to("bob, alice"), True, True),
+        (to("bob"), False, False), (to("alicea"), False, False), (to(), False, False),
+        (to(None, 7, "alice"), True, True), (to("alice", topic=ACKS), True, False),
+        (to("alice", msg_id=7), True, False), (to("alice", msg="alice"), True, False),
         (to("alice", msg={"gilmsg": "alice"}), True, False),
         (to("alice", msg={"gilmsg": {"recipients": "alice"}}), True, False),
         (to("bob", gilmsg_version="0.1.2"), False, True),
@@ -236,12 +221,10 @@ def test_an_ack_is_owed_by_whom_the_marker_names(message, validated, owed):
         ({"ack_msg_id": "1"}, ("1", None)),
         ({"ack_msg_id": "1", "ack_digest": None}, "its ack_digest is not a string"),
         ({"ack_msg_id": "1", "ack_digest": ["d"]}, "its ack_digest is not a string"),
-        ({"ack_msg_id": 1}, "it has no ack_msg_id"),
-        ({}, "it has no ack_msg_id"),
-        ("1", "it has no ack_msg_id"),
+        ({"ack_msg_id": 1}, "it has no ack_msg_id"), ({}, "it has no ack_msg_id"), ("1", "it has no ack_msg_id"),
         (None, "it has no ack_msg_id"),
     ],
-)
+)  # fmt: skip
 def test_an_ack_states_id_and_digest(body, expected):
     """The digest may be absent (0.1.x), but not of another type."""
     if isinstance(expected, str):
