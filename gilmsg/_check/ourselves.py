@@ -35,7 +35,8 @@ def _attempt(check: str, examine: Callable[..., object], *arguments: object) -> 
 def lines(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
     """Return what there is to say of *config*, which *loaded* became; take out of it what has the wrong type."""
     found = _shape(config) + [Line("configuration", False, problem) for problem in loaded.problems]
-    read = f"read: {', '.join(loaded.files)}" if loaded.files else f"no file read (looked in {', '.join(_settings.places())})"
+    looked = f"no file read (looked in {', '.join(_settings.places())})"
+    read = f"read: {', '.join(loaded.files)}" if loaded.files else looked
     found += [Line("configuration", True, read), *_own_keys(config), _attempt("crypto", _crypto, config)]
     if not found[-1].ok:
         return found

@@ -25,7 +25,6 @@ from .._engine import Address, Port
 from .._settings import AddressBook
 from ..errors import ConfigurationError, ListenerError
 
-
 _GONE = "the publisher is closed, by destroy() for example; nothing was sent"
 
 

@@ -65,7 +65,7 @@ def _closing(contexts: ExitStack) -> threading.local:
 
 
 def _close(context: Any) -> None:
-    """Close a context of any thread, unless some thread may read from a socket of it: ``destroy()`` would wait for that."""
+    """Close a context of any thread, unless a thread may read from a socket of it: ``destroy()`` would wait for that."""
     publisher = getattr(context, "publisher", None)
     if publisher is not None:
         publisher.close()  # it may be fedmsg's own, a socket of this context

@@ -159,16 +159,10 @@ def connections(*endpoints, refuses=""):
     return Connections(zip(endpoints, several), names), names, several
 
 
-def test_what_is_numeric_is_connected_at_once():
-    """Also one endpoint that two have; what binds to every interface is reached on loopback."""
-    several = connections("tcp://10.0.0.1:3000", "tcp://10.0.0.1:3000", "tcp://*:3001")[2]
-    assert [one.told for one in several] == [["+tcp://10.0.0.1:3000"]] * 2 + [["+tcp://127.0.0.1:3001"]]
-
-
-def test_a_host_is_connected_when_it_resolves_and_anew_when_it_moved():
-    """The first address is taken, and kept while it is among the answers, or there is none."""
-    made, names, [one, other] = connections("tcp://far:3000", "tcp://far:3001")
-    assert (names.asked, one.told) == (["far"], [])
+def test_connections_are_made_when_addresses_are_known():
+    """What is numeric at once, a host when it resolves; its address is kept while it is among the answers, or none is."""
+    made, names, [near, one, other] = connections("tcp://*:3001", "tcp://far:3000", "tcp://far:3001")
+    assert (names.asked, near.told, one.told) == (["far"], ["+tcp://127.0.0.1:3001"], [])
     made.answer("far", ["10.0.0.1", "10.0.0.2"])
     assert (one.told, other.told) == (["+tcp://10.0.0.1:3000"], ["+tcp://10.0.0.1:3001"])
     for addresses in (["10.0.0.2", "10.0.0.1"], []):
