@@ -82,14 +82,14 @@ def as_svg(lanes, scenes):
         for number, lane in enumerate(lanes):
             x = MARGIN + number * WIDE
             body.append(_line(x, y + 6, x, bottom, "life"))
-            body.append(f'<text x="{x:.0f}" y="{y:.0f}" class="lane what">{lane}</text>')
+            body.append(f'<text x="{int(x)}" y="{int(y)}" class="lane what">{lane}</text>')
         for event in events:
             y += HIGH
             body += _drawn(y, *event)
         y = bottom
     wide, high = 2 * MARGIN + (len(lanes) - 1) * WIDE + 60, y + 20
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" height="{high}">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {int(high)}" width="{wide}" height="{int(high)}">\n'
         f"<title>What passes between who in a publish</title>\n<style>{STYLE}</style>\n"
         '<defs><marker id="head" markerWidth="9" markerHeight="8" refX="8" refY="4" orient="auto">'
         '<path d="M0,0 L9,4 L0,8 z" fill="#3c6eb4"/></marker></defs>\n'
@@ -100,7 +100,7 @@ def as_svg(lanes, scenes):
 def _drawn(y, sign, start, end, label):
     x = MARGIN + start * WIDE
     if end is None:
-        return [f'<circle cx="{x:.0f}" cy="{y - 4:.0f}" r="3" class="dot"/>', _words(x + 9, y, "note", label)]
+        return [f'<circle cx="{int(x)}" cy="{int(y - 4)}" r="3" class="dot"/>', _words(x + 9, y, "note", label)]
     target = MARGIN + end * WIDE
     if sign == ">":
         middle = (x + target) / 2
