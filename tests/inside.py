@@ -133,7 +133,6 @@ STEPS = {
     "a success": (delivery, "Receipt"),
     "a Timeout": (importlib.import_module("gilmsg._protocol.diagnosis"), "explain"),
     "an opening": (ends.Ear, "__init__"),
-    "settling futures": (loop.Engine, "_hand_over_settled"),
 }
 
 

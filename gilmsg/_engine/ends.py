@@ -151,12 +151,21 @@ class Out:
 class Ear:
     """The socket by which the ACKs of one bus come in: subscribed, connected to whoever may send one, bounded."""
 
-    def __init__(self, context: Context, book: Book, config: Mapping[str, Any], names: Names) -> None:
+    def __init__(
+        self,
+        context: Context,
+        book: Book,
+        config: Mapping[str, Any],
+        names: Names,
+        settled: collections.deque[Message],
+    ) -> None:
         self.ack_topic = book.ack_topic
         #: By this consumers know that this very listener hears them.
         self.origin = protocol.checked_origin(binascii.hexlify(os.urandom(4)).decode("ascii"))
         self.delivery: protocol.Delivery[Message] = protocol.Delivery(book.ack_topic)
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
+        #: Where the entries go that an ACK settles.
+        self._settled = settled
         self._warn = RateLimitedLog(logging.getLogger("gilmsg.listener"))
         self.socket: sockets.Socket = context.socket(zmq.SUB)
         sockets.tune(self.socket, config)
@@ -168,8 +177,9 @@ class Ear:
         self.connections = Connections([(one, self.socket) for one in endpoints], names, self.socket)
         self.born = time.monotonic()
 
-    def take(self, now: float, settled: collections.deque[Message]) -> None:
-        """Take in one batch of what has come; append to *settled* the entries that it settles."""
+    def take(self, now: float) -> None:
+        """Take in how the connections fare, and one batch of ACKs."""
+        self.connections.take(now)
         for _ in range(_FRAMES_AT_ONCE):
             if not sockets.readable(self.socket) or time.monotonic() - now > _BATCH_TIME:
                 return
@@ -180,7 +190,7 @@ class Ear:
                 self._warn.warning("dropped what came on the ACK topic: %s", error)
             else:
                 if entry is not None:
-                    settled.append(entry)
+                    self._settled.append(entry)
 
     @property
     def closed(self) -> bool:
