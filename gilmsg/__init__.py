@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
 from typing import TYPE_CHECKING, Any
 
 # First: within the imports of another module of ours, fedmsg's own took 15 ms more.
@@ -54,6 +56,15 @@ __all__ = [
 ]  # fmt: skip
 
 _trust.turn_on_fedmsg_crypto()
+
+
+@atexit.register
+def _leave() -> None:
+    """End the engine, if there is one, after whatever was registered since this import: that may still publish."""
+    engine = sys.modules.get(f"{__name__}._engine")
+    if engine is not None:
+        engine.leave()
+
 
 if not TYPE_CHECKING:  # pragma: no branch  # or any misspelt name would pass for one
 

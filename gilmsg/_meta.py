@@ -1,8 +1,6 @@
 """ACKs for people: a processor for ``fedmsg.meta``, registered under its entry point.
 
-Found by what reads an archive (datagrepper, a notifier, ``fedmsg-tail --terse``). Nothing here
-checks a signature: who reads an archive for people trusts it.
-
+Found by what reads an archive (datagrepper, a notifier, ``fedmsg-tail --terse``). Nothing here checks a signature.
 The module is not called ``meta``: ``gilmsg.meta`` is fedmsg's, as every module of fedmsg's is.
 """
 
@@ -22,7 +20,7 @@ LINK = "https://github.com/fedora-infra/gilmsg"
 
 
 def is_ack(message: Message) -> bool:
-    """Whether *message* has the form of an ACK; those of gilmsg 0.1.x have no digest."""
+    """Return whether *message* has the form of an ACK; those of gilmsg 0.1.x have no digest."""
     body = message.get("msg")
     confirms = isinstance(body, dict) and isinstance(body.get("ack_msg_id"), str)
     return confirms and on_ack_topic(message.get("topic"))
@@ -38,7 +36,6 @@ def who(message: Message) -> str:
 
 
 def sentence(subject: str, ack: Message) -> str:
-    """Return *ack* as a sentence about *subject*."""
     return f"{subject} confirmed receipt of {ack['msg']['ack_msg_id']}"
 
 
@@ -46,31 +43,27 @@ class AckConglomerator(BaseConglomerator):  # type: ignore[misc]
     """Many ACKs of one message become one line."""
 
     def can_handle(self, msg: Message, **config: Any) -> bool:
-        """Whether *msg* is an ACK on our bus."""
         return self.processor.handle_msg(msg, **config) is not None and is_ack(msg)
 
     def matches(self, a: Message, b: Message, **config: Any) -> bool:
-        """Whether both confirm the same message."""
         return bool(a["msg"]["ack_msg_id"] == b["msg"]["ack_msg_id"])
 
     def merge(self, constituents: list[Message], subject: str | None, **config: Any) -> Message:
-        """Return one message for all."""
         merged: Message = self.produce_template(constituents, subject, **config)
-        merged["categories"] = {self.processor.__name__}  # fedmsg takes the fourth part of the topic
-        merged["subtitle"] = sentence(self.list_to_series([who(ack) for ack in constituents]), constituents[0])
-        merged["subjective"] = merged["subtitle"]
-        merged["link"] = ""
-        merged["secondary_icon"] = None
-        return merged
+        told = sentence(self.list_to_series([who(ack) for ack in constituents]), constituents[0])
+        # fedmsg takes the fourth part of the topic for the category
+        return {
+            **merged, "categories": {self.processor.__name__}, "subtitle": told, "subjective": told,
+            "link": "", "secondary_icon": None,
+        }  # fmt: skip
 
 
 class GilmsgProcessor(BaseProcessor):  # type: ignore[misc]
-    """Titles, sentences and users of ACKs, for ``fedmsg.meta``."""
+    """Titles, sentences and users of ACKs."""
 
     __name__ = "gilmsg"
     __description__ = "confirmations that a message was received"
-    __link__ = LINK
-    __docs__ = LINK
+    __link__ = __docs__ = LINK
     __obj__ = "Confirmations"
 
     conglomerators: ClassVar[list[type[AckConglomerator]]] = [AckConglomerator]
@@ -81,14 +74,12 @@ class GilmsgProcessor(BaseProcessor):  # type: ignore[misc]
         return f"{self.__name__}.{rest}" if rest else self.__name__
 
     def subtitle(self, msg: Message, **config: Any) -> str:
-        """Return "X confirmed receipt of Y"."""
         return sentence(who(msg), msg) if is_ack(msg) else ""
 
     def subjective(self, msg: Message, subject: str, **config: Any) -> str:
         """Return the same as told to the user *subject*."""
-        if is_ack(msg) and subject and subject == msg.get("username"):
-            return sentence("you", msg)
-        return self.subtitle(msg, **config)
+        own = is_ack(msg) and subject and subject == msg.get("username")
+        return sentence("you", msg) if own else self.subtitle(msg, **config)
 
     def usernames(self, msg: Message, **config: Any) -> set[str]:
         """Return the user who runs the recipient; old messages have none."""

@@ -1,10 +1,9 @@
 """Acknowledge, then consume: ``GilmsgConsumer`` for fedmsg-hub. Importing this module imports moksha.
 
 A message's way in moksha.hub 1.5.17, which is relied on: ``_consume`` (the reactor's thread) validates and queues it,
-``_do_work`` (a worker's thread) calls ``validate``, ``pre_consume``, ``consume`` and ``post_consume``. The ACK
-belongs between ``pre_consume`` and ``consume``, where no hook of ours exists and subclasses may override everything
-else: so the instance gets a ``consume`` attribute of its own that acknowledges first and calls the class's after. In
-moksha's blocking mode there are no workers, and all of it happens on the reactor's thread.
+``_do_work`` (a worker's thread; in blocking mode the reactor's) calls ``validate``, ``pre_consume``, ``consume`` and
+``post_consume``. The ACK belongs before ``consume``, where there is no hook, and subclasses may override all else: so
+the instance gets a ``consume`` attribute of its own that acknowledges first and calls the class's after.
 """
 
 from __future__ import annotations
@@ -28,29 +27,20 @@ __all__ = ["FedmsgConsumer", "GilmsgConsumer"]
 
 log = logging.getLogger("gilmsg.receive")
 
-#: What was announced on each connection of the hub, which all its consumers share. Twice would
-#: count as two listeners at a publisher, of which one would outlive a hub that is killed.
+#: What was announced on each connection of the hub, which its consumers share. Twice would count as two listeners.
 _said: weakref.WeakKeyDictionary[Any, set[bytes]] = weakref.WeakKeyDictionary()
 
 
 class _Findings(NamedTuple):
-    """What was found out about a message when it came, before any hook could change it.
+    """Why a message must not be consumed, if so, and the body of its ACK, if due: of what came, before any hook."""
 
-    The hub validates each message twice, in the reactor and in the worker, and a subclass may
-    do anything in ``validate`` and ``pre_consume``: neither changes what was received.
-    """
-
-    #: Why the message must not be consumed; None if it may be.
     refusal: str | None
-    #: The body of the ACK that is due, if any; never for what would be refused.
     ack: dict[str, Any] | None
     msg_id: Any
 
 
 class _Envelope(dict[str, Any]):
     """moksha's envelope, which can carry the findings; its ZMQMessage (``jsonify = False``) can anyhow."""
-
-    gilmsg_findings: _Findings
 
 
 class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
@@ -88,21 +78,17 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
             hub.config.setdefault(self.config_key, True)
         if hub.config.get(self.config_key, False):
             # Before the base class subscribes: then the first message finds us ready.
-            self._prepare(hub)
+            self._consume_after_ack: Callable[[Any], Any] = self.consume  # type: ignore[has-type]  # the class's
+            self.consume = self._acknowledge_and_consume
+            if can_acknowledge(hub.config, type(self).__name__):
+                config = _context.named_after(hub.config, type(self).__module__.partition(".")[0])
+                publisher = _context.SharedPublisher(_context.require_publisher(config), config)
+                self._acknowledger = Acknowledger(config, publisher.port)
             for extension in _extensions(hub):
                 _watch_links(extension)
         super().__init__(hub)
         if self._acknowledger is not None and self._initialized:
             self._announce(self._acknowledger)
-
-    def _prepare(self, hub: Any) -> None:
-        """Open the socket for our ACKs and put the ACK before ``consume()``."""
-        self._consume_after_ack: Callable[[Any], Any] = self.consume  # type: ignore[has-type]  # the class's
-        self.consume = self._acknowledge_and_consume
-        if can_acknowledge(hub.config, type(self).__name__):
-            config = _context.named_after(hub.config, type(self).__module__.partition(".")[0])
-            publisher = _context.SharedPublisher(_context.require_publisher(config), config)
-            self._acknowledger = Acknowledger(config, publisher.port)
 
     def _announce(self, acknowledger: Acknowledger) -> None:
         """Make us visible to publishers, on each socket that the hub subscribed for us."""
@@ -117,7 +103,6 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
                         connection.subscribe(announcement)
 
     def _consume(self, message: Any) -> Any:
-        """Take a message from the hub: look at it first, then as the base class does."""
         if isinstance(message, dict):
             message = _Envelope(message)
         findings = self._examine(message)
@@ -145,12 +130,10 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
         return found if isinstance(found, _Findings) else self._examine(message)
 
     def _examine(self, message: Any) -> _Findings | None:
-        """Return what is found out about *message*; None if it is no envelope of the hub's."""
         received = _opened(message)
         if received is None:
             return None
-        refusal = self._refusal(received) if self.validate_signatures else None
-        ack = None
+        ack, refusal = None, self._refusal(received) if self.validate_signatures else None
         if self._acknowledger is not None and refusal is None:
             ack = self._acknowledger.due(received, bool(self.validate_signatures))
         return _Findings(refusal, ack, received.message.get("msg_id"))
@@ -165,7 +148,6 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
         return None if refusal is None else f"Failed to authn message: {refusal}"
 
     def _acknowledge_and_consume(self, message: Any) -> Any:
-        """Take the place of ``consume``: the ACK, then the subclass's own ``consume``."""
         findings = self._findings(message)
         if findings is not None:
             if self._acknowledger is not None and findings.ack is not None:
@@ -175,11 +157,7 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
         return self._consume_after_ack(message)
 
     def __json__(self) -> dict[str, Any]:
-        """Return what ``moksha.monitoring.socket`` tells of us.
-
-        ``acks_sent`` and ``acks_failed`` count from the start of the hub (moksha's own counters
-        begin anew each time): a monitor that misses one report misses nothing.
-        """
+        """Return what ``moksha.monitoring.socket`` tells of us; ``acks_*`` count from the start of the hub."""
         none = {"acks_sent": 0, "acks_failed": 0, "last_ack_error": None}
         return {**super().__json__(), **(none if self._acknowledger is None else self._acknowledger.counts())}
 
@@ -194,8 +172,7 @@ def _watch_links(extension: Any) -> None:
     """Have the sockets that the hub will open for subscriptions notice when a link silently dies.
 
     moksha leaves that to TCP: after 30 s of packet loss nothing comes for another half minute. An extension
-    for zeromq makes each with its ``connection_cls``, whose ``addEndpoints`` connects it. Those that a plain
-    consumer of the same hub had opened before are shared, and stay as they are.
+    for zeromq makes each with its ``connection_cls``, whose ``addEndpoints`` connects it.
     """
     kind = getattr(extension, "connection_cls", None)
     if kind is None or hasattr(kind, "gilmsg_watches"):
@@ -213,10 +190,9 @@ def _watch_links(extension: Any) -> None:
 
 
 def _opened(message: Any) -> _protocol.Received | None:
-    """Return topic and fedmsg message of an envelope of the hub's, None for anything else.
+    """Return topic and message of an envelope of the hub's, None for anything else.
 
-    What is no fedmsg message becomes the body of one, as in the base class; so does, with
-    ``jsonify = False``, what is no JSON.
+    What is no fedmsg message, or no JSON (``jsonify = False``), becomes the body of one, as in the base class.
     """
     envelope = message if isinstance(message, dict) else getattr(message, "__json__", dict)()
     if not isinstance(envelope, dict) or "body" not in envelope:

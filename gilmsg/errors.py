@@ -12,7 +12,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 __all__ = ["ConfigurationError", "EndpointError", "GilmsgError", "ListenerError", "PayloadError", "Reason", "Timeout"]
 
@@ -22,17 +23,11 @@ class GilmsgError(Exception):
 
 
 class ConfigurationError(GilmsgError, ValueError):
-    """An argument, a setting or a file is not usable; it is raised before anything is sent.
-
-    The text names the value and what to do about it.
-    """
+    """An argument, a setting or a file is not usable; nothing was sent. The text names the value and what to do."""
 
 
 class EndpointError(ConfigurationError, OSError):
-    """None of the ports declared for our name can be bound.
-
-    fedmsg raises an IOError here, hence this is an OSError too.
-    """
+    """None of the ports declared for our name can be bound. (fedmsg raises an IOError here.)"""
 
 
 class PayloadError(ConfigurationError):
@@ -42,9 +37,8 @@ class PayloadError(ConfigurationError):
 class ListenerError(GilmsgError):
     """The ACKs of a message cannot be heard: the listener ended, or could not start.
 
-    The text says whether nothing was sent, or the message has left and may have been
-    received. The cause is chained (``__cause__``) where there is one; the next publish
-    starts a new listener.
+    The text says whether nothing was sent, or the message has left and may have been received. The cause is chained
+    (``__cause__``) where there is one; the next publish starts a new listener.
     """
 
 
@@ -62,7 +56,7 @@ class Reason(str):
     may_have_arrived: bool
     members: dict[str, Reason]
 
-    def __new__(
+    def __new__(  # noqa: PYI034  typing has Self from Python 3.11 on
         cls, text: str, code: str, may_have_arrived: bool = True, members: Mapping[str, Reason] | None = None
     ) -> Reason:
         reason = super().__new__(cls, text)
@@ -76,48 +70,32 @@ class Reason(str):
 class Timeout(GilmsgError, TimeoutError):
     """At least one required recipient has not proven in time that it got the message.
 
-    It may have got it all the same: its ACK may be lost, or late. A Timeout never
-    claims delivery and never claims loss.
+    It may have got it all the same: its ACK may be lost, or late. A Timeout claims neither delivery nor loss.
 
     Attributes:
         msg_id (str): the id of the message.
         topic (str): its full topic.
         ack_timeout (float): how long was waited, in seconds from the moment of sending.
         acks (dict): recipient -> seconds from sending to its ACK, for those that answered.
-        missing (dict): recipient (or group, ``"a,b"``) -> a :class:`Reason`, one sentence that
-            says what is known of it.
+        missing (dict): recipient (or group, ``"a,b"``) -> a :class:`Reason`, what is known of it.
     """
 
     def __init__(
-        self,
-        msg_id: str,
-        topic: str,
-        ack_timeout: float,
-        acks: Mapping[str, float],
-        missing: Mapping[str, str],
+        self, msg_id: str, topic: str, ack_timeout: float, acks: Mapping[str, float], missing: Mapping[str, str],
         required: int,
     ) -> None:
-        self.msg_id = msg_id
-        self.topic = topic
-        self.ack_timeout = ack_timeout
+        self.msg_id, self.topic, self.ack_timeout, self._required = msg_id, topic, ack_timeout, required
         self.acks: dict[str, float] = dict(acks)
         self.missing: dict[str, str] = dict(missing)
-        self._required = required
-        super().__init__(self._line())
-
-    def _line(self) -> str:
-        told = "; ".join(f"{name} ({reason})" for name, reason in sorted(self.missing.items()))
-        return (
-            f"{self.topic} {self.msg_id}: {self._required - len(self.missing)} of {self._required} recipients "
-            f"acknowledged within {self.ack_timeout:g} s; missing: {told}"
+        told = "; ".join(f"{name} ({reason})" for name, reason in sorted(missing.items()))
+        super().__init__(
+            f"{topic} {msg_id}: {required - len(missing)} of {required} recipients acknowledged within "
+            f"{ack_timeout:g} s; missing: {told}"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # BaseException would rebuild it from the one string that __init__ passed on.
-        return (
-            type(self),
-            (self.msg_id, self.topic, self.ack_timeout, self.acks, self.missing, self._required),
-        )
+        return type(self), (self.msg_id, self.topic, self.ack_timeout, self.acks, self.missing, self._required)
 
 
 class BadFrame(ValueError):
@@ -127,13 +105,10 @@ class BadFrame(ValueError):
 class Refused(Exception):
     """A message that proves nothing. Never reaches a caller.
 
-    Attributes:
-        reason (str): why, as the end of a sentence about an ACK.
-        claimed (str or None): the common name on the certificate that came along. Without
-            proof, that is only a claim.
+    ``reason`` says why, as the end of a sentence about an ACK; ``claimed`` is the common name on the certificate that
+    came along, without proof.
     """
 
     def __init__(self, reason: str, claimed: str | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
-        self.claimed = claimed
+        self.reason, self.claimed = reason, claimed

@@ -5,16 +5,23 @@ pytest finds by itself (``pytest_gilmsg``). Nothing here needs pytest; as contex
 :meth:`Buses.bus` and :func:`forbidden` serve any test runner.
 """
 
+from __future__ import annotations
+
 import atexit
 import copy
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any
 
-from . import _isolation, _outlets, _publish, _settings
-from ._outlet import Outlet
+from . import _engine, _settings
+from ._client import isolated
+from ._client import publish as _publish
 from .errors import ConfigurationError, GilmsgError
 from .sandbox import DEFAULT_RECIPIENTS, Sandbox
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Bus", "Buses", "PublishForbidden", "forbidden"]
 
@@ -24,10 +31,7 @@ _KEPT = 4
 #: Seconds, the most that the recipients may take to answer before and after a test.
 _PATIENCE = 10.0
 
-#: Seconds. A publisher of this age waits for nobody before it sends, whatever the head start.
-_OLD = 1e9
-
-_SETTINGS: Dict[str, Any] = {
+_SETTINGS: dict[str, Any] = {
     # Each test opens a publisher of its own: stand-ins look for it every 20 ms, without backing off.
     "zmq_reconnect_ivl": 20,
     "zmq_reconnect_ivl_max": 20,
@@ -39,8 +43,8 @@ _SETTINGS: Dict[str, Any] = {
 class PublishForbidden(AssertionError):
     """gilmsg was asked to publish in a test that forbids it."""
 
-    def __init__(self, topic: Optional[str] = None) -> None:
-        super().__init__("gilmsg was to publish on the topic %r; this test forbids it" % (topic,))
+    def __init__(self, topic: str | None = None) -> None:
+        super().__init__(f"gilmsg was to publish on the topic {topic!r}; this test forbids it")
 
 
 @contextmanager
@@ -58,13 +62,13 @@ def forbidden() -> Iterator[None]:
         _publish.forbidden = former
 
 
-class Received(Mapping[str, List[Dict[str, Any]]]):
+class Received(Mapping[str, list[dict[str, Any]]]):
     """Common name -> the messages that it got in this test, as they are now."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
-    def __getitem__(self, common_name: str) -> List[Dict[str, Any]]:
+    def __getitem__(self, common_name: str) -> list[dict[str, Any]]:
         try:
             return self._sandbox.received(common_name)
         except ConfigurationError as error:
@@ -98,7 +102,7 @@ class Bus:
         self._sandbox = sandbox
         self.recipients = list(sandbox.recipients)
         self.received = Received(sandbox)
-        self.config: Dict[str, Any] = copy.deepcopy(sandbox.config)
+        self.config: dict[str, Any] = copy.deepcopy(sandbox.config)
         self.directory = sandbox.directory
 
     def silence(self, common_name: str) -> None:
@@ -126,10 +130,11 @@ class Buses:
     """
 
     def __init__(self) -> None:
-        self._sandboxes: Dict[Tuple[str, ...], Sandbox] = {}
+        self._sandboxes: dict[tuple[str, ...], Sandbox] = {}
         self._process = os.getpid()
+        atexit.register(self.close)
 
-    def __enter__(self) -> "Buses":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -150,8 +155,12 @@ class Buses:
         in_order = False
         try:
             sandbox = self._ready(key)
-            with _isolation.isolated(sandbox.config) as start_anew:
-                _warm_up(sandbox)
+            with isolated(sandbox.config) as start_anew:
+                # Every recipient answers over this test's publisher, so its first message needs no head start. Nor
+                # does one to a recipient that the test has killed wait for it in vain: it passes for an old one.
+                _send(sandbox.recipients)
+                _engine.grow_old()
+                sandbox.forget()
                 start_anew()
                 try:
                     yield Bus(sandbox)
@@ -164,20 +173,13 @@ class Buses:
 
     def close(self) -> None:
         """End all processes and remove their temporary folders; idempotent. A later ``bus`` starts anew."""
-        atexit.unregister(self._close_at_exit)
-        while self._sandboxes:
+        # A forked child exits too, and they are not its own.
+        while self._sandboxes and self._process == os.getpid():
             self._sandboxes.popitem()[1].stop()
 
-    def _close_at_exit(self) -> None:
-        if self._process == os.getpid():  # a forked child exits too, and they are not its own
-            self.close()
-
-    def _ready(self, key: Tuple[str, ...]) -> Sandbox:
+    def _ready(self, key: tuple[str, ...]) -> Sandbox:
         """Return the sandbox with these recipients, all of them well."""
-        if not self._sandboxes:
-            atexit.unregister(self._close_at_exit)
-            atexit.register(self._close_at_exit)
-        sandbox = self._sandboxes.pop(key, None) or Sandbox(key, **_SETTINGS).__enter__()
+        sandbox = self._sandboxes.pop(key, None) or Sandbox(key, **_SETTINGS).start()
         self._sandboxes[key] = sandbox  # the last: it was used last
         while len(self._sandboxes) > _KEPT:
             self._sandboxes.pop(next(iter(self._sandboxes))).stop()
@@ -186,22 +188,9 @@ class Buses:
         return sandbox
 
 
-def _warm_up(sandbox: Sandbox) -> None:
-    """Open this test's publisher, have every recipient answer over it, and forget the messages.
-
-    So the test's first message needs no head start; nor does one to a recipient that the test
-    has killed wait for it in vain, hence the publisher passes for an old one.
-    """
-    _send(sandbox.recipients)
-    for outlet in _opened(sandbox):
-        outlet.born -= _OLD
-    sandbox.forget()
-
-
 def _send(recipients: Sequence[str]) -> None:
     """Publish, though it be forbidden; raise if somebody does not answer."""
-    message = _publish.Sending("test", {}, "gilmsg", recipients, _PATIENCE, None, {})
-    message.confirmed()
+    _publish._Call("test", {}, "gilmsg", recipients, _PATIENCE, None, {}).confirmed()
 
 
 def _settled(sandbox: Sandbox) -> bool:
@@ -211,7 +200,7 @@ def _settled(sandbox: Sandbox) -> bool:
     all before it. Returns False if the stand-ins are not in order any more.
     """
     alive = [name for name in sandbox.recipients if sandbox.is_alive(name)]
-    if not _opened(sandbox) or not alive:
+    if not _engine.running() or not alive:
         return True
     try:
         for name in alive:
@@ -221,8 +210,3 @@ def _settled(sandbox: Sandbox) -> bool:
         return False
     return True
 
-
-def _opened(sandbox: Sandbox) -> List[Outlet]:
-    """Return this process's publishers on the bus."""
-    declared = sandbox.config["endpoints"][sandbox.config["name"]]
-    return [outlet for outlet in _outlets.opened() if outlet.address.endpoints[0] in declared]

@@ -11,31 +11,31 @@ has a port that was never used before.
 """
 
 import argparse
-import json
+import functools
+import operator
 import pathlib
 import statistics
 import sys
 import tempfile
 import time
 
-from gilmsg._settings import DEFAULT_ACK_TIMEOUT
 from gilmsg.sandbox import Sandbox
 
 from .conftest import make_known
 from .helpers import Hub
-from .processes import Program, Whole
+from .processes import Program, Whole, program_words
 
-WAYS = ("tail", "hub", "relay")
+#: Seconds; gilmsg's own.
+DEFAULT_ACK_TIMEOUT = 0.25
+
+#: Who gets the message that goes that way.
+RECIPIENTS = {"tail": "alice", "hub": "carol", "relay": "alice"}
+
+WAYS = tuple(RECIPIENTS)
 
 #: Seconds. Tries are 0.1, 0.2, 0.4, 0.8 and then 1 s apart (each up to 0.1 s more): after 2 s the
 #: consumers are where they would be after minutes.
 BACKED_OFF = 3.0
-
-PUBLISHER = (
-    "import json, sys, gilmsg\n"
-    "receipt = gilmsg.publish(topic='cold', msg={}, recipients=[sys.argv[2]], **json.loads(sys.argv[1]))\n"
-    "print('confirmed', flush=True)\n"
-)
 
 
 class Scene(Whole):
@@ -46,7 +46,7 @@ class Scene(Whole):
         self._bus = Sandbox(["alice"], relay=True)
         self._ports = {way: [self._bus.ports.endpoint() for _ in range(count)] for way in ("tail", "hub")}
         self._bus.config["gilmsg.ack_timeout"] = ack_timeout
-        self._bus.config["endpoints"]["publisher"] = sum(self._ports.values(), [])
+        self._bus.config["endpoints"]["publisher"] = functools.reduce(operator.iadd, self._ports.values(), [])
         make_known(self._bus, "carol")
         self._hub = None
 
@@ -67,7 +67,7 @@ class Scene(Whole):
         began = time.monotonic()
         with Program(self._words(way, number), self._bus.directory) as publisher:
             try:
-                publisher.wait_for("confirmed", limit=30)
+                publisher.wait_for(RECIPIENTS[way], limit=30)
                 seconds = time.monotonic() - began
                 confirmed = publisher.end(30) == 0
             except (AssertionError, TimeoutError):
@@ -79,15 +79,15 @@ class Scene(Whole):
             options = ["--recipients", "alice", "--message", "x", "--verbose"]
             return [sys.executable, "-m", "gilmsg.commands.logger"] + options
         endpoints = dict(self._bus.config["endpoints"], publisher=[self._ports[way][number]])
-        config = json.dumps(dict(self._bus.config, endpoints=endpoints))
-        return [sys.executable, "-W", "ignore", "-c", PUBLISHER, config, {"tail": "alice", "hub": "carol"}[way]]
+        call = dict(self._bus.config, endpoints=endpoints, topic="cold", msg={}, recipients=[RECIPIENTS[way]])
+        return program_words("publish", call, flags=["-W", "ignore"])
 
 
 def measure(count, ways=WAYS, ack_timeout=DEFAULT_ACK_TIMEOUT):
     """Return way -> list of (seconds or None, stderr)."""
-    with tempfile.TemporaryDirectory(prefix="gilmsg-") as folder:
-        with Scene(pathlib.Path(folder), count, ack_timeout) as scene:
-            return {way: [scene.run(way, number) for number in range(count)] for way in ways}
+    folder = tempfile.TemporaryDirectory(prefix="gilmsg-")
+    with folder, Scene(pathlib.Path(folder.name), count, ack_timeout) as scene:
+        return {way: [scene.run(way, number) for number in range(count)] for way in ways}
 
 
 def main():
@@ -99,11 +99,10 @@ def main():
     found = measure(options.count, options.to, options.ack_timeout)
     for way, runs in found.items():
         times = [seconds for seconds, _ in runs if seconds is not None]
-        print("%-5s %d of %d succeeded" % (way, len(times), len(runs)), end="")
+        told = f"{way:5} {len(times)} of {len(runs)} succeeded"
         if times:
-            print("; start of process to Receipt: median %.2f s, max %.2f s" % (
-                statistics.median(times), max(times)), end="")
-        print()
+            told += f"; start of process to Receipt: median {statistics.median(times):.2f} s, max {max(times):.2f} s"
+        print(told)
         for errors in [errors for seconds, errors in runs if seconds is None]:
             print("      failed: " + errors.strip().rpartition("\n")[2])
     return 0 if all(seconds is not None for runs in found.values() for seconds, _ in runs) else 1

@@ -48,7 +48,7 @@ def pytest_collection_finish():
 @pytest.fixture(scope="session", autouse=True)
 def bare_threads_are_measured():
     """Coverage hears of a thread from ``threading``; gilmsg starts some by ``_thread`` alone."""
-    trace = getattr(threading, "_trace_hook")
+    trace = threading._trace_hook
     start = _thread.start_new_thread
 
     def measured(work, arguments):
@@ -134,10 +134,10 @@ def nothing_left_behind(tmp_path, monkeypatch):
     inside.callbacks_done()
     forget_what_fedmsg_keeps()
     gc.collect()
-    wait_for(lambda: _threads() <= before[0], "no new thread is left: %s" % _threads(), 5)
+    wait_for(lambda: _threads() <= before[0], f"no new thread is left: {_threads()}", 5)
     wait_for(
         lambda: len(_children()) <= max(len(before[1]), _stand_ins()),
-        "no new process is left: %s" % _children(),
+        f"no new process is left: {_children()}",
         5,
     )
 
@@ -156,7 +156,7 @@ def _children():
     """The processes that we have started; asked of the kernel, for a look at all processes takes its time."""
     pids = set()
     for task in os.listdir("/proc/self/task"):
-        with contextlib.suppress(OSError), open("/proc/self/task/%s/children" % task) as stream:
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/children") as stream:
             pids.update(map(int, stream.read().split()))
     return {pid for pid in pids if psutil.pid_exists(pid) and _is_alive(psutil.Process(pid))}
 
@@ -178,13 +178,13 @@ def pytest_sessionstart(session):
     """Say how to have this order again."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter and "PYTEST_XDIST_WORKER" not in os.environ:
-        reporter.write_line("order: GILMSG_SEED=%s" % os.environ["GILMSG_SEED"])
+        reporter.write_line("order: GILMSG_SEED={}".format(os.environ["GILMSG_SEED"]))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Put the tests into the order of ``GILMSG_SEED``, the same in every worker."""
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     items[:] = in_order(items, os.environ["GILMSG_SEED"], workers)
 
 
@@ -223,4 +223,4 @@ def pytest_make_collect_report():
 def _forbid_skip(report):
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("GILMSG_NO_SKIPS"):
         report.outcome = "failed"
-        report.longrepr = "skipped, which GILMSG_NO_SKIPS forbids: %s" % (report.longrepr,)
+        report.longrepr = f"skipped, which GILMSG_NO_SKIPS forbids: {report.longrepr}"

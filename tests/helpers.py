@@ -1,6 +1,7 @@
 """The wire format by hand, a recipient under the test's control, fedmsg-hub processes, and what is seen of a bus."""
 
 import base64
+import concurrent.futures
 import contextlib
 import functools
 import hashlib
@@ -50,12 +51,12 @@ def lost(recipients, **options):
 
 def ack_topic(config):
     """The topic of ACKs."""
-    return "%(topic_prefix)s.%(environment)s.gilmsg.ack" % config
+    return "{topic_prefix}.{environment}.gilmsg.ack".format(**config)
 
 
 def announcement(topic, name):
     """What a recipient *name* subscribes to besides *topic*; or, at the ACK topic, a listener by its origin."""
-    return ("%s\0%s" % (topic, name)).encode()
+    return (f"{topic}\0{name}").encode()
 
 
 def compose(topic, body, origin=None, **fields):
@@ -90,7 +91,7 @@ def ack_body(message, **changes):
 
 def sign(config, certname, message, ssldir=None):
     """*message*, signed as fedmsg does, without any check: an attacker signs with what is out of date, too."""
-    base = "%s/%s" % (ssldir or config["ssldir"], certname)
+    base = "{}/{}".format(ssldir or config["ssldir"], certname)
     status = os.stat(base + ".crt")
     key, certificate = _pair(base, status.st_ino, status.st_mtime_ns)
     message = dict(message, crypto="x509")
@@ -98,7 +99,7 @@ def sign(config, certname, message, ssldir=None):
     return dict(message, signature=base64.encodebytes(signature).decode(), certificate=certificate)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _pair(base, *_identity):
     """Kept, for loading one takes 40 ms; a renewed certificate is another."""
     with open(base + ".key", "rb") as key, open(base + ".crt", "rb") as certificate:
@@ -204,12 +205,12 @@ def bind(socket, endpoint):
             return False
         return True
 
-    wait_for(bound, "%s is free" % endpoint, 20)
+    wait_for(bound, f"{endpoint} is free", 20)
 
 
 def heard(socket, subscription):
     """Wait until somebody subscribes to just that at *socket*, an XPUB."""
-    wait_for(lambda: socket.poll(50) and socket.recv() == b"\x01" + subscription, "%r is heard" % subscription)
+    wait_for(lambda: socket.poll(50) and socket.recv() == b"\x01" + subscription, f"{subscription!r} is heard")
 
 
 # What others see of a bus.
@@ -234,19 +235,19 @@ class Inbox:
 
 def received(bus, name, msg_id):
     """The message of that id as the stand-in *name* gets it."""
-    what = "%s has %s" % (name, msg_id)
+    what = f"{name} has {msg_id}"
     [message] = wait_for(lambda: [one for one in bus.received(name) if one["msg_id"] == msg_id], what)
     return message
 
 
 def until_present(*recipients, limit=LIMIT):
     """Wait until a publish to *recipients* from this thread would not have to wait for anybody."""
-    wait_for(lambda: inside.present(recipients), "%s are present" % (recipients,), limit)
+    wait_for(lambda: inside.present(recipients), f"{recipients} are present", limit)
 
 
 def until_gone(name):
     """Wait until this thread's publisher has seen that *name* has left."""
-    wait_for(lambda: not inside.listens(name), "the end of %s is seen" % name)
+    wait_for(lambda: not inside.listens(name), f"the end of {name} is seen")
 
 
 def chain_checks(monkeypatch):
@@ -296,7 +297,7 @@ def write_config(folder, config, name="bus.py"):
     """Let fedmsg find *config*, or the text of a configuration file, in *folder*; return the file."""
     (folder / "fedmsg.d").mkdir(parents=True, exist_ok=True)
     file = folder / "fedmsg.d" / name
-    file.write_text(config if isinstance(config, str) else "config = %s\n" % pprint.pformat(config))
+    file.write_text(config if isinstance(config, str) else f"config = {pprint.pformat(config)}\n")
     return file
 
 
@@ -308,8 +309,8 @@ def write_consumers(folder, source, classes):
     info = folder / "testconsumers-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: testconsumers\nVersion: 1.0\n")
-    points = ["%s = %s:%s" % (name.lower(), source, name) for name in classes]
-    (info / "entry_points.txt").write_text("[moksha.consumer]\n%s\n" % "\n".join(points))
+    points = [f"{name.lower()} = {source}:{name}" for name in classes]
+    (info / "entry_points.txt").write_text("[moksha.consumer]\n{}\n".format("\n".join(points)))
 
 
 class Tailer(Program):
@@ -370,24 +371,9 @@ def in_a_child(job):
 
 
 def in_threads(*jobs):
-    """Run *jobs* at once, each in a thread; return what they returned, or raise the first error."""
-    outcomes = [None] * len(jobs)
-
-    def run(number):
-        try:
-            outcomes[number] = jobs[number]()
-        except Exception as error:
-            outcomes[number] = error
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(jobs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LIMIT)
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
-    return outcomes
+    """Run *jobs* at once, each in a thread; return what they returned, or raise an error of theirs."""
+    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+        return [future.result(LIMIT) for future in [pool.submit(job) for job in jobs]]
 
 
 def sampled(cases, brief=None):

@@ -4,7 +4,10 @@ import importlib
 import random
 import threading
 
+import zmq
+
 from gilmsg import _engine, _protocol, _trust
+from gilmsg._client import receive
 from gilmsg._engine import ends, loop, operations, sockets, waiting
 from gilmsg._protocol import diagnosis
 from gilmsg._trust import verifying
@@ -36,12 +39,12 @@ def _look(see, topic="org.example.dev.tests.t"):
 
 def present(recipients, topic="org.example.dev.tests.t"):
     """Whether a publish to *recipients* from this thread would not have to wait for anybody."""
-    return _look(lambda way: _protocol.ready(recipients, way.route, way.peers, way.linked), topic)
+    return _look(lambda way: way.ready(recipients), topic)
 
 
 def listens(common_name, topic=""):
     """Whether *common_name* is announced at this thread's publisher as a listener to *topic*."""
-    return _look(lambda way: way.peers.listens(common_name, topic))
+    return _look(lambda way: way.peers.listens_since(common_name, topic) is not None)
 
 
 def topics(common_name):
@@ -85,7 +88,7 @@ def _ears():
 
 def outstanding():
     """How many messages wait for ACKs in this process."""
-    return sum(len(ear.delivery) for ear in _ears())
+    return sum(len(ear.delivery._entries) for ear in _ears())
 
 
 def held():
@@ -110,7 +113,7 @@ def connected(endpoint):
 
 def new_origin():
     """Digits that name some listener."""
-    return _protocol.checked_origin("%08x" % random.getrandbits(32))
+    return _protocol.checked_origin(f"{random.getrandbits(32):08x}")
 
 
 def break_engine(patch, error):
@@ -130,7 +133,6 @@ STEPS = {
     "a success": (diagnosis, "Receipt"),
     "a Timeout": (diagnosis, "explain"),
     "an opening": (ends.Ear, "__init__"),
-    "settling futures": (loop.Engine, "_hand_over_settled"),
 }
 
 
@@ -201,8 +203,8 @@ def resolve(patch, getaddrinfo):
 
 def quicken_heartbeats(patch, interval, timeout):
     """Set heartbeats to so many milliseconds for sockets made from here on: the real ones take 7 s."""
-    patch.setattr(sockets, "HEARTBEAT_IVL", interval)
-    patch.setattr(sockets, "HEARTBEAT_TIMEOUT", timeout)
+    quick = {zmq.HEARTBEAT_IVL: interval, zmq.HEARTBEAT_TIMEOUT: timeout}
+    patch.setattr(sockets, "_HEARTBEATS", {**sockets._HEARTBEATS, **quick})
 
 
 def hold_acks(patch, seconds):
@@ -226,7 +228,7 @@ def spy(patch, see):
 
 def spy_acks(note):
     """Call *note* with the id of each message whose ACK is about to leave this process, for the rest of its life."""
-    acknowledger = importlib.import_module("gilmsg._client.acknowledge").Acknowledger
+    acknowledger = importlib.import_module("gilmsg._client.receive").Acknowledger
     send = acknowledger.acknowledge
 
     def noted(self, body):
@@ -262,7 +264,7 @@ def kinds_of(objects):
 
 def fill_warnings():
     """Let as many topics be warned of as are remembered."""
-    _publish._warned.update("filled %d" % n for n in range(_publish._MOST_WARNED - len(_publish._warned)))
+    _publish._warned.update(f"filled {n}" for n in range(_publish._MOST_WARNED - len(_publish._warned)))
 
 
 def bound_warnings(patch, most):
@@ -304,6 +306,31 @@ def workers_done():
         done = threading.Event()
         worker.run(done.set)
         assert done.wait(60), worker
+
+
+# For the benchmarks.
+
+#: Functions at which the profile by steps takes the time: owner, name, what begins with a call, what ends with it. In
+#: brackets what the recipient does; see tests/benchmarks/steps.py.
+PUBLISHER_POINTS = [
+    (_publish, "sealed", "sign", "signed"),
+    (ends.Out, "send", None, "sent"),
+    (delivery.Delivery, "frame", "decode", "verified"),
+]
+RECIPIENT_POINTS = [
+    (_protocol.Received, "of", "(decode)", None),
+    (receive.Tail, "_checked", None, "(verified)"),
+    (_publish, "sealed", "(sign)", "(signed)"),
+    (ends.Out, "send", None, "(sent)"),
+]
+
+#: Returns when the ACK of a recipient has left.
+ACKNOWLEDGE = receive.Acknowledger, "acknowledge"
+
+
+def acknowledge_by(send):
+    """Let each ACK leave by a call of *send* with its parts, on the thread of its tail; for the rest of the process."""
+    _engine.Port.acknowledge = lambda port, parts, origin: send(parts)
 
 
 # For those who aim at the parsers.

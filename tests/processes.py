@@ -30,7 +30,7 @@ def wait_for(condition, what, limit=LIMIT):
         if value:
             return value
         if time.monotonic() >= deadline:
-            raise TimeoutError("not within %g s: %s" % (limit, what))
+            raise TimeoutError(f"not within {limit:g} s: {what}")
         time.sleep(0.005)
 
 
@@ -83,8 +83,8 @@ class Program(Whole):
     def __init__(self, words, cwd=".", env=None, prefix=(), log=None, **streams):
         self._written = {}
         self._files = {
-            "stdout": open(str(log), "w+b") if log else tempfile.TemporaryFile(),
-            "stderr": tempfile.TemporaryFile(),
+            "stdout": open(str(log), "w+b") if log else tempfile.TemporaryFile(),  # noqa: SIM115  # closed by __exit__
+            "stderr": tempfile.TemporaryFile(),  # noqa: SIM115
         }
         ours = dict(self._files, stdin=subprocess.PIPE)
         if log:
@@ -146,17 +146,17 @@ class Program(Whole):
         def written():
             over = not self.alive
             found = all(text in self.out()[after:] for text in texts)
-            assert found or not over, "it ended without %s: %s" % (texts, self)
+            assert found or not over, f"it ended without {texts}: {self}"
             return found
 
-        wait_for(written, "%s: %s" % (texts, self), limit)
+        wait_for(written, f"{texts}: {self}", limit)
 
     def wait_for_port(self, endpoint):
         """Return once something accepts connections at *endpoint*."""
-        wait_for(lambda: can_connect(endpoint), "it listens at %s: %s" % (endpoint, self))
+        wait_for(lambda: can_connect(endpoint), f"it listens at {endpoint}: {self}")
 
     def __str__(self):
-        return "%s %s" % (self.out()[-4000:], self.err()[-4000:])
+        return f"{self.out()[-4000:]} {self.err()[-4000:]}"
 
     # What is done to it.
 
@@ -191,7 +191,7 @@ class Program(Whole):
         try:
             return self.process.wait(limit)
         except subprocess.TimeoutExpired:
-            raise AssertionError("it does not end: %s" % self) from None
+            raise AssertionError(f"it does not end: {self}") from None
 
     def family(self):
         """The processes that it has started, and theirs, in whatever session they are."""

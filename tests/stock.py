@@ -17,4 +17,4 @@ class Stock(Program):
 def environment(folder):
     """That of a process which imports what is not installed from *folder*, and these tests, but not gilmsg."""
     shutil.copy(str(REPOSITORY / "tests/programs/without_gilmsg.py"), str(folder / "sitecustomize.py"))
-    return {"PYTHONPATH": "%s:%s" % (folder, REPOSITORY), "HOME": str(folder), "PYTHONUNBUFFERED": "1"}
+    return {"PYTHONPATH": f"{folder}:{REPOSITORY}", "HOME": str(folder), "PYTHONUNBUFFERED": "1"}

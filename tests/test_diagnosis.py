@@ -11,8 +11,21 @@ from gilmsg.sandbox import Sandbox
 from . import inside
 from .conftest import own_config
 from .helpers import (
-    Forger, Hub, Inbox, Tailer, ack_body, announcement, frames, lost, publish, publish_async, signed, subscriber,
-    until_gone, until_present, write_config,
+    Forger,
+    Hub,
+    Inbox,
+    Tailer,
+    ack_body,
+    announcement,
+    frames,
+    lost,
+    publish,
+    publish_async,
+    signed,
+    subscriber,
+    until_gone,
+    until_present,
+    write_config,
 )  # fmt: skip
 from .processes import Program, script, wait_for
 
@@ -59,8 +72,7 @@ def test_the_endpoint_for_the_ack_cannot_be_reached(bus, config, tmp_path):
     with Tailer(own_config(bus, name="carol"), tmp_path):
         wait_for(lambda: inside.listens("carol"), "carol listens")
         assert only_reason("carol", **AT_ONCE) == (
-            "it is listening, but its endpoint %s cannot be reached for the ACK, or not yet again; %s"
-            % (wrong, UNPROVEN)
+            f"it is listening, but its endpoint {wrong} cannot be reached for the ACK, or not yet again; {UNPROVEN}"
         )
 
 
@@ -72,8 +84,8 @@ def test_listening_but_silent(bus, config):
     timeout = lost(["alice", "bob"], ack_timeout=0.5)
     assert timeout.missing == {"bob": "listening, but silent for 0.5 s: " + UNPROVEN}
     assert str(timeout) == (
-        "org.example.dev.tests.t %s: 1 of 2 recipients acknowledged within 0.5 s; missing: bob "
-        "(listening, but silent for 0.5 s: %s)" % (timeout.msg_id, UNPROVEN)
+        f"org.example.dev.tests.t {timeout.msg_id}: 1 of 2 recipients acknowledged within 0.5 s; missing: bob "
+        f"(listening, but silent for 0.5 s: {UNPROVEN})"
     )
 
 
@@ -218,7 +230,7 @@ def test_no_relay(bus):
     """With active=True and nobody at the relay's port, the relay is missing, not the recipient."""
     away = bus.ports.endpoint()
     config = through_a_relay(bus, relay_inbound=away, **AT_ONCE)
-    assert only_reason("alice", **config) == "the relay at %s is not there" % away
+    assert only_reason("alice", **config) == f"the relay at {away} is not there"
 
 
 def test_silent_behind_a_relay(bus):
@@ -238,8 +250,8 @@ def test_a_dead_recipient_behind_a_relay(bus):
     timeout = lost(["alice", "bob"], ack_timeout=3.0, **through_a_relay(bus, **{"gilmsg.head_start": 3.0}))
     assert list(timeout.acks) == ["alice"]
     assert timeout.missing["bob"] == (
-        "the relay is there, but its endpoint %s cannot be reached for the ACK, or not yet again; %s"
-        % (bus.config["endpoints"]["bob"][0], UNPROVEN)
+        f"the relay is there, but its endpoint {bus.config['endpoints']['bob'][0]} cannot be reached "
+        "for the ACK, or not yet again; " + UNPROVEN
     )
 
 
@@ -252,5 +264,5 @@ def test_a_relay_that_is_killed_has_gone(bus, tmp_path):
         gilmsg.init(**dict(config, active=True, name="relay_inbound", cert_prefix="shell"))
         wait_for(inside.anyone, "the relay is there")
     wait_for(lambda: not inside.anyone(), "its end is seen", 5)
-    relay = "the relay at %s" % config["relay_inbound"]
+    relay = "the relay at {}".format(config["relay_inbound"])
     assert only_reason("alice") == relay + " has gone; it may get the message when it is back"

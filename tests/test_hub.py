@@ -22,7 +22,7 @@ def hub_config(bus, **changes):
 
 
 def has_consumed(hub, count=1):
-    wait_for(lambda: len(hub.consumed()) == count, "%d are consumed: %s" % (count, hub))
+    wait_for(lambda: len(hub.consumed()) == count, f"{count} are consumed: {hub}")
 
 
 @pytest.mark.parametrize("blocking", [False, True])
@@ -122,7 +122,7 @@ def test_the_monitoring_socket_tells_of_acks(bus, config, tmp_path):
                 by_name = {consumer["name"]: consumer for consumer in consumers}
                 return fields.items() <= by_name["First"].items() and by_name
 
-            return wait_for(found, "the hub reports %s" % fields)
+            return wait_for(found, f"the hub reports {fields}")
 
         told(acks_sent=0, acks_failed=0, last_ack_error=None)
         publish(["carol"], **dict(config, **PATIENT))

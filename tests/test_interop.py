@@ -4,14 +4,13 @@ import json
 
 import fedmsg.crypto
 import pytest
-import zmq
 
 import gilmsg
-from gilmsg import _acks, _message, _presence, _process
 from gilmsg.sandbox import Sandbox
 
 from .conftest import make_room, own_config
-from .helpers import Forger, ack_body, bind, frames, signed
+from .helpers import Forger, ack_body, announcement, bound, frames, heard, lost, publish, signed, subscriber
+from .processes import wait_for
 from .stock import Stock
 
 PATIENT = {"gilmsg.ack_timeout": 10.0, "gilmsg.head_start": 20.0}
@@ -24,7 +23,7 @@ def test_through_a_stock_relay_to_gateway_and_tail(bus, config, tmp_path):
     gateway_config = dict(
         config, **{"fedmsg.consumers.gateway.port": port, "fedmsg.consumers.gateway.high_water_mark": 0}
     )
-    gateway = "tcp://127.0.0.1:%d" % port
+    gateway = f"tcp://127.0.0.1:{port}"
     # Behind the gateway, where fedmsg's users outside are: it knows no other endpoint.
     outside = dict(config, endpoints={"gateway": [gateway]}, relay_inbound=None)
     active = dict(config, active=True, name="relay_inbound", **PATIENT)
@@ -32,12 +31,12 @@ def test_through_a_stock_relay_to_gateway_and_tail(bus, config, tmp_path):
         stock.wait_for_port(gateway)
         with Stock(tmp_path / "tail", outside, "fedmsg.commands.tail:tail") as tail:
             def receipt_seen():
-                receipt = gilmsg.publish(topic="t", msg={"a": 1}, recipients=["alice"], **active)
-                ids = (receipt.msg_id, "'ack_msg_id': '%s'" % receipt.msg_id)
+                receipt = publish(["alice"], **active)
+                ids = (receipt.msg_id, f"'ack_msg_id': '{receipt.msg_id}'")
                 return all(text in tail.out() for text in ids)
 
             # A stock tail does not tell when it has subscribed: until it has, messages pass it by.
-            _process.wait_for(receipt_seen, "message and ACK are seen outside", 30)
+            wait_for(receipt_seen, "message and ACK are seen outside", 30)
 
 
 @pytest.mark.slow
@@ -54,15 +53,11 @@ def test_a_signing_relay_reaches_nobody_and_publish_says_so(bus, tmp_path):
             stock.wait_for_port(own.config["endpoints"]["relay_outbound"][0])
             active = dict(own.config, active=True, name="relay_inbound")
             calm = dict(active, **{"gilmsg.head_start": 20.0})
-            with pytest.raises(gilmsg.Timeout) as raised:
-                gilmsg.publish(topic="t", msg={}, recipients=["erin"], ack_timeout=0.5, **calm)
-            assert "fedmsg-signing-relay" in raised.value.missing["erin"]
+            assert "fedmsg-signing-relay" in lost(["erin"], **dict(calm, ack_timeout=0.5)).missing["erin"]
             gilmsg.destroy()
             # Unsigned ones arrive, but not as they left: the relay adds what its signature covers.
             calm["sign_messages"] = False
-            with pytest.raises(gilmsg.Timeout) as raised:
-                gilmsg.publish(topic="t", msg={}, recipients=["erin"], ack_timeout=2.0, **calm)
-            assert "digest differs" in raised.value.missing["erin"]
+            assert "digest differs" in lost(["erin"], **dict(calm, ack_timeout=2.0)).missing["erin"]
             assert [message["msg"]["gilmsg"]["recipients"] for message in own.received("erin")] == [["erin"]]
             gilmsg.destroy()
 
@@ -72,24 +67,17 @@ ARCHIVED = ("i", "msg", "msg_id", "timestamp", "topic", "signature", "certificat
 
 def test_messages_from_an_archive_still_validate(bus, config):
     """An archive that keeps only fedmsg's own keys gives back messages and ACKs that validate."""
-    reader = zmq.Context.instance().socket(zmq.SUB)
-    reader.subscribe(b"")
-    for endpoint in config["endpoints"]["publisher"] + config["endpoints"]["alice"]:
-        reader.connect(endpoint)
-    try:
-        wanted = set()
-        archive = []
+    with subscriber(*config["endpoints"]["publisher"], *config["endpoints"]["alice"]) as reader:
+        sent, archive = set(), []
 
         def complete():
-            body = {"z": 1, "a": [2.5]}
-            receipt = gilmsg.publish(topic="t", msg=body, recipients=["alice"], **dict(config, **PATIENT))
-            wanted.update([receipt.msg_id])
+            sent.add(publish(["alice"], msg={"z": 1, "a": [2.5]}, **dict(config, **PATIENT)).msg_id)
             while reader.poll(200):
                 archive.append(json.loads(reader.recv_multipart()[1]))
             acked = {m["msg"].get("ack_msg_id") for m in archive}
-            return [m for m in archive if m["msg_id"] in acked and m["msg_id"] in wanted]
+            return sent & acked & {m["msg_id"] for m in archive}
 
-        _process.wait_for(complete, "a message and its ACK are archived")
+        wait_for(complete, "a message and its ACK are archived")
         crypto = {k: config[k] for k in ("ca_cert_location", "crl_location", "crypto_backend", "ssldir")}
         for message in archive:
             # As datagrepper answers: its own keys added, the time a float.
@@ -99,18 +87,16 @@ def test_messages_from_an_archive_still_validate(bus, config):
             back = fedmsg.crypto.utils.fix_datagrepper_message(answer)
             assert fedmsg.crypto.validate(back, **crypto)
             assert not fedmsg.crypto.validate(dict(back, msg_id="2026-other"), **crypto)
-    finally:
-        reader.close(linger=0)
 
 
 def test_acks_of_old_gilmsg_count(config):
     """gilmsg 0.1.2 answers {"ack_msg_id": ...} and no more: well signed, it counts."""
+
     def answer(message):
-        yield frames(signed(config, "carol", {"ack_msg_id": message["msg_id"]}))
+        return [frames(signed(config, "carol", {"ack_msg_id": message["msg_id"]}))]
 
     with Forger(config, "carol", answer):
-        receipt = gilmsg.publish(topic="t", msg={}, recipients=["carol"], **dict(config, **PATIENT))
-        assert list(receipt.acks) == ["carol"]
+        assert list(publish(["carol"], **dict(config, **PATIENT)).acks) == ["carol"]
 
 
 @pytest.mark.parametrize("validates", [False, True])
@@ -121,18 +107,11 @@ def test_messages_of_old_gilmsg(bus, config, validates):
     old = dict(message, gilmsg_version="0.1.2")
     crypto = {k: config[k] for k in ("ca_cert_location", "crl_location", "crypto_backend", "ssldir")}
     assert fedmsg.crypto.validate(message, **crypto) and not fedmsg.crypto.validate(old, **crypto)
-    _, received = _acks.decode([b"org.example.dev.old.t", _message.encode(old)])
-    publisher = zmq.Context.instance().socket(zmq.XPUB)
-    bind(publisher, config["endpoints"]["hostile"][0])
-    listener = zmq.Context.instance().socket(zmq.SUB)  # 0.1.2 listens to every topic of every endpoint
-    listener.subscribe(b"")
-    listener.connect(config["endpoints"]["carol"][0])
-    tail = gilmsg.tail_messages(
-        "org.example.dev.old", **own_config(bus, name="carol", validate_signatures=validates)
-    )
-    try:
-        awaited = b"\x01" + _presence.announcement("org.example.dev.old", "carol")
-        _process.wait_for(lambda: publisher.poll(50) and publisher.recv() == awaited, "carol listens")
+    theirs = own_config(bus, name="carol", validate_signatures=validates)
+    ours = subscriber(config["endpoints"]["carol"][0])  # 0.1.2 listens to every topic of every endpoint
+    with ours as listener, bound(config["endpoints"]["hostile"][0]) as publisher:
+        tail = gilmsg.tail_messages("org.example.dev.old", **theirs)
+        heard(publisher, announcement("org.example.dev.old", "carol"))
         publisher.send_multipart(frames(old))
         publisher.send_multipart(frames(signed(config, "publisher", {}, topic="org.example.dev.old.last")))
         assert next(tail)[2] == ("org.example.dev.old.last" if validates else "org.example.dev.old.t")
@@ -140,9 +119,6 @@ def test_messages_of_old_gilmsg(bus, config, validates):
         if not validates:
             ack = json.loads(listener.recv_multipart()[1])
             # What 0.1.2 looks at: the id, and who signed it, by fedmsg's own means.
-            assert ack["msg"] == ack_body(received)
+            assert ack["msg"] == ack_body(old)
             assert fedmsg.crypto.validate_signed_by(ack, "carol", **crypto)
-    finally:
         tail.close()
-        publisher.close(linger=0)
-        listener.close(linger=0)

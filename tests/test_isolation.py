@@ -1,62 +1,59 @@
-"""The buses that gilmsg.testing keeps from test to test."""
+"""gilmsg.testing puts aside what a process has of fedmsg and gilmsg, and brings it back."""
 
+import fedmsg
+import fedmsg.config
 import pytest
 
 import gilmsg
 from gilmsg import testing
-from gilmsg.sandbox import Sandbox
 
+from . import inside
+from .helpers import in_threads, publish
 from .processes import wait_for
 
 
 @pytest.fixture
 def buses():
-    buses = testing.Buses()
-    yield buses
-    buses.close()
+    with testing.Buses() as buses:
+        yield buses
 
 
-def test_few_buses_are_kept(bus, buses, monkeypatch):
-    """Of the buses that tests name only the last few are kept; one that a test has destroyed is in order."""
-    monkeypatch.setattr(testing, "_KEPT", 1)
-    names = tuple(bus.recipients)
-    # Not started: the session's own bus takes the other's place, to save the time to start some.
-    idle = buses._sandboxes[("idle",)] = Sandbox([])
-    buses._sandboxes[names] = bus
-    try:
-        with buses.bus(names) as given:
-            assert gilmsg.publish(topic="t", msg={}, recipients=given.recipients, ack_timeout=10).acks
-            gilmsg.destroy()
-        assert list(buses._sandboxes) == [names]
-        with pytest.raises(gilmsg.ConfigurationError):
-            idle.silent("idle")
-        assert idle._folder._hold is None
-    finally:
-        buses._sandboxes.pop(names)
+def own_context():
+    return getattr(getattr(fedmsg, "__local"), "__context", None)
 
 
-def test_a_bus_that_is_out_of_order_is_not_used_again(buses, monkeypatch):
-    """If a recipient does not answer any more at the end of a test, its bus is stopped; the next test gets another."""
-    with buses.bus(["r1"]) as given:
-        sandbox = given._sandbox
-        sandbox.authority.revoke("r1")
-        monkeypatch.setattr(testing, "_PATIENCE", 0.3)
-    assert buses._sandboxes == {} and not sandbox.is_alive("r1")
-    wait_for(lambda: sandbox._folder._hold is None, "it is stopped", 5)
+def test_what_was_open_stays_and_what_was_opened_is_closed(config, buses):
+    """Publisher and listener of before go on after it; those of meanwhile, of whatever thread, are closed."""
+    assert publish(["alice"], **config).acks
+    running, port = inside.running(), inside.endpoint()
+    context, conf = own_context(), dict(fedmsg.config.conf)
+    with buses.bus(["r1"]) as bus:
+        assert own_context() is not context
+        assert list(publish(["r1"]).acks) == ["r1"]
+        [publisher] = in_threads(lambda: gilmsg.init(name="publisher").publisher)
+    assert own_context() is context and dict(fedmsg.config.conf) == conf
+    assert (inside.running(), inside.endpoint()) == (running, port)
+    assert publish(["alice"]).acks
+    with pytest.raises(gilmsg.ListenerError):
+        publisher.send_multipart([b"a", b"{}"])
+    assert bus.recipients == ["r1"]
 
 
-def test_a_bus_that_does_not_become_well_is_not_used_again(bus, buses, monkeypatch):
-    """If a recipient does not obey before a test, that test fails and the next one gets another bus."""
+def test_contexts_of_every_kind_are_closed(buses):
+    """Also one that publishes nothing, and one that fedmsg has destroyed; in another thread, too."""
+    with buses.bus(["r1"]):
+        gilmsg.init(mute=True)
+        fedmsg.destroy()  # leaves None in its place
+        contexts = [gilmsg.init(mute=True), *in_threads(lambda: gilmsg.init(mute=True))]
+    assert [one.context for one in contexts] == [None, None] and not any(inside.running())
 
-    def does_not(name):
-        raise TimeoutError(name)
 
-    class Unwell(Sandbox):
-        well = staticmethod(does_not)
-
-    # Not started, to save the time: whether it is stopped, its folder tells.
-    unwell = buses._sandboxes[("idle",)] = Unwell([])
-    unwell.recipients = ["idle"]
-    with pytest.raises(TimeoutError, match="idle"), buses.bus(["idle"]):
-        pytest.fail("it is in use")
-    assert buses._sandboxes == {} and unwell._folder._hold is None
+def test_a_bus_that_a_test_has_destroyed_is_in_order(buses):
+    """destroy() within the test, and a recipient that was killed, are undone before the next."""
+    with buses.bus(["r1"]) as bus:
+        assert publish(["r1"], ack_timeout=10).acks
+        gilmsg.destroy()
+        bus.kill("r1")
+    with buses.bus(["r1"]) as bus:
+        receipt = publish(["r1"], ack_timeout=10)
+        wait_for(lambda: [one["msg_id"] for one in bus.received["r1"]] == [receipt.msg_id], "it is the only one", 5)

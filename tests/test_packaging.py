@@ -9,8 +9,7 @@ import zipfile
 
 import pytest
 
-from .helpers import REPOSITORY
-from .processes import python, run
+from .processes import REPOSITORY, run
 
 pytestmark = pytest.mark.slow
 
@@ -44,20 +43,21 @@ def test_the_wheel_holds_the_package_only(built):
 def test_the_wheel_registers_its_entry_points(built):
     """Each command, the plugin for pytest, and the processor for fedmsg.meta; nothing else."""
     wheel = zipfile.ZipFile(str(only(built, "*.whl")))
-    name = [name for name in wheel.namelist() if name.endswith("entry_points.txt")][0]
+    name = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     points = configparser.ConfigParser()
     points.read_string(wheel.read(name).decode())
     assert dict(points["fedmsg.meta"]) == {"gilmsg": "gilmsg._meta:GilmsgProcessor"}
     assert dict(points["pytest11"]) == {"pytest_gilmsg": "pytest_gilmsg"}
     commands = ("check", "demo", "logger", "sandbox", "tail")
-    assert dict(points["console_scripts"]) == {"gilmsg-" + n: "gilmsg.commands.%s:main" % n for n in commands}
+    assert dict(points["console_scripts"]) == {"gilmsg-" + n: f"gilmsg.commands.{n}:main" for n in commands}
     assert set(points.sections()) == {"fedmsg.meta", "pytest11", "console_scripts"}
 
 
 def test_the_sdist_can_reproduce_the_tests(built):
     """It holds every file of the tests, their configuration, README, licence and changelog."""
     archive = only(built, "*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(str(archive)).getnames()}
+    with tarfile.open(str(archive)) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
     tests = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "tests").rglob("*.py")}
     assert tests <= names
     assert "fedmsg.d/gilmsg.py" in names
@@ -73,6 +73,5 @@ def test_it_can_be_installed(built, tmp_path, pattern):
     command += ["--no-build-isolation", "--target", str(target), str(only(built, pattern))]
     done = run(command, limit=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import gilmsg; print(gilmsg.__file__)"
-    done = python(code, tmp_path, str(target))
+    done = run([sys.executable, "-c", "import gilmsg; print(gilmsg.__file__)"], env={"PYTHONPATH": str(target)})
     assert done.stdout.strip() == os.path.join(str(target), "gilmsg", "__init__.py"), done.stderr

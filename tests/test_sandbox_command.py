@@ -9,10 +9,8 @@ import time
 import psutil
 import pytest
 
-from gilmsg._process import wait_for
-
 from .helpers import write_config
-from .processes import Program, run
+from .processes import Program, run, wait_for
 
 #: Seconds. Three are promised; a CI machine has a lot else to do.
 END_LIMIT = 10
@@ -28,7 +26,7 @@ class Publisher(Program):
 
     def publishes(self, *recipients, ack_timeout=10):
         before = len(self.out())
-        self.tell("%s %s\n" % (ack_timeout, " ".join(recipients)))
+        self.tell(f"{ack_timeout} {' '.join(recipients)}\n")
         self.wait_for("\n", after=before)
         return self.lines[-1]
 
@@ -98,15 +96,15 @@ def check_the_lines_to_copy(running):
     done = run(["bash", "-ec", "\n".join(lines)])
     assert done.returncode == 0 and "Receipt(" in done.stdout
     running.wait_for('{"text": "hi"}', '{"log": "testing"}', after=before)
+
+    def shown(name, what):
+        words = [line.split() for line in running.out()[before:].splitlines()]
+        return [one for one in words if one[1:3] == [name, what]]
+
     for name in ("alice", "bob"):
-
-        def shown(what):
-            words = [line.split() for line in running.out()[before:].splitlines()]
-            return [one for one in words if one[1:3] == [name, what]]
-
         # An ACK is told of once it has left: whoever waits for it may be here before that.
-        wait_for(lambda: len(shown("ACK")) >= 2, "both ACKs of %s are shown" % name)
-        received, acked = shown("received"), shown("ACK")
+        wait_for(lambda name=name: len(shown(name, "ACK")) >= 2, f"both ACKs of {name} are shown")
+        received, acked = shown(name, "received"), shown(name, "ACK")
         assert len(received) == len(acked) == 2
         assert {line[3] for line in received} == {line[3] for line in acked}
         assert all(line[4].startswith("com.acme.dev.") for line in received)
@@ -242,8 +240,8 @@ def test_the_status_of_a_command(words, status):
     """The command's exit status, 128 + n if a signal ended it, 127 or 126 if it cannot be run; nothing is left."""
     with Running("--recipients", "r1", "--", *words) as running:
         assert running.end(END_LIMIT) == status
-        assert ("gilmsg-sandbox: cannot run %s in " % words[0] in running.out()) == (status in (126, 127))
-    assert not [one for one in psutil.process_iter() if sleeps(one) and "1009" in one.cmdline()]
+        assert (f"gilmsg-sandbox: cannot run {words[0]} in " in running.out()) == (status in (126, 127))
+    assert not [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "1009"]]
 
 
 def test_typed_lines_until_ctrl_c(tmp_path):
@@ -269,7 +267,7 @@ def test_a_bus_that_does_not_come_up(tmp_path):
         "import os\nif os.environ.setdefault('STARTED', str(os.getpid())) != str(os.getpid()): os._exit(3)\n"
     )
     words = [sys.executable, "-m", "gilmsg.commands.sandbox", "--recipients", "r1", "--topic-prefix", "com.acme"]
-    done = run(words, tmp_path, env={"PYTHONPATH": "%s:%s" % (tmp_path, os.environ.get("PYTHONPATH"))})
+    done = run(words, tmp_path, env={"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH')}"})
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("gilmsg-sandbox: the process ended before it said 'ready'")
     write_config(tmp_path, "1 / 0")

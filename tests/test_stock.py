@@ -10,45 +10,17 @@ import json
 
 import fedmsg
 import pytest
-import zmq
 
 import gilmsg
-from gilmsg._process import wait_for
 from gilmsg.sandbox import Sandbox
 
 from .conftest import make_room
-from .helpers import sampled, until_present, write_config, write_consumers
-from .processes import Whole, python
+from .helpers import publish, sampled, subscriber, until_present, write_config, write_consumers
+from .processes import Whole, program, wait_for
 from .stock import Stock, environment
 
 #: fedmsg's commands that listen to the bus, or stand on the way.
 PEERS = ("relay", "gateway", "hub", "tail")
-
-CONSUMER = '''
-import json
-from fedmsg.consumers import FedmsgConsumer
-
-
-class Plain(FedmsgConsumer):
-    topic = "*"
-    config_key = "plain.enabled"
-
-    def consume(self, message):
-        with open(%r, "a") as stream:
-            stream.write(json.dumps(message["body"]) + "\\n")
-'''
-
-#: A stock publisher: one plain signed message through a PUB socket of fedmsg's own.
-PUBLISHER = (
-    "import sys, fedmsg\n"
-    "try:\n"
-    "    import gilmsg\n"
-    "    sys.exit('gilmsg is here')\n"
-    "except ImportError:\n"
-    "    pass\n"
-    "fedmsg.init()\n"
-    "fedmsg.publish(topic=sys.argv[1], modname='stock', msg={})\n"
-)
 
 
 class Peers(Whole):
@@ -59,16 +31,17 @@ class Peers(Whole):
         self._names = names
         self.bus = bus
         self._folder = folder
-        self._consumed = folder / "hub" / "consumed"
+        self._consumed = folder / "hub" / "consumed"  # see tests/programs/stock_consumer.py
         self.running = {}
+        self.gateway = f"tcp://127.0.0.1:{bus.config['fedmsg.consumers.gateway.port']}"
 
     def _start(self):
         for name in self._names:
             folder = self._folder / name
             folder.mkdir()
             if name == "hub":
-                write_consumers(folder, CONSUMER % str(self._consumed), ["Plain"])
-            command = "fedmsg.commands.%s:%s" % (name, name)
+                write_consumers(folder, "tests.programs.stock_consumer", ["Plain"])
+            command = f"fedmsg.commands.{name}:{name}"
             self.running[name] = self._stack.enter_context(Stock(folder, self.bus.config, command))
 
     def __exit__(self, *_):
@@ -78,7 +51,7 @@ class Peers(Whole):
         """Let a stock process publish a plain signed message, by a port of its own."""
         folder = self._folder / "publisher"
         write_config(folder, dict(self.bus.config, name="stock", post_init_sleep=4.0))
-        done = python(PUBLISHER, folder, topic, env=environment(folder))
+        done = program("stock_publisher", topic, cwd=folder, env=environment(folder))
         assert done.returncode == 0, done.stderr
 
     def tailed(self):
@@ -120,10 +93,7 @@ def stock(tmp_path, request):
 @pytest.fixture
 def gateway(stock):
     """A reader behind the gateway: returns the keys of what it has got so far."""
-    with zmq.Context() as context, context.socket(zmq.SUB) as reader:
-        reader.linger = 0
-        reader.subscribe(b"")
-        reader.connect("tcp://127.0.0.1:%d" % stock.bus.config["fedmsg.consumers.gateway.port"])
+    with subscriber(stock.gateway) as reader:
         got = []
 
         def read():
@@ -134,18 +104,16 @@ def gateway(stock):
         yield read
 
 
-def plain(publish=fedmsg.publish):
+def plain(function=fedmsg.publish):
     """Publish a plain message; return its id."""
     ids = []
-    publish(topic="plain", modname="m", msg={}, pre_fire_hook=lambda m: ids.append(m["msg_id"]))
+    function(topic="plain", modname="m", msg={}, pre_fire_hook=lambda m: ids.append(m["msg_id"]))
     return ids[0]
 
 
 def confirmed(**config):
     """Publish a message to alice; return its id."""
-    return gilmsg.publish(
-        topic="t", modname="m", msg={}, recipients=["alice"], ack_timeout=10.0, **config
-    ).msg_id
+    return publish(["alice"], modname="m", **dict(config, ack_timeout=10.0)).msg_id
 
 
 def everywhere(readers, ids):
@@ -220,7 +188,7 @@ def a_stock_publisher_reaches_all(stock, readers):
 
 def the_stock_relay_sends_on(stock, readers):
     """A message that goes through the stock relay is confirmed, and read once by each."""
-    way = dict(active=True, name="relay_inbound", cert_prefix="shell")
+    way = {"active": True, "name": "relay_inbound", "cert_prefix": "shell"}
     relayed = confirmed(**dict(stock.bus.config, **dict(way, **{"gilmsg.head_start": 30.0})))
     wait_for(lambda: everywhere(readers, [relayed, "ACK for " + relayed]), "they have read it")
     assert all(read().count(relayed) == 1 for read in readers)

@@ -14,7 +14,19 @@ import gilmsg
 from . import inside
 from .conftest import own_config
 from .helpers import (
-    acked, announcement, bound, compose, digest, frames, heard, in_a_child, in_threads, marked, publish, sign, signed,
+    acked,
+    announcement,
+    bound,
+    compose,
+    digest,
+    frames,
+    heard,
+    in_a_child,
+    in_threads,
+    marked,
+    publish,
+    sign,
+    signed,
     subscriber,
 )  # fmt: skip
 from .processes import port_of, program, wait_for
@@ -130,15 +142,15 @@ def test_only_the_topic_asked_for(carol):
 
 
 UNUSABLE = [
-    (dict(certnames={}), "certnames"),
-    (dict(name="nobody"), "nobody"),
-    (dict(ssldir="/nonexistent"), "ssldir"),
-    (dict(ca_cert_location=None), "ca_cert_location"),
-    (dict(crypto_backend="gpg"), "crypto_backend"),
-    (dict(zmq_enabled=False), "zmq_enabled"),
-    (dict(topic="a\udcff"), "topic must be text"),
-    (dict(topic=b"a"), "topic must be text"),
-    (dict(topic=None), "topic must be text"),
+    ({"certnames": {}}, "certnames"),
+    ({"name": "nobody"}, "nobody"),
+    ({"ssldir": "/nonexistent"}, "ssldir"),
+    ({"ca_cert_location": None}, "ca_cert_location"),
+    ({"crypto_backend": "gpg"}, "crypto_backend"),
+    ({"zmq_enabled": False}, "zmq_enabled"),
+    ({"topic": "a\udcff"}, "topic must be text"),
+    ({"topic": b"a"}, "topic must be text"),
+    ({"topic": None}, "topic must be text"),
 ]
 
 
@@ -149,7 +161,7 @@ def test_unusable_configuration_is_an_error_at_the_call(carol, wrong, named):
         gilmsg.tail_messages(**dict(carol, **wrong))
 
 
-@pytest.mark.parametrize("switch", [dict(sign_messages=False), dict(mute=True)])
+@pytest.mark.parametrize("switch", [{"sign_messages": False}, {"mute": True}])
 def test_a_consumer_that_cannot_sign_yields_without_acks(carol, switch, caplog):
     """Without signatures it needs no endpoint and announces nothing; it warns once at the start and yields."""
     # Nobody else subscribes to this prefix.
@@ -193,12 +205,12 @@ def test_an_ack_that_cannot_be_signed_is_logged(bus, carol, tmp_path, caplog):
 def yields_unacknowledged(tail, neighbour, message, caplog):
     neighbour.send_multipart(frames(message))
     assert next(tail)[3]["msg_id"] == message["msg_id"]
-    return "no ACK for %s: " % message["msg_id"] in caplog.text
+    return "no ACK for {}: ".format(message["msg_id"]) in caplog.text
 
 
 def test_a_recipient_may_acknowledge_through_the_relay(bus, carol):
     """With active=True the ACK leaves through the relay, once that is there, signed by the shell's certificate."""
-    active = dict(active=True, name="relay_inbound", cert_prefix="shell", announced="shell")
+    active = {"active": True, "name": "relay_inbound", "cert_prefix": "shell", "announced": "shell"}
     message = sign(carol, "alice", message_to("shell"))
     behind = subscriber(bus.config["endpoints"]["relay_outbound"][0], topics=[b"org.example.dev.gilmsg.ack"])
     with behind as reader, tailing(carol, "org", **active) as (tail, neighbour):
@@ -251,12 +263,12 @@ def test_what_was_missed_is_replayed(bus, carol, answers, caplog):
     """By fedmsg's replay a gap is filled, in order; if that fails, it is logged, and what came is yielded."""
     replay = bus.ports.endpoint()
     sequence = [sign(carol, "alice", dict(message_to("dave"), seq_id=number)) for number in range(4)]
-    with tailing(carol, replay_endpoints={"hostile": replay}) as (tail, neighbour):
-        with replaying(carol, replay, sequence if answers else None):
-            for number in (0, 3):
-                neighbour.send_multipart(frames(sequence[number]))
-            expected = [0, 1, 2, 3] if answers else [0, 3]
-            assert [next(tail)[3]["seq_id"] for _ in expected] == expected
+    server = replaying(carol, replay, sequence if answers else None)
+    with server, tailing(carol, replay_endpoints={"hostile": replay}) as (tail, neighbour):
+        for number in (0, 3):
+            neighbour.send_multipart(frames(sequence[number]))
+        expected = [0, 1, 2, 3] if answers else [0, 3]
+        assert [next(tail)[3]["seq_id"] for _ in expected] == expected
     assert ("the replay failed" in caplog.text) is not answers
 
 
@@ -264,7 +276,7 @@ def test_what_is_no_good_of_a_replay_costs_nothing_else(bus, carol, caplog):
     """Rubbish among what is replayed is dropped and told; the others, and the message itself, are yielded."""
     replay = bus.ports.endpoint()
     first, missed, last = (dict(message_to(), seq_id=number) for number in (0, 2, 4))
-    lax = dict(validate_signatures=False, replay_endpoints={"hostile": replay})
+    lax = {"validate_signatures": False, "replay_endpoints": {"hostile": replay}}
     with tailing(carol, **lax) as (tail, neighbour), zmq.Context() as context, context.socket(zmq.REP) as server:
         server.linger = 0
         server.bind(replay)
@@ -289,15 +301,14 @@ def test_what_is_no_good_of_a_replay_costs_nothing_else(bus, carol, caplog):
 def test_passive_on_a_port_that_is_taken(bus, carol):
     """An endpoint that cannot be bound is named at the call, and nothing stays open."""
     endpoint = bus.ports.endpoint()
-    with bound(endpoint):
-        with pytest.raises(gilmsg.ConfigurationError, match="taken"):
-            gilmsg.tail_messages(passive=True, **dict(carol, mute=True, endpoints={"taken": [endpoint]}))
+    with bound(endpoint), pytest.raises(gilmsg.ConfigurationError, match="taken"):
+        gilmsg.tail_messages(passive=True, **dict(carol, mute=True, endpoints={"taken": [endpoint]}))
 
 
 def test_a_slow_loop_with_a_high_water_mark_loses_nothing(bus, carol):
     """Who limits its queue, and is busy longer than heartbeats last, goes on where it was; libzmq does not abort."""
     loud = bus.ports.endpoint()
-    lax = dict(high_water_mark=10, validate_signatures=False, sign_messages=False, endpoints={"loud": [loud]})
+    lax = {"high_water_mark": 10, "validate_signatures": False, "sign_messages": False, "endpoints": {"loud": [loud]}}
     with zmq.Context() as context, context.socket(zmq.XPUB) as socket:
         socket.linger = socket.sndhwm = 0
         socket.bind(loud)

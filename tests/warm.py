@@ -11,11 +11,10 @@ import sys
 import time
 
 import gilmsg
-from gilmsg import _process
-from gilmsg._settings import DEFAULT_ACK_TIMEOUT
 from gilmsg.sandbox import Sandbox
 
-from .helpers import look, until_present
+from .coldstart import DEFAULT_ACK_TIMEOUT
+from .helpers import until_gone, until_present
 
 #: The publisher of both is older than this, or waits for nobody.
 OLD = {"gilmsg.head_start": 0}
@@ -34,7 +33,7 @@ def overruns(bus, count):
         try:
             gilmsg.publish(
                 topic="t", msg={}, recipients=["alice"], ack_timeout=ACK_TIMEOUT,
-                pre_fire_hook=lambda message: left.append(time.monotonic()),
+                pre_fire_hook=lambda message, left=left: left.append(time.monotonic()),
             )
         except gilmsg.Timeout:
             found.append(time.monotonic() - left[0] - ACK_TIMEOUT)
@@ -55,7 +54,7 @@ def restarts(bus, count, ack_timeout=DEFAULT_ACK_TIMEOUT):
 
 def _restart(bus):
     bus.dead("alice")
-    _process.wait_for(lambda: not look(lambda peers: peers.listens("alice", "")), "alice has gone")
+    until_gone("alice")
     away = sum(not _arrives(0.05) for _ in range(5))
     bus.well("alice")
     began = time.monotonic()
@@ -88,18 +87,17 @@ def main():
 def _overrun(bus, options):
     late = sorted(overruns(bus, options.count or 500))
     share = {name: late[int(part * (len(late) - 1))] for name, part in (("median", 0.5), ("p99", 0.99))}
-    print("%d Timeouts after ack_timeout=%g s, late by: median %.1f ms, p99 %.1f ms, max %.1f ms" % (
-        len(late), ACK_TIMEOUT, share["median"] * 1000, share["p99"] * 1000, late[-1] * 1000))
+    milliseconds = ", ".join(f"{name} {value * 1000:.1f} ms" for name, value in {**share, "max": late[-1]}.items())
+    print(f"{len(late)} Timeouts after ack_timeout={ACK_TIMEOUT:g} s, late by: {milliseconds}")
     return 0 if share["p99"] < 0.02 else 1
 
 
 def _restarts(bus, options):
     found = restarts(bus, options.count or 20, options.ack_timeout)
     failed = sum(failures for _, failures, _ in found)
-    print("%d restarts; present again after at most %.2f s; of %d publishes after that %d failed; "
-          "of %d while she was away %d raised" % (
-              len(found), max(seconds for seconds, _, _ in found), 20 * len(found), failed,
-              5 * len(found), sum(away for _, _, away in found)))
+    slowest, raised = max(seconds for seconds, _, _ in found), sum(away for _, _, away in found)
+    print(f"{len(found)} restarts; present again after at most {slowest:.2f} s; of {20 * len(found)} publishes after "
+          f"that {failed} failed; of {5 * len(found)} while she was away {raised} raised")
     return 0 if not failed else 1
 
 

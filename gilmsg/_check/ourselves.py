@@ -35,7 +35,8 @@ def _attempt(check: str, examine: Callable[..., object], *arguments: object) -> 
 def lines(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
     """Return what there is to say of *config*, which *loaded* became; take out of it what has the wrong type."""
     found = _shape(config) + [Line("configuration", False, problem) for problem in loaded.problems]
-    read = f"read: {', '.join(loaded.files)}" if loaded.files else f"no file read (looked in {_settings.places()})"
+    looked = f"no file read (looked in {', '.join(_settings.places())})"
+    read = f"read: {', '.join(loaded.files)}" if loaded.files else looked
     found += [Line("configuration", True, read), *_own_keys(config), _attempt("crypto", _crypto, config)]
     if not found[-1].ok:
         return found
@@ -82,7 +83,7 @@ def _crypto(config: Mapping[str, Any]) -> str:
 
 def _ca(config: Mapping[str, Any]) -> str:
     path = _trust.location(config, "ca_cert_location")
-    span = _trust.read_ca(path).span
+    span = _trust.verifying.read_ca(path).span
     span.require_current()
     return f"{path}, valid until {span.until()}"
 
@@ -92,14 +93,14 @@ def _crl(config: Mapping[str, Any]) -> str:
     if not config.get("crl_location"):
         return "crl_location is not set: revoked certificates are accepted"
     path = _trust.location(config, "crl_location")
-    crl = _trust.read_crl(path)
+    crl = _trust.verifying.read_crl(path)
     crl.span.require_current()
     try:
-        ca = _trust.read_ca(_trust.location(config, "ca_cert_location"))
+        ca = _trust.verifying.read_ca(_trust.location(config, "ca_cert_location"))
     except ConfigurationError:
         pass  # a line says so already
     else:
-        _trust.require_issued(crl, ca)
+        _trust.verifying.require_issued(crl, ca)
     return f"{path}, current until {crl.span.until()}"
 
 
@@ -112,18 +113,16 @@ def _pair(config: Mapping[str, Any]) -> list[Line]:
     loaded: dict[str, Any] = {}
 
     def key() -> str:
-        loaded["key"] = _trust.load_key(pair.key_file)
+        loaded["key"] = pair.load_key()
         return pair.key_file
 
     def certificate() -> str:
-        path = pair.certificate_file
-        loaded["certificate"] = found = _trust.load_certificate(path)
-        name, span = _trust.owner(found, path), _trust.span(found, path)
+        loaded["certificate"], name, span = pair.load_certificate()
         span.require_current()
-        return f"{path}, {name}, valid until {span.until()}"
+        return f"{pair.certificate_file}, {name}, valid until {span.until()}"
 
     def match() -> str:
-        _trust.require_match(loaded["key"], pair.key_file, loaded["certificate"], pair.certificate_file)
+        pair.require_match(loaded["key"], loaded["certificate"])
         return "key and certificate belong together"
 
     found = [_attempt("key", key), _attempt("certificate", certificate)]
@@ -136,7 +135,7 @@ def _signature(config: Mapping[str, Any]) -> str:
     message = {"topic": "", "msg": {}, "crypto": "x509"}
     covered = _protocol.canonical(message)
     try:
-        name = _trust.verifier(config).signer_of({**message, **signer.seal(covered)._asdict()}, covered)
+        name = _trust.verifier(config).signer_of({**message, **signer.seal(covered)}, covered)
     except Refused as refusal:
         raise ConfigurationError(
             f"what we sign with {signer.certificate_file} (ssldir, certnames) counts for nobody under our CA and CRL: "

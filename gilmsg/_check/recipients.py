@@ -62,7 +62,7 @@ def sights(port: Port, way: Way, groups: Sequence[Sequence[str]], head_start: fl
     publishes = port.address is not None
 
     def sight(name: str) -> Sight:
-        absent = _protocol.absent(name, way.route, way.peers) if publishes else _BLIND
+        absent = _protocol.absent(name, way) if publishes else _BLIND
         return Sight(absent, None if name == RELAY else way.linked(name))
 
     def look() -> dict[str, Sight]:

@@ -5,17 +5,16 @@ holds only a handle, the ``SharedPublisher``. It is fedmsg's context, in fedmsg'
 and ``gilmsg.publish`` of one thread leave through one socket, and all threads that publish under one name share it.
 The settings of a thread's context hold, as in fedmsg, save the ``gilmsg.*`` keys, which each call may give.
 
-Floors above use the module ``context`` (``context.current()``, ``context.certname(config)``) and the names below.
+Floors above use the modules ``context``, ``publish`` and ``receive``, and :func:`isolated`.
 """
 
 from __future__ import annotations
 
 from .. import _engine, _trust
-from . import context
-from .context import SharedPublisher, destroy, init
+from . import context, publish, receive
 from .isolation import isolated
 
-__all__ = ["SharedPublisher", "context", "destroy", "init", "isolated"]
+__all__ = ["context", "isolated", "publish", "receive"]
 
 #: Logging may block, and a verifier is used on the engine thread.
 _trust.later = _engine.callbacks.run

@@ -1,19 +1,15 @@
 """fedmsg's contexts, with gilmsg's publisher in them: the only user of fedmsg.core.
 
-A context is fedmsg's: thread-local, in ``fedmsg.__local.__context``, so that ``fedmsg`` and
-``gilmsg`` share it. Only ``context.publisher`` is ours. Relied on, of fedmsg.core:
-
-- ``FedMsgContext(mute=True, **config)`` binds nothing, makes a zmq context that ``destroy`` terminates, and reads no
-  other key of ``config`` that is changed here; ``post_init_sleep`` is slept in its constructor.
-- ``publish`` uses ``context.publisher.send_multipart(parts, flags=...)``, ``destroy`` its ``close()``.
-- the rules by which a name and a certificate are chosen, repeated in `named_after` and `certname`.
+Relied on: ``FedMsgContext(mute=True, **config)`` binds nothing, makes a zmq context that ``destroy`` terminates, sleeps
+for ``post_init_sleep``, and reads no other key of ``config`` that is changed here; ``publish`` uses
+``context.publisher.send_multipart(parts, flags=...)``, ``destroy`` its ``close()``; the rules by which a name and a
+certificate are chosen, repeated in `named_after` and `certname`.
 """
 
 from __future__ import annotations
 
 import functools
 import getpass
-import os
 import socket
 import sys
 import time
@@ -29,36 +25,30 @@ from .._engine import Address, Port
 from .._settings import AddressBook
 from ..errors import ConfigurationError, ListenerError
 
+_GONE = "the publisher is closed, by destroy() for example; nothing was sent"
+
 
 class SharedPublisher:
     """The publisher in a context: safe in any thread, one socket per name and process.
 
-    fedmsg makes one publisher per thread and binds a port for each. This is a handle that leads to the one socket
-    of its name, opens that anew after ``destroy()`` or a fork, and offers what fedmsg does with a publisher.
-    *config* is looked at again at each use, for anybody may change it; *preferred* is bound before all others.
-
-    Raises:
-        ConfigurationError: no declared port is free (EndpointError), or the process has too many open files.
-        ListenerError: the engine could not start.
+    A handle that leads to the one socket of its name, and opens that anew after ``destroy()`` or a fork. *config* is
+    looked at again at each use, for anybody may change it; *preferred* is bound before all other endpoints.
     """
 
     def __init__(self, address: Address, config: Mapping[str, Any], preferred: str = "") -> None:
-        self.address = address
-        self._config = config
+        self.address, self._config = address, config
         self._closed = False
         self._book = AddressBook(config)
         #: The port, and the book of the listener that it has; replaced by one assignment.
         self._open: tuple[Port, AddressBook | None] = _engine.publisher(address, None, config, preferred), None
 
     def port(self, awaits: bool = False) -> Port:
-        """Return the open port of this name, one with a listener if it *awaits* ACKs.
-
-        Raises:
-            ListenerError: this handle is closed; and whatever a new one raises.
-        """
+        """Return the open port of this name, one with a listener if it *awaits* ACKs."""
         if self._closed:
-            raise _gone()
-        (port, heard), book = self._open, self.book() if awaits else None
+            raise ListenerError(_GONE)
+        if awaits and not self._book.holds_for(self._config):
+            self._book = AddressBook(self._config)
+        (port, heard), book = self._open, self._book if awaits else None
         if port.alive and book in (None, heard):
             return port
         opened = _engine.publisher(self.address, book, self._config)
@@ -67,27 +57,20 @@ class SharedPublisher:
             port.close()  # its listener hears by an older book
         return opened
 
-    def book(self) -> AddressBook:
-        """Return who publishes where, by the configuration as it is now."""
-        if not self._book.holds_for(self._config):
-            self._book = AddressBook(self._config)
-        return self._book
+    def aged_port(self) -> Port:
+        """Return the port for plain messages once it is ``post_init_sleep`` old: there is no evidence to wait for."""
+        port = self.port()
+        time.sleep(max(0.0, float(self._config.get("post_init_sleep") or 0.0) - port.age))
+        return port
 
     def send_multipart(self, parts: Sequence[bytes], flags: int = 0, **_: Any) -> None:
-        """Send one plain message, no earlier than ``post_init_sleep`` after the socket's birth."""
-        port = self.port()
-        wait_for_age(port, self._config)
-        port.plain(parts)
+        """Send one plain message."""
+        self.aged_port().plain(parts)
 
     def close(self, linger: int | None = None) -> None:
         """Give up this handle; the last one closes the socket."""
         self._closed = True
         self._open[0].close()
-
-
-def wait_for_age(port: Port, config: Mapping[str, Any]) -> None:
-    """Sleep until *port* is ``post_init_sleep`` old: fedmsg's own head start, where there is no evidence to wait for."""
-    time.sleep(max(0.0, float(config.get("post_init_sleep") or 0.0) - port.age))
 
 
 def init(**config: Any) -> Any:
@@ -132,14 +115,10 @@ def destroy(**_: Any) -> None:
         ConfigurationError: a ``__del__`` or weakref callback called it on the engine thread.
     """
     _engine.destroy()
-    found = current()
-    try:
-        if found is not None:
-            found.destroy()
-    finally:
-        if hasattr(fedmsg.__local, "__context"):
-            # fedmsg leaves None there, and its next publish() dies of it.
-            delattr(fedmsg.__local, "__context")
+    # fedmsg leaves None there, and its next publish() dies of it.
+    found = vars(fedmsg.__local).pop("__context", None)
+    if found is not None:
+        found.destroy()
 
 
 def current() -> Any:
@@ -154,31 +133,28 @@ def context(config: Mapping[str, Any]) -> Any:
         return init(**config)
     plain = getattr(found, "publisher", None)
     if plain is not None and not isinstance(plain, SharedPublisher):
-        _take_over(found, plain)
+        # Plain fedmsg.init made it: ours takes its place, at the same endpoint.
+        address = require_publisher(found.c)
+        bound = 0 if address.active or plain.closed else _settings.port(plain.LAST_ENDPOINT.decode("ascii"))
+        plain.close()
+        preferred = next((one for one in address.endpoints if bound and _settings.port(one) == bound), "")
+        found.publisher = SharedPublisher(address, found.c, preferred)
     return found
-
-
-def _take_over(context: Any, plain: Any) -> None:
-    """Replace *plain*, the socket of a context that plain ``fedmsg.init`` made, by ours at the same endpoint."""
-    address = require_publisher(context.c)  # there was one when it was made: the user may have changed it
-    bound = 0 if address.active or plain.closed else _settings.port(plain.LAST_ENDPOINT.decode("ascii"))
-    plain.close()
-    preferred = next((one for one in address.endpoints if bound and _settings.port(one) == bound), "")
-    context.publisher = SharedPublisher(address, context.c, preferred)
 
 
 def _new_context(config: dict[str, Any]) -> Any:
     """Return a context of fedmsg's that was kept from binding a port, with our publisher in it."""
     publishes = config.get("zmq_enabled", True) and not config.get("mute", False)
     address = _address(config) if publishes else None
-    handle = SharedPublisher(address, config) if address is not None else None
+    handle = SharedPublisher(address, config) if address else None
     named = {"name": config["name"] or "-", "io_threads": int(config.get("io_threads") or 1)}
     try:
         context = fedmsg.core.FedMsgContext(**{**config, **named, "mute": True, "active": False, "post_init_sleep": 0})
     except fedmsg.core.zmq.ZMQError as error:
-        raise ConfigurationError(f"no ZeroMQ context can be opened: {error} (too many open files? ulimit -n)") from error
+        words = f"no ZeroMQ context can be opened: {error} (too many open files? ulimit -n)"
+        raise ConfigurationError(words) from error
     context.c = config
-    if handle is not None:
+    if handle:
         context.publisher = handle
     elif publishes:
         warnings.warn(f"fedmsg is not configured to send any zmq messages for name {config['name']!r}", stacklevel=3)
@@ -186,31 +162,22 @@ def _new_context(config: dict[str, Any]) -> Any:
 
 
 def port(context: Any) -> Port:
-    """Return the open port, with a listener, by which *context* publishes; raise as :func:`publisher` and its port do."""
+    """Return the open port, with a listener, by which *context* publishes."""
     return publisher(context).port(awaits=True)
 
 
 def publisher(context: Any) -> SharedPublisher:
-    """Return the publisher of *context*.
-
-    Raises:
-        ConfigurationError: it has none, with the setting that is to blame.
-        ListenerError: ``destroy()`` was called since :func:`context` returned it.
-    """
+    """Return the publisher of *context*; if it has none, raise ConfigurationError with the setting that is to blame."""
     found: SharedPublisher | None = getattr(context, "publisher", None)
     if found is not None:
         return found
     if context is not current():
-        raise _gone()
+        raise ListenerError(_GONE)
     require_publisher(context.c)
     raise ConfigurationError(
         "this context was destroyed, or was initialized without a publisher; "
         "call gilmsg.destroy() and initialize it again"
     )
-
-
-def _gone() -> ListenerError:
-    return ListenerError("the publisher is closed, by destroy() for example; nothing was sent")
 
 
 def require_publisher(config: Mapping[str, Any]) -> Address:
@@ -235,19 +202,19 @@ def _address(config: Mapping[str, Any]) -> Address | None:
     if not name:
         return None
     endpoints = _settings.listed(config.get(name) if active else config["endpoints"].get(name))
-    if not endpoints and active:
-        raise ConfigurationError(f"active is True, but {name!r} does not say where the relay is; set it to its endpoint")
+    if active and not endpoints:
+        words = f"active is True, but {name!r} does not say where the relay is; set it to its endpoint"
+        raise ConfigurationError(words)
     return Address(name, tuple(endpoints), active) if endpoints else None
 
 
 def certname(config: Mapping[str, Any]) -> str:
-    """Return the certificate file name (without suffix) under which *config* signs, or raise ConfigurationError."""
+    """Return the certificate file name (without suffix) under which *config* signs."""
+    index = str(config.get("name"))
     if "cert_prefix" in config:
         index = f"{config['cert_prefix']}.{hostname()}"
-    else:
-        index = str(config.get("name"))
-        if index == _settings.RELAY_INBOUND:
-            index = f"shell.{hostname()}"
+    elif index == _settings.RELAY_INBOUND:
+        index = f"shell.{hostname()}"
     try:
         return str((config.get("certnames") or {})[index])
     except KeyError:
@@ -271,21 +238,17 @@ def hostname() -> str:
     return socket.gethostname().partition(".")[0]
 
 
-def username() -> str:
-    """Return the user's name, which fedmsg puts into messages."""
-    return _login(os.getuid())
-
-
 @functools.cache  # it may take a look into the password database
-def _login(uid: int) -> str:
+def username(uid: int) -> str:
+    """Return the name of the user that we run as, *uid*, which fedmsg puts into messages."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run us as a user that no database knows
         return str(uid)
 
 
-def calling_module(default: str = "fedmsg") -> str:
-    """Return the top-level module of the first frame that is neither fedmsg's nor ours, as fedmsg would guess it.
+def calling_module() -> str:
+    """Return the top-level module of the first frame that is neither fedmsg's nor ours.
 
     ``fedmsg.utils.guess_calling_module`` finds a wrapper of fedmsg, and reads the source lines of the whole stack.
     """
@@ -295,4 +258,4 @@ def calling_module(default: str = "fedmsg") -> str:
         if name not in ("fedmsg", "gilmsg"):
             return name
         frame = frame.f_back
-    return default
+    return "fedmsg"

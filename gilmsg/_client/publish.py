@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import logging
+import os
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Callable, Optional, Union
@@ -13,7 +17,6 @@ from .._engine import CallbackFuture, Outcome
 from .._protocol import Receipt
 from ..errors import BadFrame, ConfigurationError, PayloadError, Timeout
 from . import context as _context
-from . import messages
 
 log = logging.getLogger("gilmsg.publish")
 
@@ -96,7 +99,8 @@ def publish_async(
 
     Returns:
         concurrent.futures.Future: of the :class:`Receipt`, or of None without recipients;
-        fails with Timeout or ListenerError. It is running from the start, so ``cancel()``
+        fails with Timeout or ListenerError (with ConfigurationError, if a hook took the id of a message
+        that still waits). It is running from the start, so ``cancel()``
         returns False: a message that has left cannot be called back.
 
     Raises:
@@ -110,7 +114,7 @@ def publish_async(
     if call.recipients:
         _engine.futures.require()
         Future.add_done_callback(future, _log_end_of)
-        call.attempted(lambda: call.hand_over(future, waits_for_presence=False))
+        call.handed_over(future, waits_for_presence=False)
     else:
         call.send_plain()
         future.set_result(None)
@@ -121,15 +125,9 @@ class _Call:
     """One call of publish: what was asked for, checked, and each step to the engine."""
 
     def __init__(
-        self,
-        topic: str | None,
-        msg: Any,
-        modname: str | None,
-        recipients: Recipients,
-        ack_timeout: float | None,
-        pre_fire_hook: Hook,
-        config: Mapping[str, Any],
-    ) -> None:
+        self, topic: str | None, msg: Any, modname: str | None, recipients: Recipients, ack_timeout: float | None,
+        pre_fire_hook: Hook, config: Mapping[str, Any],
+    ) -> None:  # fmt: skip
         named = None if recipients is None else _settings.recipients(recipients)
         self._context = _context.context(config)
         self._config: dict[str, Any] = self._context.c
@@ -150,7 +148,7 @@ class _Call:
             _warned.add(self.topic)
             log.warning("%s is published without recipients: nobody confirms it, as with fedmsg", self.topic)
         if self._config.get("zmq_enabled", True):
-            _context.wait_for_age(_context.publisher(self._context).port(), self._config)
+            _context.publisher(self._context).aged_port()
         try:
             self._context.publish(self._suffix, self._msg, modname=self._modname, pre_fire_hook=self._hook)
         except AttributeError:
@@ -162,83 +160,89 @@ class _Call:
     def confirmed(self) -> Receipt:
         """Send the message and wait: return or raise what :func:`publish` does."""
         outcome: Outcome[Receipt] = Outcome()
-        port, entry = self.attempted(lambda: self.hand_over(outcome, waits_for_presence=True))
+        port, entry = self.handed_over(outcome, waits_for_presence=True)
         try:
             receipt: Receipt = port.result_of(outcome, max(0.0, entry.until - time.monotonic()) + entry.ack_timeout)
         except Timeout as timeout:
-            _log_timeout(timeout)
+            _log_end(timeout)
             raise
         except BaseException:
             port.forget(entry)
             raise
-        _log_receipt(receipt)
+        if log.isEnabledFor(logging.DEBUG):
+            _log_end(receipt)
         return receipt
 
-    def attempted(self, hand_over: Callable[[], tuple[_engine.Port, _engine.Message]]) -> Any:
-        """Return what *hand_over* returns; another attempt is made where ``destroy()`` came in between.
-
-        The message is signed for the listener that awaits its ACKs, and that is another one then. A hook or a store
-        has seen the message, though, and must see no second one.
-        """
-        for left in reversed(range(_ATTEMPTS)):
-            try:
-                return hand_over()
-            except _engine.Gone:
-                if not left or self._hook is not None or self._store:
-                    raise
-        return None
-
-    def hand_over(
+    def handed_over(
         self, outcome: Outcome[Receipt] | CallbackFuture, waits_for_presence: bool
     ) -> tuple[_engine.Port, _engine.Message]:
         """Sign the message, call the hook, and hand the message to the engine.
 
-        Where *waits_for_presence*, a hook is called after any head start; else it is called at once.
+        Another attempt is made where ``destroy()`` came in between: the message is signed for the listener that awaits
+        its ACKs, and that is another one then. A hook or a store that has seen the message must see no second one.
         """
+        attempts = 1 if self._hook is not None or self._store else _ATTEMPTS
+        while True:
+            attempts -= 1
+            try:
+                return self._hand_over(outcome, waits_for_presence)
+            except _engine.Gone:
+                if not attempts:
+                    raise
+
+    def _hand_over(
+        self, outcome: Outcome[Receipt] | CallbackFuture, waits_for_presence: bool
+    ) -> tuple[_engine.Port, _engine.Message]:
         port = _context.port(self._context)
         _trust.require_x509(self._config)
         verifier = _trust.verifier(self._config)
-        message, sealed = self._signed(port.origin)
+        body = _protocol.marked({} if self._msg is None else self._msg, self.recipients)
+        self._context._i += 1
+        message, leaving = composed(self.topic, body, self._context._i, port.origin), None
+        if self._config.get("sign_messages", False):
+            message, *leaving = sealed(message, self._config, _context.certname(self._config))
+        if self._store:
+            message, leaving = self._store.add(message), None
+            if not isinstance(message, dict):
+                raise ConfigurationError(f"persistent_store: add() must return the message; it returned {message!r}")
         way, head_start = port.way(self.topic), self._settings.head_start
         if self._hook is not None:
             if waits_for_presence:
                 port.present(self.recipients, way, port.born + head_start)
             self._hook(message)
-            sealed = None  # it may have changed the message
-        msg_id, covered, wire = _leaving(self.topic, message) if sealed is None else (message["msg_id"], *sealed[1:])
+            leaving = None  # it may have changed the message
+        covered, wire = leaving or _read_back(self.topic, message)
         entry = port.message(
-            head_start, msg_id=msg_id, topic=self.topic, digest=_protocol.digest_of(covered),
+            head_start, msg_id=message["msg_id"], topic=self.topic, digest=_protocol.digest_of(covered),
             parts=[self.topic.encode("utf-8"), wire], recipients=self.recipients,
             ack_timeout=self._settings.ack_timeout, verifier=verifier, way=way, outcome=outcome,
         )  # fmt: skip
         port.publish(entry)
         return port, entry
 
-    def _signed(self, origin: str) -> tuple[dict[str, Any], messages.Sealed | None]:
-        """Return the finished message, its recipients marked in it before it is signed.
 
-        Also its sealed form, None where that may not be what leaves.
-        """
-        body = _protocol.marked({} if self._msg is None else self._msg, self.recipients)
-        self._context._i += 1
-        message = messages.composed(self.topic, body, self._context._i, origin)
-        sealed = None
-        if self._config.get("sign_messages", False):
-            sealed = messages.sealed(message, self._config, _context.certname(self._config))
-            message = sealed.message
-        if not self._store:
-            return message, sealed
-        stored = self._store.add(message)
-        if not isinstance(stored, dict):
-            raise ConfigurationError(f"persistent_store: add() must return the message; it returned {stored!r}")
-        return stored, None
+def composed(topic: str, body: Any, number: int, origin: str | None = None) -> dict[str, Any]:
+    """Return an unsigned message of this moment; *number* is the sender's count, fedmsg's ``i``."""
+    return _protocol.compose(
+        topic, body, number, unique=str(uuid.uuid4()), year=datetime.datetime.now().year,
+        timestamp=int(time.time()), username=_context.username(os.getuid()), origin=origin,
+    )  # fmt: skip
 
 
-def _leaving(topic: str, message: Any) -> tuple[str, bytes, bytes]:
-    """Return id, covered bytes and wire bytes of a message that the hook, or a store, has seen.
+def sealed(message: dict[str, Any], config: Mapping[str, Any], certname: str) -> tuple[dict[str, Any], bytes, bytes]:
+    """Return *message*, signed with the key pair *certname*, the bytes that this covers, and those on the wire."""
+    message = dict(message, crypto="x509")
+    try:
+        covered = _protocol.canonical(message)
+    except BadFrame as error:  # it fits, but not one level further down
+        raise PayloadError(f"msg cannot be signed: {error}") from error
+    credentials = _trust.key_pair(config, certname).seal(covered)
+    # Both are JSON objects, and neither is empty: so the message is not encoded once more.
+    return {**message, **credentials}, covered, json.dumps(credentials)[:-1].encode("ascii") + b"," + covered[1:]
 
-    ACKs must state what leaves: hence the covered bytes are taken from the bytes that leave, parsed again.
-    """
+
+def _read_back(topic: str, message: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Return covered bytes and wire bytes of *message*: the former from the latter, for ACKs must state what leaves."""
     try:
         wire = _protocol.encode(message)
     except (TypeError, ValueError, RecursionError) as error:
@@ -250,33 +254,23 @@ def _leaving(topic: str, message: Any) -> tuple[str, bytes, bytes]:
             f"pre_fire_hook or persistent_store left a message whose msg_id is {message.get('msg_id')!r}"
         )
     try:
-        received = _protocol.Received.of([topic.encode("utf-8"), wire])
-        return received.message["msg_id"], received.covered, wire
+        return _protocol.Received.of([topic.encode("utf-8"), wire]).covered, wire
     except BadFrame as error:
         raise PayloadError(f"the message cannot be read back: {error}") from error
+
+
+def _log_end(end: Receipt | Timeout) -> None:
+    """Write the one line of a message: a WARNING of a Timeout, DEBUG of a Receipt."""
+    names = sorted(end.acks)
+    fields = {"topic": end.topic, "msg_id": end.msg_id, "acked": names, "missing": sorted(getattr(end, "missing", ()))}
+    if isinstance(end, Timeout):
+        log.warning("%s", end, extra=fields)
+    else:
+        log.debug("%s %s acknowledged by %s", end.topic, end.msg_id, ", ".join(names), extra=fields)
 
 
 def _log_end_of(future: Future[Any]) -> None:
     """Have the end of a future logged on the callback thread."""
     error = future.exception()
-    if isinstance(error, Timeout):
-        _engine.callbacks.run(lambda: _log_timeout(error))
-    elif error is None and log.isEnabledFor(logging.DEBUG):
-        _engine.callbacks.run(lambda: _log_receipt(future.result()))
-
-
-def _log_receipt(receipt: Receipt) -> None:
-    """Write one DEBUG line for a message that all its recipients acknowledged."""
-    if log.isEnabledFor(logging.DEBUG):
-        names = sorted(receipt.acks)
-        fields = {"topic": receipt.topic, "msg_id": receipt.msg_id, "acked": names, "missing": []}
-        log.debug("%s %s acknowledged by %s", receipt.topic, receipt.msg_id, ", ".join(names), extra=fields)
-
-
-def _log_timeout(timeout: Timeout) -> None:
-    """Write one WARNING line for a message that was not proven to arrive."""
-    fields = {
-        "topic": timeout.topic, "msg_id": timeout.msg_id, "acked": sorted(timeout.acks),
-        "missing": sorted(timeout.missing),
-    }  # fmt: skip
-    log.warning("%s", timeout, extra=fields)
+    if isinstance(error, Timeout) or (error is None and log.isEnabledFor(logging.DEBUG)):
+        _engine.callbacks.run(lambda: _log_end(error or future.result()))

@@ -1,4 +1,4 @@
-"""Acknowledge, then yield: ``tail_messages``.
+"""Receive and acknowledge: ``tail_messages``, and the ACKs of every consumer.
 
 A tail has one SUB socket for each endpoint, because its caller is told the endpoint of each message. The sockets
 live in a zmq context of their own, so that closing the generator frees them all, and so that there may be more
@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import itertools
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 import zmq
 from fedmsg.replay import check_for_replay
 
 from .. import _engine, _protocol, _settings, _trust
-from .._engine import sockets
-from ..errors import BadFrame, ConfigurationError
+from .._engine import Port, sockets
+from ..errors import BadFrame, ConfigurationError, GilmsgError
 from . import context as _context
-from .acknowledge import Acknowledger, can_acknowledge
-
-__all__ = ["Acknowledger", "Asked", "Item", "Tail", "can_acknowledge", "tail_messages"]
+from . import publish as _publish
 
 Item = tuple[str, str, str, dict[str, Any]]
 
@@ -75,8 +75,12 @@ class Tail:
     """The state of one generator; *asked* sees every message before its ACK leaves, and may withhold that."""
 
     def __init__(self, context: Any, topic: str = "", passive: bool = False, asked: Asked = lambda *_: True) -> None:
+        try:
+            self._topic = topic.encode("utf-8")
+        except (AttributeError, UnicodeEncodeError):
+            raise ConfigurationError(f"topic must be text that begins topics; it is {topic!r}") from None
         self._config: Mapping[str, Any] = context.c
-        self._topic, self._passive, self._asked = _prefix(topic), passive, asked
+        self._passive, self._asked = passive, asked
         self._pid = os.getpid()
         self._warn = _engine.RateLimitedLog(log).warning
         if not self._config.get("zmq_enabled", True):
@@ -95,17 +99,16 @@ class Tail:
         number = sum(map(len, targets.values()))
         _engine.require_files(number, _DESCRIPTORS_EACH)
         context = _engine.new_context(self._config, max(1023, number + 16))
-        sources: dict[Any, _Source] = {}
+        sources: dict[Any, tuple[str, str]] = {}
         woken, wake = _socket.socketpair()  # the C function: programs put others in the place of Python's
         try:
             woken.setblocking(False)
             wake.setblocking(False)
-            for name, endpoint in ((name, endpoint) for name, several in targets.items() for endpoint in several):
-                subscriber = context.socket(zmq.SUB)
-                sources[subscriber] = _Source(name, endpoint)
-                self._subscribe(subscriber, sources[subscriber])
+            for name, several in targets.items():
+                for endpoint in several:
+                    sources[self._subscriber(context, name, endpoint)] = name, endpoint
             names = _engine.Names(lambda: _write(wake))
-            connecting = [] if self._passive else [(source.endpoint, one) for one, source in sources.items()]
+            connecting = [] if self._passive else [(endpoint, one) for one, (_, endpoint) in sources.items()]
             connections = _engine.Connections(connecting, names)
             poller = zmq.Poller()
             for readable in [woken.fileno(), *sources]:
@@ -116,7 +119,7 @@ class Tail:
                 connections.tick(time.monotonic())
                 for readable, _ in poller.poll(_POLL_LIMIT):
                     if readable in sources:
-                        yield from self._receive(readable, sources[readable], context)
+                        yield from self._receive(readable, *sources[readable], context)
                     else:
                         woken.recv(4096)
                         for host, addresses in names.answers():
@@ -139,32 +142,35 @@ class Tail:
                 "tail_messages() again"
             )
 
-    def _subscribe(self, subscriber: zmq.Socket[bytes], source: _Source) -> None:
+    def _subscriber(self, context: Any, name: str, endpoint: str) -> zmq.Socket[bytes]:
+        """Return a subscribed socket, bound where we are passive, else still to be connected."""
         try:
+            subscriber: zmq.Socket[bytes] = context.socket(zmq.SUB)
             sockets.tune(subscriber, self._config)
             sockets.watch_limited(subscriber)
-            subscriber.setsockopt(zmq.SUBSCRIBE, self._topic.encode())
+            subscriber.setsockopt(zmq.SUBSCRIBE, self._topic)
             if self._acknowledger is not None:
-                subscriber.setsockopt(zmq.SUBSCRIBE, self._acknowledger.announcement(self._topic))
+                subscriber.setsockopt(zmq.SUBSCRIBE, self._acknowledger.announcement(self._topic.decode()))
             if self._passive:
-                _engine.claim(self, bound=[sockets.port(source.endpoint)])
-                subscriber.bind(source.endpoint)
+                _engine.claim(self, bound=[sockets.port(endpoint)])
+                subscriber.bind(endpoint)
         except zmq.ZMQError as error:
-            raise ConfigurationError(
-                f"endpoints[{source.name!r}]: {source.endpoint!r} cannot be used: {error}"
-            ) from error
+            raise ConfigurationError(f"endpoints[{name!r}]: {endpoint!r} cannot be used: {error}") from error
+        return subscriber
 
-    def _receive(self, subscriber: zmq.Socket[bytes], source: _Source, context: Any) -> Iterator[Item]:
+    def _receive(self, subscriber: zmq.Socket[bytes], name: str, endpoint: str, context: Any) -> Iterator[Item]:
         """Yield what one received frame holds: a message, none, or a replay of several."""
         try:
             found = self._checked(_protocol.Received.of(subscriber.recv_multipart()))
         except BadFrame as error:
-            self._warn("dropped a message from %s: %s", source.endpoint, error)
+            self._warn("dropped a message from %s: %s", endpoint, error)
             return
-        missed = source.name in self._sequence
-        for received in self._with_missed(source.name, found, context) if missed else [found]:
-            self._acknowledge(received)
-            yield source.name, source.endpoint, received.topic, received.message
+        for received in self._with_missed(name, found, context) if name in self._sequence else [found]:
+            acknowledger = self._acknowledger
+            body = None if acknowledger is None else acknowledger.due(received, self._validates)
+            if self._asked(received.topic, received.message, body is not None) and acknowledger and body:
+                acknowledger.acknowledge(body)
+            yield name, endpoint, received.topic, received.message
             self._refuse_in_a_child()  # it may have forked in there
 
     def _checked(self, received: _protocol.Received) -> _protocol.Received:
@@ -192,18 +198,69 @@ class Tail:
             except BadFrame as error:
                 self._warn("dropped a message replayed for %r: %s", name, error)
 
-    def _acknowledge(self, received: _protocol.Received) -> None:
-        acknowledger = self._acknowledger
-        body = None if acknowledger is None else acknowledger.due(received, self._validates)
-        if self._asked(received.topic, received.message, body is not None) and acknowledger and body:
-            acknowledger.acknowledge(body)
+
+class Acknowledger:
+    """The ACKs of one consumer: one certificate, one *port*, made anew after ``destroy()``. For several threads."""
+
+    def __init__(self, config: Mapping[str, Any], port: Callable[[], Port]) -> None:
+        self._config, self._port = config, port
+        self._certname = _context.certname(config)
+        self._topic = _protocol.ack_topic(config)
+        self._number = itertools.count(1)
+        self._counting = threading.RLock()  # a signal handler may acknowledge, too
+        self._sent = self._failed = 0
+        self._last_error: str | None = None
+        self.common_name: str = _trust.signer(config, self._certname).common_name
+
+    def announcement(self, topic: str) -> bytes:
+        """Return the extra subscription that makes the consumer visible as a listener to *topic*."""
+        return _protocol.announcement(topic, self.common_name)
+
+    def due(self, received: _protocol.Received, validated: bool) -> dict[str, Any] | None:
+        """Return the body of the ACK that is owed for what was *received*, None if none is."""
+        if received.message.get("topic") != received.topic:
+            return None
+        try:
+            return received.ack_due(self.common_name, validated)
+        except BadFrame as error:
+            self._count_failed(received.message["msg_id"], error)
+            return None
+
+    def acknowledge(self, body: Mapping[str, Any]) -> None:
+        """Sign an ACK, and return when it was given to the socket, or could not be: that is logged and counted."""
+        try:
+            message = _publish.composed(self._topic, dict(body), next(self._number))
+            wire = _publish.sealed(message, self._config, self._certname)[2]
+            self._port().acknowledge([self._topic.encode(), wire], _protocol.origin_of(body["ack_msg_id"]))
+        except GilmsgError as error:
+            self._count_failed(body["ack_msg_id"], error)
+            return
+        with self._counting:
+            self._sent += 1
+        log.debug("acknowledged %s as %s", body["ack_msg_id"], self.common_name)
+
+    def counts(self) -> dict[str, Any]:
+        """Return what became of the ACKs so far, as moksha's monitoring shows it."""
+        with self._counting:
+            return {"acks_sent": self._sent, "acks_failed": self._failed, "last_ack_error": self._last_error}
+
+    def _count_failed(self, msg_id: str, error: Exception) -> None:
+        with self._counting:
+            self._failed += 1
+            self._last_error = str(error) or repr(error)
+        log.error("no ACK for %s: %s", msg_id, error)
 
 
-class _Source(NamedTuple):
-    """Where messages of one socket come from."""
-
-    name: str
-    endpoint: str
+def can_acknowledge(config: Mapping[str, Any], who: str) -> bool:
+    """Return whether a consumer of this configuration signs at all; if not, warn: *who* proves nothing."""
+    if not config.get("sign_messages", False):
+        reason = "sign_messages is off"
+    elif config.get("mute", False):
+        reason = "mute is on"
+    else:
+        return True
+    log.warning("%s will acknowledge nothing: %s", who, reason)
+    return False
 
 
 def _write(wake: Any) -> None:
@@ -218,12 +275,3 @@ def _terminate(context: Any) -> None:
         context.destroy(linger=0)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _prefix(topic: Any) -> str:
-    """Return *topic*, which can be subscribed to."""
-    try:
-        topic.encode("utf-8")
-    except (AttributeError, UnicodeEncodeError):
-        raise ConfigurationError(f"topic must be text that begins topics; it is {topic!r}") from None
-    return str(topic)

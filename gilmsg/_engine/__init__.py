@@ -27,7 +27,6 @@ kernel want to be told, ``waiting`` how callers wait.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import threading
@@ -36,7 +35,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import EndpointError, ListenerError
-from . import descriptors, sockets
+from . import descriptors, sockets, waiting
 from .connections import Connections
 from .descriptors import claim, listening_ports, new_context, require_files
 from .ends import Address
@@ -48,7 +47,7 @@ from .waiting import CallbackFuture, Outcome, RateLimitedLog, callbacks, futures
 
 __all__ = [
     "Address", "CallbackFuture", "Connections", "Gone", "Message", "Names", "Outcome", "Port", "RateLimitedLog",
-    "callbacks", "claim", "destroy", "futures", "listening_ports", "new_context", "publisher", "replaced",
+    "callbacks", "claim", "destroy", "futures", "grow_old", "leave", "listening_ports", "new_context", "publisher", "replaced",
     "require_files", "running", "sockets",
 ]  # fmt: skip
 
@@ -81,24 +80,29 @@ def publisher(address: Address | None, book: Book | None, config: Mapping[str, A
     """
     if book is not None:
         require_files(sum(map(len, book.publishing.values())), _FILES_EACH, _FILES_WISHED)
-    engine = _running_engine(config)
-
-    def opened(only: str) -> Port:
-        out, shared = engine.out(address, config, only) if address is not None else (None, False)
+    until = time.monotonic() + _PATIENCE
+    while True:
+        engine, only = _running_engine(config), preferred if time.monotonic() < until else ""
         try:
-            return Port(engine, book, (out, shared), engine.ear(book, config) if book is not None else (None, False))
-        except BaseException:
-            engine.close_unused(out)
-            raise
+            return engine.ask(lambda engine=engine, only=only: _opened(engine, address, book, config, only))  # type: ignore[misc]
+        except EndpointError:
+            if not only:
+                raise
+            time.sleep(_TRY_AGAIN)
+        except ListenerError:  # it ended meanwhile: by destroy(), or for want of users
+            if not engine.stopping or time.monotonic() > until:
+                raise
 
-    if preferred:
-        until = time.monotonic() + _PATIENCE
-        while time.monotonic() < until:
-            try:
-                return engine.ask(lambda: opened(preferred))
-            except EndpointError:
-                time.sleep(_TRY_AGAIN)
-    return engine.ask(lambda: opened(""))
+
+def _opened(engine: Engine, address: Address | None, book: Book | None, config: Mapping[str, Any], only: str) -> Port:
+    out, shared = None, False
+    try:
+        if address is not None:
+            out, shared = engine.out(address, config, only)
+        return Port(engine, book, (out, shared), engine.ear(book, config) if book is not None else (None, False))
+    except BaseException:
+        engine.close_unused(out)
+        raise
 
 
 def running() -> bool:
@@ -114,11 +118,17 @@ def destroy() -> None:
     """
     global _engine
     engine = _engine
-    if engine is not None and engine.owner.is_here:
+    if engine is not None:
         refuse_on(engine)
         engine.stop()
         if _engine is engine:
             _engine = None
+
+
+def grow_old() -> None:
+    """Let what is open pass for old, for tests: no message waits for its head start there."""
+    if _engine is not None:
+        _engine.ask(_engine.grow_old)
 
 
 @contextlib.contextmanager
@@ -158,21 +168,18 @@ def _running_engine(config: Mapping[str, Any]) -> Engine:
 
 def _after_fork() -> None:
     global _engine, _starting, _began
-    engine, _engine = _engine, None
-    _starting, _began = threading.RLock(), False
-    descriptors.close_inherited()
-    if engine is not None:
-        engine.orphan()
-        descriptors.keep(engine)
-    for worker in (callbacks, futures):
-        worker.forget()
+    descriptors.close_inherited(_engine)
+    waiting.forget()
+    if _engine is not None:
+        _engine.forget()
+    _engine, _starting, _began = None, threading.RLock(), False
 
 
-def _leave() -> None:
+def leave() -> None:
+    """End the engine for good, for the interpreter ends: what is held leaves, and nothing after it."""
     global _left
     _left = True
     destroy()
 
 
 os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_leave)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import logging
 import struct
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Callable
 
 import zmq
 
@@ -54,7 +55,9 @@ class Connections:
         #: Host -> its address in use; a host name has none while it does not resolve.
         self._addresses: dict[str, str] = {}
         self._look_ups: list[tuple[float, str]] = []
-        self._warn_of_names, self._warn_of_links = (RateLimitedLog(log, _LINE_EVERY) for _ in range(2))
+        #: By host, so that each is named.
+        self._warn_of: defaultdict[str, RateLimitedLog] = defaultdict(lambda: RateLimitedLog(log, _LINE_EVERY))
+        self._warn_of_links = RateLimitedLog(log, _LINE_EVERY)
         for endpoint, socket in connecting:
             self._by_host.setdefault(sockets.parts(endpoint)[1], []).append((endpoint, socket))
         for host in self._by_host:
@@ -63,15 +66,16 @@ class Connections:
             else:
                 names.ask(host)
 
-    def take(self, now: float, tell: Callable[[str], None] | None = None) -> None:
-        """Take in the monitor's events; call *tell* with each."""
-        while self.monitor is not None and self.monitor.poll(0):
+    def take(self, now: float) -> set[str]:
+        """Take in the monitor's events; return their kinds."""
+        kinds = set()
+        while self.monitor is not None and sockets.readable(self.monitor):
             told, address = self.monitor.recv_multipart()
-            event = _EVENTS.get(_EVENT.unpack(told)[0])
-            if event is not None:
-                self.links.note(event, address.decode("utf-8", "replace"), now)
-                if tell is not None:
-                    tell(event)
+            kind = _EVENTS.get(_EVENT.unpack(told)[0])
+            if kind is not None:
+                self.links.note(kind, address.decode("utf-8", "replace"), now)
+                kinds.add(kind)
+        return kinds
 
     def answer(self, host: str, addresses: Sequence[str]) -> None:
         """Connect to *host*, which resolves to *addresses*, unless one of them is in use; if none, look again later."""
@@ -80,7 +84,7 @@ class Connections:
         used = self._addresses.get(host)
         if not addresses and used is None:
             line = "endpoints: the host of %r does not resolve; it is looked up again"
-            self._warn_of_names.warning(line, self._by_host[host][0][0])
+            self._warn_of[host].warning(line, self._by_host[host][0][0])
         if addresses and used not in addresses:
             if used is not None:
                 self._disconnect(host, used)
@@ -97,7 +101,7 @@ class Connections:
             self._watched.connect(where)
         while self._look_ups and self._look_ups[0][0] <= now:
             _, host = heapq.heappop(self._look_ups)
-            if self._watched is None or host not in self._addresses or self._is_down(host, now):
+            if self._watched is None or host not in self._addresses or self._is_down(host):
                 self._names.ask(host)
             else:
                 heapq.heappush(self._look_ups, (now + _LOOK_UP_AGAIN, host))
@@ -118,14 +122,13 @@ class Connections:
             self._watched.disable_monitor()
             self.monitor.close(linger=0)
 
-    def _is_down(self, host: str, now: float) -> bool:
-        since = [self.links.down_since(endpoint) for endpoint, _ in self._by_host[host]]
-        return any(one is not None and now - one >= _LOOK_UP_AGAIN for one in since)
+    def _is_down(self, host: str) -> bool:
+        return not all(self.links.up(endpoint) for endpoint, _ in self._by_host[host])
 
     def _connect(self, host: str, address: str) -> None:
         self._addresses[host] = address
         for endpoint, socket in self._by_host[host]:
-            where = sockets.by_address(endpoint, address)
+            where = _by_address(endpoint, address)
             self.links.expect(where, endpoint)
             descriptors.claim(self, connected_to=[where])
             try:
@@ -136,6 +139,12 @@ class Connections:
 
     def _disconnect(self, host: str, address: str) -> None:
         for endpoint, socket in self._by_host[host]:
-            where = sockets.by_address(endpoint, address)
-            socket.disconnect(where)
+            where = _by_address(endpoint, address)
+            with contextlib.suppress(zmq.ZMQError):  # it was refused when it was to be connected
+                socket.disconnect(where)
             self.links.forget(where)
+
+
+def _by_address(endpoint: str, address: str) -> str:
+    scheme, _, port = sockets.parts(endpoint)
+    return f"{scheme}://{address}:{port}"

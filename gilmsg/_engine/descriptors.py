@@ -19,49 +19,38 @@ from .sockets import Socket, parts
 Context = zmq.Context[Socket]
 
 #: Open files that a context and its first sockets take, and each of its I/O threads. With some to spare: other
-#: threads take some between the look and the use.
-_CONTEXT_FILES, _IO_THREAD_FILES = 32, 2
-
-#: Open files that a process has besides, sooner or later.
-_OTHER_FILES = 128
+#: threads take some between the look and the use. And those that a process has besides, sooner or later.
+_CONTEXT_FILES, _IO_THREAD_FILES, _OTHER_FILES = 32, 2, 128
 
 
-def new_context(config: Mapping[str, Any], sockets: int | None = None) -> Context:
-    """Return a zmq context whose threads run, for as many *sockets*, or libzmq's 1,023.
+def new_context(config: Mapping[str, Any], sockets: int = 1023) -> Context:
+    """Return a zmq context for so many *sockets*; ConfigurationError where the open files do not allow it.
 
     A context takes most of its descriptors with its first socket; where they end in between, libzmq
     aborts the process ("src/epoll.cpp"). So the limit is looked at, and a first socket made and closed.
-
-    Raises:
-        ConfigurationError: the process has too many open files.
     """
-    io_threads = int(config.get("io_threads") or 1)
+    io_threads, opened = int(config.get("io_threads") or 1), _opened()
     more = _CONTEXT_FILES + io_threads * _IO_THREAD_FILES
-    opened = _opened()
     _raise_limit(opened + more, opened + more, f"{opened} files are open and a new socket needs {more} more")
     context: Context | None = None
     try:
         context = zmq.Context(io_threads)
-        if sockets is not None:
-            context.set(zmq.MAX_SOCKETS, sockets)
+        context.set(zmq.MAX_SOCKETS, sockets)
         context.socket(zmq.PAIR).close(linger=0)
     except zmq.ZMQError as error:
         if context is not None:
             context.term()
-        raise ConfigurationError(
-            f"no ZeroMQ context can be opened: {error} (too many open files? ulimit -n)"
-        ) from error
+        text = f"no ZeroMQ context can be opened: {error} (too many open files? ulimit -n)"
+        raise ConfigurationError(text) from error
     return context
 
 
 def require_files(endpoints: int, each: int, wished: int | None = None) -> None:
     """See to it that *endpoints* can be connected to, with *each* so many open files, or better *wished*.
 
-    Past the limit of open files everything fails that opens one, in ways that nobody understands. A
-    soft limit is raised, but only where it is too low: ``select()`` in the user's code ends at 1,024.
-
-    Raises:
-        ConfigurationError: the hard limit does not allow *each*.
+    Past the limit of open files everything fails that opens one, in ways that nobody understands. A soft limit is
+    raised, but only where it is too low: ``select()`` in the user's code ends at 1,024. A hard one that
+    does not allow *each* is a ConfigurationError.
     """
     besides = max(_OTHER_FILES, _opened() + _CONTEXT_FILES + _IO_THREAD_FILES)
     needed = endpoints * each + besides
@@ -80,16 +69,13 @@ def _opened() -> int:
 
 
 def _raise_limit(needed: int, wished: int, what: str) -> None:
-    """If it is below *wished*, raise the soft limit past it, or as far as the hard one allows, *needed* at least."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wished:
+    unlimited, limit = resource.RLIM_INFINITY, wished + _OTHER_FILES
+    if soft == unlimited or soft >= wished:
         return
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise ConfigurationError(
-            f"{what}, the limit is {hard}; raise it (ulimit -n {wished + _OTHER_FILES})"
-        )
-    limit = wished + _OTHER_FILES
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    if hard != unlimited and hard < needed:
+        raise ConfigurationError(f"{what}, the limit is {hard}; raise it (ulimit -n {limit})")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit if hard == unlimited else min(limit, hard), hard))
 
 
 # A forked child has the parent's zmq objects and not their threads: it must neither use them nor tear them down. Their
@@ -98,65 +84,53 @@ def _raise_limit(needed: int, wished: int, what: str) -> None:
 # socket of the process can have these, for libzmq binds without SO_REUSEPORT, and whatever is connected to an
 # endpoint of the bus is a zmq socket, ours or fedmsg's.
 
-#: Objects of the parent. pyzmq skips them at exit, but warns when they are collected.
+#: The parent's objects, unused for ever. pyzmq skips them at exit, but warns when they are collected.
 _kept: list[Any] = []
 
-_claims: weakref.WeakKeyDictionary[Any, tuple[set[int], set[tuple[str, int]]]] = weakref.WeakKeyDictionary()
+_claims: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
 
 
 def claim(owner: Any, bound: Iterable[int] = (), connected_to: Iterable[str] = ()) -> None:
     """Note, before they are opened, sockets of *owner* that a forked child is to close.
 
-    Args:
-        bound: TCP ports of ours.
-        connected_to: ``tcp://<numeric address>:<port>`` of peers.
+    They are known by our ports, and by ``tcp://<numeric address>:<port>`` of peers.
     """
-    ports, peers = _claims.setdefault(owner, (set(), set()))
-    ports.update(bound)
-    for one in connected_to:
-        _, host, port = parts(one)
+    claimed = _claims.setdefault(owner, set())
+    claimed.update(bound)
+    for _, host, port in map(parts, connected_to):
         if port.isdigit():
-            peers.add((host, int(port)))
+            claimed.add((host, int(port)))
 
 
-def keep(*objects: Any) -> None:
-    """Keep the parent's *objects* in a forked child, unused, for ever."""
-    _kept.extend(objects)
-
-
-def close_inherited() -> None:
-    """Close, in a forked child, the descriptors that were claimed; keep the claiming objects unused for ever."""
+def close_inherited(*objects: Any) -> None:
+    """Close, in a forked child, the descriptors that were claimed; keep their owners, and *objects*, for ever."""
     claims = list(_claims.items())
     _claims.clear()
-    keep(*(owner for owner, _ in claims))
-    ports = {port for _, (bound, _) in claims for port in bound}
-    peers = {peer for _, (_, connected) in claims for peer in connected}
-    if not ports and not peers:
-        return
-    for descriptor, ours, peer, _ in tcp_sockets():
-        if ours in ports or peer in peers:
+    _kept.extend([*objects, *(owner for owner, _ in claims)])
+    claimed = set().union(*(one for _, one in claims))
+    for descriptor, ours, peer, _ in _tcp_sockets() if claimed else ():
+        if ours in claimed or peer in claimed:
             os.close(descriptor)
 
 
 def listening_ports() -> set[int]:
     """Return the TCP ports on which this process listens."""
-    return {port for _, port, _, listens in tcp_sockets() if listens}
+    return {port for _, port, _, listens in _tcp_sockets() if listens}
 
 
-def tcp_sockets() -> Iterator[tuple[int, int, Any, bool]]:
-    """Yield (descriptor, our port, peer's address, whether it listens) of each IPv4 TCP socket; none where nobody tells."""
+def _tcp_sockets() -> Iterator[tuple[int, int, Any, bool]]:
+    """Yield (descriptor, our port, peer, whether it listens) of each IPv4 TCP socket; none where nobody tells."""
     try:
-        listed = [int(name) for name in os.listdir(_folder())]
+        descriptors = [int(name) for name in os.listdir(_folder())]
     except OSError:
         return
-    for descriptor in listed:
+    for descriptor in descriptors:
         try:
-            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                found = _described(os.dup(descriptor))
-                if found is not None:
-                    yield (descriptor, *found)
+            found = _described(os.dup(descriptor)) if stat.S_ISSOCK(os.fstat(descriptor).st_mode) else None
         except OSError:  # the descriptor of the listing itself, or one that was closed meanwhile
             continue
+        if found is not None:
+            yield (descriptor, *found)
 
 
 def _described(duplicate: int) -> tuple[int, Any, bool] | None:
@@ -173,10 +147,9 @@ def _described(duplicate: int) -> tuple[int, Any, bool] | None:
             return None
         listens = bool(one.getsockopt(level, _socket.SO_ACCEPTCONN))
         try:
-            peer = None if listens else tuple(one.getpeername())
+            return name[1], None if listens else tuple(one.getpeername()), listens
         except OSError:  # it is being connected, and does not tell to whom
-            peer = None
-        return name[1], peer, listens
+            return name[1], None, listens
     finally:
         one.close()
 

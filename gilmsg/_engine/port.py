@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from .. import _protocol as protocol
 from ..errors import ConfigurationError, ListenerError
+from . import sockets
+from .descriptors import listening_ports
 from .operations import Acknowledgement, Held, Message, Plain, Presence, closed
+from .waiting import refuse_in_child_of
 
 if TYPE_CHECKING:
     from .ends import Ear, Out
@@ -21,6 +24,9 @@ T = TypeVar("T")
 
 #: Seconds for which an operation without a time of its own may be held: an ACK, or behind a message that is.
 _LONGEST_HOLD = 60.0
+
+#: Seconds in which libzmq gives a port back, and between two looks whether it has.
+_GIVEN_BACK, _LOOK_AGAIN = 2.0, 0.001
 
 
 class Gone(ListenerError):
@@ -68,7 +74,8 @@ class Port:
         """Return the evidence for messages on *topic*. It is live: touch it within :meth:`look` only."""
         out, ear, book = self._out, self._ear, self._book
         via_relay = out is not None and out.address.active
-        route = protocol.Route(topic, self.endpoint, via_relay, ear.ack_topic if ear is not None else "", told)
+        ack_topic = ear.ack_topic if ear is not None else ""
+        peers = out.peers if out is not None else protocol.Peers()
 
         def endpoints(common_name: str) -> Sequence[str]:
             return book.of(common_name, via_relay) if book is not None else ()
@@ -80,7 +87,7 @@ class Port:
         def unresolved(common_name: str) -> Sequence[str]:
             return [one for one in endpoints(common_name) if ear is not None and ear.connections.unresolved(one)]
 
-        return protocol.Way(route, out.peers if out is not None else protocol.Peers(), linked, endpoints, unresolved)
+        return protocol.Way(topic, self.endpoint, via_relay, ack_topic, peers, linked, endpoints, unresolved, told)
 
     def message(self, head_start: float, **entry: Any) -> Message:
         """Return a message that leaves when its recipients are present, at *head_start* s of our age at the latest."""
@@ -136,6 +143,12 @@ class Port:
 
         with contextlib.suppress(ListenerError):
             self._engine.ask(leave)
+        if self._engine.stopping:
+            self._engine.stop()
+        until = time.monotonic() + _GIVEN_BACK
+        if self._out is not None and self._out.closed and not self._out.address.active:
+            while sockets.port(self.endpoint) in listening_ports() and time.monotonic() < until:
+                time.sleep(_LOOK_AGAIN)
 
     def _sending(self) -> Out:
         self._require()
@@ -144,8 +157,7 @@ class Port:
         return self._out
 
     def _require(self) -> None:
-        if not self._engine.owner.is_here:
-            raise self._engine.owner.unsent_here()
+        refuse_in_child_of(self._engine.pid, "process %d forked during this call; nothing was sent in the child")
         refuse_on(self._engine)
         if not self.alive:
             raise Gone(*closed().args)

@@ -7,7 +7,7 @@ import collections
 import ipaddress
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 import zmq
@@ -17,14 +17,16 @@ from ..errors import ConfigurationError
 
 Socket = zmq.Socket[bytes]
 
-#: Milliseconds. After silent packet loss TCP alone takes as long to recover as the loss
-#: lasted; a heartbeat notices within some seconds, and a connection attempt that is not
-#: answered gives up soon enough to be tried again.
-HEARTBEAT_IVL, HEARTBEAT_TIMEOUT, CONNECT_TIMEOUT = 2000, 5000, 1000
+#: Milliseconds. After silent packet loss TCP alone takes as long to recover as the loss lasted; a heartbeat notices
+#: within some seconds, and a connection attempt that is not answered gives up soon enough to be tried again.
+_HEARTBEATS = {zmq.HEARTBEAT_IVL: 2000, zmq.HEARTBEAT_TIMEOUT: 5000, zmq.CONNECT_TIMEOUT: 1000}
 
 #: The same by the kernel: seconds without a word before it asks, and between two questions; how many may
 #: stay unanswered. Milliseconds that what was sent may.
-_KEEPALIVE_IDLE, _KEEPALIVE_INTVL, _KEEPALIVE_CNT, _UNANSWERED = 2, 1, 4, 6000
+_KEEPALIVE = {
+    zmq.HEARTBEAT_IVL: 0, zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 2, zmq.TCP_KEEPALIVE_INTVL: 1,
+    zmq.TCP_KEEPALIVE_CNT: 4, zmq.TCP_MAXRT: 6000,
+}  # fmt: skip
 
 #: The largest port. libzmq takes a larger one modulo 65,536.
 _LARGEST_PORT = 65535
@@ -39,8 +41,7 @@ _LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 def tune(socket: Socket, config: Mapping[str, Any]) -> None:
     """Apply fedmsg's socket settings, and gilmsg's, to a socket that is not connected yet."""
     limit = int(config.get("high_water_mark") or 0)
-    socket.setsockopt(zmq.SNDHWM, limit)
-    socket.setsockopt(zmq.RCVHWM, limit)
+    _set(socket, {zmq.SNDHWM: limit, zmq.RCVHWM: limit})
     set_tcp_keepalive(socket, config)
     set_tcp_reconnect(socket, config)
     beat(socket)
@@ -48,9 +49,7 @@ def tune(socket: Socket, config: Mapping[str, Any]) -> None:
 
 def beat(socket: Socket) -> None:
     """Let *socket*, which is not connected yet, notice by heartbeats that a link has silently died."""
-    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_IVL)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
-    socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT)
+    _set(socket, _HEARTBEATS)
 
 
 def limit_input(socket: Socket, queue: int, largest: int) -> None:
@@ -58,9 +57,8 @@ def limit_input(socket: Socket, queue: int, largest: int) -> None:
 
     Beyond the first their own socket has to wait, beyond the second the connection ends.
     """
-    configured = socket.getsockopt(zmq.RCVHWM)
-    socket.setsockopt(zmq.RCVHWM, min(int(configured) or queue, queue))
-    socket.setsockopt(zmq.MAXMSGSIZE, largest)
+    configured = int(socket.getsockopt(zmq.RCVHWM))
+    _set(socket, {zmq.RCVHWM: min(configured or queue, queue), zmq.MAXMSGSIZE: largest})
 
 
 def watch_limited(subscriber: Socket) -> None:
@@ -75,16 +73,14 @@ def watch_by_keepalive(socket: Socket) -> None:
     A full queue stops the reading, of heartbeats too. If its reader then stalls (a SIGSTOP, or a flood by
     ten connections) libzmq takes the peer for gone and connects anew, and the next receive aborts the
     process, because it restarts an input that the new connection has not stopped (libzmq's issue 3937).
-    TCP's keepalive is answered whether anybody reads or not. Nothing else ends a connection that is not
-    read: a peer's own PING with a TTL does not, its timer ends with the next frame; ``ZMQ_IMMEDIATE`` would help
-    too, but it drops what has come by a connection that ends.
+    TCP's keepalive is answered whether anybody reads or not, and nothing else ends a connection that is not read.
     """
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
-    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _KEEPALIVE_IDLE)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _KEEPALIVE_INTVL)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, _KEEPALIVE_CNT)
-    socket.setsockopt(zmq.TCP_MAXRT, _UNANSWERED)
+    _set(socket, _KEEPALIVE)
+
+
+def _set(socket: Socket, options: Mapping[Any, int]) -> None:
+    for option, value in options.items():
+        socket.setsockopt(option, value)
 
 
 def readable(socket: Socket) -> bool:
@@ -92,20 +88,15 @@ def readable(socket: Socket) -> bool:
     return bool(socket.getsockopt(_EVENTS) & _POLLIN)  # type: ignore[operator]
 
 
-def send(socket: Socket, parts: Iterable[bytes]) -> None:
-    """Hand one message of two parts to *socket*; never blocks."""
-    *first, last = parts
-    for part in first:
+def send(socket: Socket, parts: Sequence[bytes]) -> None:
+    """Hand one message to *socket*; never blocks, as with PUB."""
+    for part in parts[:-1]:
         socket.send(part, _MORE)
-    socket.send(last, _LAST)
+    socket.send(parts[-1], _LAST)
 
 
 def port(endpoint: str) -> int:
-    """Return the port of *endpoint*, to bind it.
-
-    Raises:
-        ConfigurationError: it has none: it is ``ipc://...``, say, by which fedmsg cannot publish either.
-    """
+    """Return the port of *endpoint*, to bind it. One without (``ipc://...``) cannot be used by fedmsg, either."""
     text = endpoint.rpartition(":")[2].strip()
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
     if not 0 < number <= _LARGEST_PORT:
@@ -128,18 +119,8 @@ def is_numeric(host: str) -> bool:
         return False
 
 
-def by_address(endpoint: str, address: str) -> str:
-    """Return *endpoint* with the numeric *address* in place of its host."""
-    scheme, _, port = parts(endpoint)
-    return f"{scheme}://{address}:{port}"
-
-
 class Names:
-    """Host names, looked up on daemon threads.
-
-    Args:
-        tell: called on such a thread when an answer has come; it must not block.
-    """
+    """Host names, looked up on daemon threads, which call *tell* when an answer has come; it must not block."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell
@@ -158,10 +139,9 @@ class Names:
             self._threads += 1
             try:
                 threading.Thread(target=self._look_up, name="gilmsg-names", daemon=True).start()
-            except RuntimeError:  # no more threads: asked again later
+            except RuntimeError:  # no more threads: as if it did not resolve
                 self._threads -= 1
-                self._wanted.clear()
-                self._asked.clear()
+                self._answers.put((self._wanted.pop(), []))
 
     def answers(self) -> Iterator[tuple[str, list[str]]]:
         """Yield each answer that has come: the host and its numeric IPv4 addresses, none if it does not resolve."""
@@ -171,14 +151,14 @@ class Names:
             yield host, found
 
     def _look_up(self) -> None:
-        while True:
+        while self._wanted:
             try:
                 host = self._wanted.popleft()
             except IndexError:
-                self._threads -= 1  # a wrong count costs a thread more or less
-                return
+                break  # another thread was faster
             self._answers.put((host, _addresses(host)))
             self._tell()
+        self._threads -= 1  # a wrong count costs a thread more or less
 
 
 def _addresses(host: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import logging
@@ -23,27 +24,13 @@ log = logging.getLogger("gilmsg.listener")
 #: Seconds after which a thread that waits looks whether this is still its process.
 _LOOK_AGAIN = 1.0
 
+_UNKNOWN_HERE = "the message was published by process %d before it forked; only there its outcome becomes known"
 
-class Owner:
-    """The process in which something was made: a forked child must not use what it inherits."""
 
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-
-    @property
-    def is_here(self) -> bool:
-        """Whether that is this process."""
-        return os.getpid() == self.pid
-
-    def unsent_here(self) -> ListenerError:
-        """Return the error of what a forked child cannot send."""
-        return ListenerError(f"process {self.pid} forked during this call; nothing was sent in the child")
-
-    def unknown_here(self) -> ListenerError:
-        """Return the error of a wait that a forked child inherits."""
-        return ListenerError(
-            f"the message was published by process {self.pid} before it forked; only there its outcome becomes known"
-        )
+def refuse_in_child_of(pid: int, told: str) -> None:
+    """Raise ListenerError in a process that was forked from *pid*: it must not use what it inherits."""
+    if os.getpid() != pid:
+        raise ListenerError(told % pid)
 
 
 class Outcome(Generic[T]):
@@ -53,12 +40,12 @@ class Outcome(Generic[T]):
     handler finds the caller.
     """
 
-    __slots__ = ("_error", "_owner", "_result", "_unsettled")
+    __slots__ = ("_error", "_pid", "_result", "_unsettled")
 
     def __init__(self) -> None:
         self._result: T | None = None
         self._error: BaseException | None = None
-        self._owner = Owner()
+        self._pid = os.getpid()
         self._unsettled = threading.Lock()
         self._unsettled.acquire()
 
@@ -74,8 +61,7 @@ class Outcome(Generic[T]):
             left = until - time.monotonic()
             if self._unsettled.acquire(timeout=max(0.0, min(left, _LOOK_AGAIN))):
                 return True
-            if not self._owner.is_here:
-                raise self._owner.unknown_here()
+            refuse_in_child_of(self._pid, _UNKNOWN_HERE)
             if left <= 0:
                 return False
 
@@ -146,7 +132,7 @@ class CallbackFuture(Future[Any]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._owner = Owner()
+        self._pid = os.getpid()
         self.set_running_or_notify_cancel()
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
@@ -154,13 +140,10 @@ class CallbackFuture(Future[Any]):
         super().add_done_callback(lambda future: callbacks.run(lambda: fn(future)))
 
     def settle(self, result: Any, error: BaseException | None) -> None:
-        """Set the result, or the exception if there is one; on the thread of ``futures``."""
-        if self.done():  # its owner has set it, who may do as he likes
-            return
-        if error is None:
-            self.set_result(result)
-        else:
-            self.set_exception(error)
+        """Have the result set, or the exception if there is one, on the thread of ``futures``; never blocks."""
+        _ended.append((self, result, error))
+        if len(_ended) == 1:  # else a job that takes all of them is on its way
+            futures.run(_settle_all)
 
     def result(self, timeout: float | None = None) -> Any:
         """As for any Future; in a forked child, what was open at the fork is a ListenerError."""
@@ -177,7 +160,9 @@ class CallbackFuture(Future[Any]):
         """Ask again and again: a signal handler may fork over the wait, and the child return to it."""
         until = float("inf") if timeout is None else time.monotonic() + timeout
         try:
-            while self._owner.is_here or self.done():
+            while True:
+                if not self.done():
+                    refuse_in_child_of(self._pid, _UNKNOWN_HERE)
                 try:
                     return ask(max(0.0, min(_LOOK_AGAIN, until - time.monotonic())))
                 except concurrent.futures.TimeoutError:
@@ -185,9 +170,30 @@ class CallbackFuture(Future[Any]):
                         return ask(0)  # this moment; or it is what its owner has set
                     if time.monotonic() >= until:
                         raise
-            raise self._owner.unknown_here()
         finally:
             del self, ask  # as in result()
+
+
+#: Futures with their ends, which the thread of ``futures`` is to set.
+_ended: collections.deque[tuple[CallbackFuture, Any, BaseException | None]] = collections.deque()
+
+
+def _settle_all() -> None:
+    while _ended:
+        future, result, error = _ended.popleft()
+        if future.done():  # its owner has set it, who may do as he likes
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+
+def forget() -> None:
+    """Forget, in a forked child, the parent's threads and what they were to do."""
+    _ended.clear()
+    for worker in (callbacks, futures):
+        worker.forget()
 
 
 class RateLimitedLog:

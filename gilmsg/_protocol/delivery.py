@@ -33,34 +33,17 @@ class Receipt(NamedTuple):
 
 
 class Verifier(Protocol):
-    """Knows whose signatures count."""
+    """Knows whose signatures count (or raises Refused), and whose they claim to be."""
 
-    def signer_of(self, message: Mapping[str, Any], covered: bytes) -> str:
-        """Return the common name that signed *message*, or raise Refused."""
-
-    def claimed_name(self, message: Mapping[str, Any]) -> str | None:
-        """Return the name on the certificate in *message*, unverified."""
+    def signer_of(self, message: Mapping[str, Any], covered: bytes) -> str: ...
+    def claimed_name(self, message: Mapping[str, Any]) -> str | None: ...
 
 
 class Entry:
     """One message on its way. Each recipient is a name, or a group of which one member is enough.
 
     ``parts`` are the frames to be sent, ``way`` the evidence for the diagnosis; ``outcome`` is the caller's.
-
-    Attributes:
-        acks (dict): common name -> seconds from sending to its ACK.
-        refused (dict): common name -> why an ACK in its name did not count.
-        strangers (set): who else signed an ACK for this message.
-        altered (int): how many ACKs for this id bore another digest.
-        sent_at (float or None): when it left, seconds on the clock of the deadlines.
-        left (int): ``Peers.mark`` when it left, NOT_LEFT before.
-        abandoned (bool): the caller has gone; what has not left by then must not leave.
     """
-
-    __slots__ = (
-        "_entries_of", "_open", "abandoned", "ack_timeout", "acks", "altered", "digest", "key", "left", "msg_id",
-        "outcome", "parts", "recipients", "refused", "sent_at", "strangers", "topic", "verifier", "way",
-    )
 
     def __init__(
         self, msg_id: str, topic: str, digest: str, parts: Sequence[bytes], recipients: Iterable[str],
@@ -69,85 +52,84 @@ class Entry:
         self.msg_id, self.topic, self.digest, self.parts = msg_id, topic, digest, parts
         self.recipients, self.ack_timeout = tuple(recipients), ack_timeout
         self.verifier, self.way, self.outcome = verifier, way, outcome
+        #: Common name -> seconds from sending to its ACK; common name -> why an ACK in its name did not count.
         self.acks: dict[str, float] = {}
         self.refused: dict[str, str] = {}
+        #: Who else signed an ACK for this message, and how many ACKs for its id bore another digest.
         self.strangers: set[str] = set()
         self.altered = 0
-        self.sent_at: float | None = None
+        #: When it left and when the wait ends, by the caller's clock; ``Peers.mark`` when it left.
+        self.sent_at = self.deadline = 0.0
         self.left = NOT_LEFT
+        #: Whether the caller has gone: what has not left by then must not leave.
         self.abandoned = False
-        #: As it stands in the bytes of an ACK.
         self.key = wire.escaped(msg_id)
-        #: What is still open, in the caller's order.
         self._open: dict[str, None] = dict.fromkeys(self.recipients)
         self._entries_of: dict[str, list[str]] = {}
         for entry in self.recipients:
             for name in wire.members(entry):
                 self._entries_of.setdefault(name, []).append(entry)
 
-    @property
-    def deadline(self) -> float:
-        """When the wait ends, on the clock of ``sent_at``; only once it has left."""
-        assert self.sent_at is not None
-        return self.sent_at + self.ack_timeout
-
-    def awaits(self, common_name: str) -> bool:
-        """Return whether *common_name* is named and has not answered yet."""
-        return common_name in self._entries_of and common_name not in self.acks
-
-    def refuse(self, common_name: str, reason: str) -> None:
-        """Keep why an ACK in the name of an awaited recipient did not count; the first is kept."""
-        if self.awaits(common_name):
-            self.refused.setdefault(common_name, reason)
-
     def missing(self) -> list[str]:
         """Return the recipients (names, groups) that have not answered."""
         return list(self._open)
 
-    def confirm(self, common_name: str, now: float) -> bool:
-        """Note a genuine ACK of a name that is awaited; return whether that settles the entry."""
-        assert self.sent_at is not None
-        self.acks[common_name] = now - self.sent_at
-        for entry in self._entries_of[common_name]:
+    def confirm(self, received: wire.Received, digest: str | None, now: float) -> bool:
+        """Take in an ACK for this message that states *digest*; return whether that settles it.
+
+        One that does not count is kept where it says something of a recipient that has not answered; the first is.
+        """
+        if digest is not None and digest != self.digest:  # not worth a signature check
+            self.altered += 1
+            if self.altered <= _QUOTED:
+                self._refuse(self.verifier.claimed_name(received.message), DIGEST_DIFFERS)
+            return False
+        try:
+            signer = self.verifier.signer_of(received.message, received.covered)
+        except Refused as refusal:
+            self._refuse(refusal.claimed, refusal.reason)
+            return False
+        if signer in self.acks:
+            return False
+        if signer not in self._entries_of:
+            self.strangers.add(signer)
+            return False
+        self.acks[signer] = now - self.sent_at
+        for entry in self._entries_of[signer]:
             self._open.pop(entry, None)
         return not self._open
+
+    def _refuse(self, claimed: str | None, reason: str) -> None:
+        if claimed in self._entries_of and claimed not in self.acks:
+            self.refused.setdefault(claimed, reason)
 
 
 E = TypeVar("E", bound=Entry)
 
 
 class Delivery(Generic[E]):
-    """The messages whose ACKs one listener awaits; for one thread.
-
-    An ACK counts for the message whose id it names, if its digest is that of what was sent, its signature is right,
-    and its signer is awaited. The cheap checks come first, so that a flood of foreign ACKs costs nothing. What falls
-    short is kept for the diagnosis, where it says something about a recipient; it never counts.
-    """
-
-    __slots__ = ("_deadlines", "_entries", "_topic")
+    """The messages whose ACKs one listener awaits, for one thread. The cheap checks of an ACK come first."""
 
     def __init__(self, ack_topic: str) -> None:
         self._topic = ack_topic.encode("utf-8")
         self._entries: dict[bytes, E] = {}
+        #: Of what is settled, too: see :meth:`next_due`.
         self._deadlines: list[tuple[float, bytes]] = []
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
     def expect(self, entry: E, now: float) -> None:
         """Wait for the ACKs of *entry*, which leaves *now*; ConfigurationError if that id is on its way already."""
         if entry.key in self._entries:
             raise ConfigurationError(f"a message with the id {entry.msg_id!r} still waits for its ACKs")
-        entry.sent_at = now
+        entry.sent_at, entry.deadline = now, now + entry.ack_timeout
         self._entries[entry.key] = entry
-        heapq.heappush(self._deadlines, (now + entry.ack_timeout, entry.key))
+        heapq.heappush(self._deadlines, (entry.deadline, entry.key))
 
     def forget(self, entry: E) -> bool:
         """Stop to wait for *entry*; False if that has happened already."""
-        if self._entries.get(entry.key) is not entry:
-            return False
-        del self._entries[entry.key]
-        return True
+        awaited = self._entries.get(entry.key) is entry
+        if awaited:
+            del self._entries[entry.key]
+        return awaited
 
     def frame(self, parts: Sequence[bytes], now: float) -> E | None:
         """Take in what came; forget and return the entry that it settles, if any. BadFrame: it is no ACK at all."""
@@ -160,14 +142,10 @@ class Delivery(Generic[E]):
         if entry is None:
             return None
         received = wire.Received.of(parts)
-        ack = wire.parse_ack(received.message)
-        if received.message.get("topic") != received.topic or ack.msg_id != entry.msg_id:
+        msg_id, digest = wire.parse_ack(received.message)
+        if received.message.get("topic") != received.topic or msg_id != entry.msg_id:
             raise BadFrame("its signed topic or id differs from what it was sent under")
-        if ack.digest is not None and ack.digest != entry.digest:
-            _refuse_digest(entry, received)
-            return None
-        signer = _signer(entry, received)
-        if signer is None or not entry.confirm(signer, now):
+        if not entry.confirm(received, digest, now):
             return None
         del self._entries[entry.key]
         return entry
@@ -179,8 +157,7 @@ class Delivery(Generic[E]):
             deadline, key = heapq.heappop(self._deadlines)
             entry = self._entries.get(key)
             if entry is not None and entry.deadline == deadline:
-                del self._entries[key]
-                late.append(entry)
+                late.append(self._entries.pop(key))
         return late
 
     def next_due(self) -> float | None:
@@ -192,39 +169,13 @@ class Delivery(Generic[E]):
         while self._deadlines and self._deadlines[0][1] not in self._entries:
             heapq.heappop(self._deadlines)
         if len(self._deadlines) > 2 * len(self._entries) + 64:
-            self._deadlines = [(entry.deadline, key) for key, entry in self._entries.items()]
-            heapq.heapify(self._deadlines)
+            self._deadlines = sorted((entry.deadline, key) for key, entry in self._entries.items())
         return self._deadlines[0][0] if self._deadlines else None
 
     def clear(self) -> list[E]:
         """Forget and return everything."""
-        entries = list(self._entries.values())
-        self._entries.clear()
-        self._deadlines.clear()
+        entries, self._entries, self._deadlines = list(self._entries.values()), {}, []
         return entries
-
-
-def _refuse_digest(entry: Entry, received: wire.Received) -> None:
-    """Keep who seems to have received something else; not worth a signature check."""
-    entry.altered += 1
-    claimed = entry.verifier.claimed_name(received.message) if entry.altered <= _QUOTED else None
-    if claimed is not None:
-        entry.refuse(claimed, DIGEST_DIFFERS)
-
-
-def _signer(entry: Entry, received: wire.Received) -> str | None:
-    """Return the signer if its ACK is awaited, else keep what is to be said of it and return None."""
-    try:
-        signer = entry.verifier.signer_of(received.message, received.covered)
-    except Refused as refusal:
-        if refusal.claimed is not None:
-            entry.refuse(refusal.claimed, refusal.reason)
-        return None
-    if entry.awaits(signer):
-        return signer
-    if signer not in entry.acks:
-        entry.strangers.add(signer)
-    return None
 
 
 class Leaving(Protocol):
@@ -233,8 +184,7 @@ class Leaving(Protocol):
     until: float
     abandoned: bool
 
-    def ready(self) -> bool:
-        """Return whether it may leave now."""
+    def ready(self) -> bool: ...
 
 
 L = TypeVar("L", bound=Leaving)
@@ -242,8 +192,6 @@ L = TypeVar("L", bound=Leaving)
 
 class Lines(Generic[L]):
     """What waits to leave at one publishing socket, in each thread's order; for one thread."""
-
-    __slots__ = ("_lines",)
 
     def __init__(self) -> None:
         self._lines: dict[Hashable, deque[L]] = {}
@@ -266,11 +214,9 @@ class Lines(Generic[L]):
         return ripe
 
     def next_due(self) -> float | None:
-        """Return when the next item is due, None if none waits."""
         return min((line[0].until for line in self._lines.values()), default=None)
 
     def clear(self) -> list[L]:
         """Remove and return everything."""
-        items = [item for line in self._lines.values() for item in line]
-        self._lines.clear()
-        return items
+        lines, self._lines = self._lines, {}
+        return [item for line in lines.values() for item in line]

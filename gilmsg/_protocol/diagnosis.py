@@ -1,18 +1,13 @@
-"""Reasons why a recipient is missing: one plain sentence each, from evidence. Pure.
-
-A sentence states what was seen, and nothing more. It claims neither delivery nor loss: where the message can have
-arrived, it says so.
-"""
+"""Reasons why a recipient is missing: one plain sentence each, of what was seen. None claims delivery, or loss."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from ..errors import Reason, Timeout
 from . import wire
 from .delivery import DIGEST_DIFFERS, Entry, Receipt
-from .presence import NOT_LEFT, Peers, Route, Way, hears, hears_since
+from .presence import NOT_LEFT, Way
 
 #: Said where the relay is there.
 BEHIND_RELAY = "the relay is there, behind it recipients cannot be seen"
@@ -32,32 +27,20 @@ _NO_ENDPOINT = " (certnames names no endpoint of it: whether its ACK can reach u
 _Told = tuple[str, str]
 
 
-class Heard(NamedTuple):
-    """What is known of one message besides the ACKs that counted: as in :class:`Entry`, and the seconds waited."""
-
-    refused: Mapping[str, str]
-    strangers: Sequence[str]
-    waited: float
-    left: int
-
-
 def result(entry: Entry) -> Receipt | Timeout:
     """Return what becomes of *entry*, which is settled or whose deadline has passed."""
-    missing = entry.missing()
-    if not missing:
+    reasons = {one: explain(one, entry) for one in entry.missing()}
+    if not reasons:
         return Receipt(entry.msg_id, entry.topic, entry.acks)
-    heard = Heard(entry.refused, sorted(entry.strangers), entry.ack_timeout, entry.left)
-    reasons = {one: explain(one, entry.way, heard) for one in missing}
     return Timeout(entry.msg_id, entry.topic, entry.ack_timeout, entry.acks, reasons, len(entry.recipients))
 
 
-def explain(entry_name: str, way: Way, heard: Heard) -> Reason:
-    """Return what is known of an entry of recipients (a name, or a group), which has not proven receipt."""
-    arrived = _may_have_arrived(way.route, way.peers, heard.left)
-    seen = {name: Reason(*_explain_one(name, way, heard), arrived) for name in wire.members(entry_name)}
-    suffix = ""
-    if heard.strangers:
-        suffix = f"; an ACK for this message came signed by {_named(heard.strangers)} instead"
+def explain(recipient: str, entry: Entry) -> Reason:
+    """Return what is known of a *recipient* of *entry* (a name, or a group), which has not proven receipt."""
+    arrived, suffix = _may_have_arrived(entry.way, entry.left), ""
+    seen = {name: Reason(*_explain_one(name, entry), arrived) for name in wire.members(recipient)}
+    if entry.strangers:
+        suffix = f"; an ACK for this message came signed by {_named(sorted(entry.strangers))} instead"
     if len(seen) > 1:
         text = " | ".join(f"{name}: {reason}" for name, reason in seen.items())
         return Reason(text + suffix, "group", arrived, seen)
@@ -65,19 +48,18 @@ def explain(entry_name: str, way: Way, heard: Heard) -> Reason:
     return Reason(reason + suffix, reason.code, arrived)
 
 
-def absent(name: str, route: Route, peers: Peers, left: int = NOT_LEFT) -> Reason | None:
-    """Return why what leaves by *route* cannot reach *name*, or the relay before it; None if it can."""
-    told = _absent(name, route, peers, left)
-    return None if told is None else Reason(*told, _may_have_arrived(route, peers, left))
+def absent(name: str, way: Way, left: int = NOT_LEFT) -> Reason | None:
+    """Return why what leaves by *way* cannot reach *name*, or the relay before it; None if it can."""
+    told = _absent(name, way, left)
+    return None if told is None else Reason(*told, _may_have_arrived(way, left))
 
 
-def _may_have_arrived(route: Route, peers: Peers, left: int) -> bool:
+def _may_have_arrived(way: Way, left: int) -> bool:
     """Return False only if from *left* to now no peer at all was subscribed to the topic.
 
     Of a relay that was there once, libzmq keeps the subscription, and for it what is sent while it is away.
     """
-    there = peers.anyone(route.ack_topic) if route.topic is None else peers.subscribed(route.topic)
-    return there or peers.uncounted or peers.last_end > (0 if route.via_relay else left)
+    return way.anybody_hears() or way.peers.uncounted or way.peers.last_end > (0 if way.via_relay else left)
 
 
 def _named(names: Sequence[str]) -> str:
@@ -85,78 +67,59 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _explain_one(name: str, way: Way, heard: Heard) -> _Told:
-    missing = _absent(name, way.route, way.peers, heard.left)
-    refused = heard.refused.get(name)
+def _explain_one(name: str, entry: Entry) -> _Told:
+    way = entry.way
+    missing, refused, linked = _absent(name, way, entry.left), entry.refused.get(name), way.linked(name)
     if refused is not None:
         code = "digest_differs" if refused == DIGEST_DIFFERS else "ack_refused"
         besides = f"; besides, {missing[0]}" if missing else ""
         return f"an ACK came in its name and was refused: {refused}{besides}", code
     if missing:
         return missing
-    linked = way.linked(name)
     if linked is False:
-        return _unreachable(name, way)
-    sentence = BEHIND_RELAY + "; silent for %g s" if way.route.via_relay else "listening, but silent for %g s"
-    sentence = f"{sentence % heard.waited}: {_UNKNOWN}"
-    if way.route.via_relay:
-        sentence += _SIGNING_RELAY
+        there, unresolved = "the relay is there" if way.via_relay else "it is listening", way.unresolved(name)
+        why, code = ", or not yet again", "unreachable"
+        if unresolved:
+            why, code = ": the host name does not resolve", "unresolved"
+        endpoints = ", ".join(unresolved or way.endpoints(name))
+        return f"{there}, but its endpoint {endpoints} cannot be reached for the ACK{why}; {_UNKNOWN}", code
+    sentence = BEHIND_RELAY + "; silent for %g s" if way.via_relay else "listening, but silent for %g s"
+    sentence = f"{sentence % entry.ack_timeout}: {_UNKNOWN}" + (_SIGNING_RELAY if way.via_relay else "")
     return sentence + (_NO_ENDPOINT if linked is None else ""), "silent"
 
 
-def _unreachable(name: str, way: Way) -> _Told:
-    there = "the relay is there" if way.route.via_relay else "it is listening"
-    unresolved = way.unresolved(name)
-    endpoints = ", ".join(unresolved or way.endpoints(name))
-    if unresolved:
-        why, code = ": the host name does not resolve", "unresolved"
-    else:
-        why, code = ", or not yet again", "unreachable"
-    return f"{there}, but its endpoint {endpoints} cannot be reached for the ACK{why}; {_UNKNOWN}", code
-
-
-def _absent(name: str, route: Route, peers: Peers, left: int) -> _Told | None:
-    """Return why the message cannot have reached *name*, or the relay before it; None if it can have.
-
-    That somebody is connected is seen only by what it subscribes to; and a plain fedmsg consumer does not say
-    who it is.
-    """
-    if route.via_relay:
-        return _relay_absent(route, peers, left)
-    since, ended = hears_since(name, route, peers), peers.ended(name)
+def _absent(name: str, way: Way, left: int) -> _Told | None:
+    """Return why the message cannot have reached *name*, or the relay before it; None if it can have."""
+    if way.via_relay:
+        return _relay_absent(way, left)
+    since, ended, topics = way.hears_since(name), way.peers.ended(name), way.peers.topics(name)
     if since is not None:
         if since <= left:
             return None
         # Or libzmq took the subscription while it sent, and told of it only afterwards.
         text = "it is listening now, but was not yet seen listening when the message left; "
         return text + _UNKNOWN, "never_connected" if ended is None else "gone"
-    if peers.topics(name):
-        topics = _named([repr(topic) for topic in peers.topics(name)])
-        sentence = f"connected to us, but not subscribed to this topic (only to {topics})"
-        return sentence.replace("this topic", route.told, 1), "other_topic"  # whole above, as README quotes it
+    if topics:
+        sentence = f"connected to us, but not subscribed to this topic (only to {_named([repr(one) for one in topics])})"
+        return sentence.replace("this topic", way.told, 1), "other_topic"  # whole above, as README quotes it
     if ended is not None and ended > left:
         return "it has gone since the message left; " + _UNKNOWN, "gone"
     if ended is not None:
         return "it was connected to us and has gone", "gone"
-    if not peers.anyone(besides=route.ack_topic):
-        nobody = f"never connected to us: nobody at all is connected to our socket {route.endpoint}"
-        return nobody, "never_connected"
+    if not way.peers.anyone(besides=way.ack_topic):
+        return f"never connected to us: nobody at all is connected to our socket {way.endpoint}", "never_connected"
     return "never connected to us as a gilmsg consumer", "never_connected"
 
 
-def _relay_absent(route: Route, peers: Peers, left: int) -> _Told | None:
-    """Return why the message cannot have reached the relay, None if it can have.
-
-    Our socket connects to the relay, and libzmq keeps for it what is sent while it is away.
-    """
-    if hears("", route, peers):
+def _relay_absent(way: Way, left: int) -> _Told | None:
+    """The same of the relay. Our socket connects to it, and libzmq keeps for it what is sent while it is away."""
+    relay, last_end = f"the relay at {way.endpoint}", way.peers.last_end
+    if way.anybody_hears():
         return None
-    relay = f"the relay at {route.endpoint}"
-    if peers.anyone():
-        return f"{relay} does not take {route.told}", "relay_refuses_topic"
-    if peers.last_end > left:
+    if way.peers.anyone():
+        return f"{relay} does not take {way.told}", "relay_refuses_topic"
+    if last_end > left:
         return f"{relay} has gone since the message left; {_UNKNOWN}", "relay_gone"
-    if peers.last_end:
-        kept = "" if left == NOT_LEFT else "; it may get the message when it is back"
-        return f"{relay} has gone{kept}", "relay_gone"
+    if last_end:
+        return f"{relay} has gone{'' if left == NOT_LEFT else '; it may get the message when it is back'}", "relay_gone"
     return f"{relay} is not there", "relay_absent"

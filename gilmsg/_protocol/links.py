@@ -14,41 +14,34 @@ _FIRST, _MOST = 1.0, 10.0
 
 
 class _Link:
-    """One address: since when it is up or down, when it may be connected anew, and the pause after that."""
-
-    __slots__ = ("down_since", "due", "endpoints", "pause", "up_since")
+    """One address: since when it is up, when it may be connected anew, and the pause after that."""
 
     def __init__(self) -> None:
         self.endpoints: set[str] = set()
         self.up_since: float | None = None
-        self.down_since: float | None = None
         self.due, self.pause = 0.0, _FIRST
 
 
 class Links:
     """The connections of one socket, by numeric address (``"tcp://1.2.3.4:3000"``); endpoints as configured.
 
-    A link is up once the handshake is over. Our subscription follows on the same connection, and may come a
-    moment later than a message that takes another: the consumer waits for it.
+    A link is up once the handshake is over; our subscription follows on the same connection, perhaps a moment later.
 
     libzmq tries a lost connection again by itself, and says so at once; one that ended by the peer's fault (a frame
-    that is too large) it gives up for good, without a word. Such an address is :meth:`given_up`.
+    that is too large) it gives up for good, without a word.
     """
 
     def __init__(self) -> None:
         self._links: dict[str, _Link] = {}
-        #: Endpoint -> its addresses.
-        self._addresses: dict[str, set[str]] = {}
+        self._addresses: dict[str, set[str]] = {}  # of each endpoint
         #: Addresses of connections that ended, of which nothing was told since -> when they are given up.
         self._doubtful: dict[str, float] = {}
 
     def expect(self, address: str, endpoint: str) -> None:
-        """Make known that *endpoint* is connected to by *address*."""
         self._links.setdefault(address, _Link()).endpoints.add(endpoint)
         self._addresses.setdefault(endpoint, set()).add(address)
 
     def forget(self, address: str) -> None:
-        """Make known that nothing is connected to by *address* any more."""
         self._doubtful.pop(address, None)
         link = self._links.pop(address, None)
         for endpoint in link.endpoints if link is not None else ():
@@ -61,25 +54,16 @@ class Links:
             return
         self._doubtful.pop(address, None)
         if event == UP:
-            link.up_since, link.down_since = now, None
+            link.up_since = now
             return
         if event == DOWN:
             if link.up_since is not None and now - link.up_since > _MOST:
                 link.pause = _FIRST
             self._doubtful[address] = max(now + _GRACE, link.due)
         link.up_since = None
-        link.down_since = now if link.down_since is None else link.down_since
 
     def up(self, endpoint: str) -> bool:
-        """Return whether there is a connection to *endpoint*."""
         return any(self._links[one].up_since is not None for one in self._addresses.get(endpoint, ()))
-
-    def down_since(self, endpoint: str) -> float | None:
-        """Return since when there is no connection to *endpoint*; None if there is one, or nothing was told yet."""
-        links = [self._links[one] for one in self._addresses.get(endpoint, ())]
-        if any(link.up_since is not None for link in links):
-            return None
-        return max((link.down_since for link in links if link.down_since is not None), default=None)
 
     def given_up(self, now: float) -> list[str]:
         """Return, once, the addresses that libzmq gave up: disconnect and connect them anew."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import AnyStr, NamedTuple, Optional
+from typing import AnyStr, NamedTuple
 
 from . import wire
 
@@ -19,17 +19,12 @@ _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 
 
 class Peers:
-    """The subscriptions that are in force at one publisher's socket.
-
-    Attributes:
-        mark (int): the number of the last frame taken in.
-        last_end (int): the mark at which a subscription ended last; 0 if none ever did.
-        uncounted (bool): whether there were subscriptions beyond the limits.
-    """
+    """The subscriptions that are in force at one publisher's socket."""
 
     def __init__(self) -> None:
-        self.mark = 0
-        self.last_end = 0
+        #: The number of the last frame taken in; that at which a subscription ended last, 0 if none ever did.
+        self.mark = self.last_end = 0
+        #: Whether there were subscriptions beyond the limits.
         self.uncounted = False
         self._subscriptions: dict[bytes, int] = {}
         #: Common name -> topic -> the mark since when it is announced.
@@ -38,24 +33,24 @@ class Peers:
         self._ended: dict[str, int] = {}
 
     def note(self, frame: bytes, *more: bytes) -> None:
-        """Take in what the XPUB socket received at a time; anything else is ignored.
+        """Take in what the XPUB socket received at a time; anything but a subscription or its end is ignored.
 
-        A subscription is one frame. What comes with *more* frames is a message that a peer sent us: it may look
-        like a subscription, but libzmq knows of none, nor of its end.
+        What comes with *more* frames is a message that a peer sent us, even if it looks like a subscription.
         """
         self.mark += 1
-        if more:
-            return
         kind, prefix = frame[:1], frame[1:]
         count = self._subscriptions.get(prefix, 0)
+        if more:
+            return
         if kind == _SUBSCRIBE and (count or self._has_room(prefix)):
             self._subscriptions[prefix] = count + 1
-            if not count:
-                self._begin(prefix)
+            announced = None if count else _announced(prefix)
+            if announced:
+                topic, common_name = announced
+                self._announced.setdefault(common_name, {})[topic] = self.mark
         elif kind == _UNSUBSCRIBE and count > 1:
             self._subscriptions[prefix] = count - 1
         elif kind == _UNSUBSCRIBE and count:
-            del self._subscriptions[prefix]
             self._end(prefix)
 
     def _has_room(self, prefix: bytes) -> bool:
@@ -63,16 +58,11 @@ class Peers:
         self.uncounted = self.uncounted or not room
         return room
 
-    def _begin(self, prefix: bytes) -> None:
-        announced = _announced(prefix)
-        if announced is not None:
-            topic, common_name = announced
-            self._announced.setdefault(common_name, {})[topic] = self.mark
-
     def _end(self, prefix: bytes) -> None:
+        del self._subscriptions[prefix]
         self.last_end = self.mark
         announced = _announced(prefix)
-        if announced is None:
+        if not announced:
             return
         topic, common_name = announced
         del self._announced[common_name][topic]
@@ -84,10 +74,8 @@ class Peers:
         self._ended[common_name] = self.mark
 
     def end_all(self) -> None:
-        """Note that everybody has gone."""
         self.mark += 1
         for prefix in list(self._subscriptions):
-            del self._subscriptions[prefix]
             self._end(prefix)
 
     def anyone(self, besides: str = "") -> bool:
@@ -95,12 +83,11 @@ class Peers:
         if not besides:
             return bool(self._subscriptions)
         listeners = besides.encode("utf-8")
-        announced = listeners + b"\0"
-        return any(one != listeners and not one.startswith(announced) for one in self._subscriptions)
+        return any(one != listeners and not one.startswith(listeners + b"\0") for one in self._subscriptions)
 
     def subscribed(self, topic: str) -> bool:
         """Return whether anybody, gilmsg or not, receives *topic* from here."""
-        return next(_prefixes(topic.encode("utf-8"), self._subscriptions), None) is not None
+        return any(True for _ in _prefixes(topic.encode("utf-8"), self._subscriptions))
 
     def asked_for(self, topic: str) -> bool:
         """Return whether anybody subscribes to just *topic*, as ACK listeners do to theirs."""
@@ -110,15 +97,9 @@ class Peers:
         """Return the topic prefixes for which *common_name* announced itself."""
         return sorted(self._announced.get(common_name, ()))
 
-    def listens(self, common_name: str, topic: str) -> bool:
-        """Return whether *common_name* announced itself for *topic*."""
-        return self.listens_since(common_name, topic) is not None
-
     def listens_since(self, common_name: str, topic: str) -> int | None:
         """Return the mark since when *common_name* listens to *topic*, None if it does not."""
-        topics = self._announced.get(common_name)
-        if not topics:
-            return None
+        topics = self._announced.get(common_name, {})
         return min([topics[prefix] for prefix in _prefixes(topic, topics)], default=None)
 
     def ended(self, common_name: str) -> int | None:
@@ -127,10 +108,7 @@ class Peers:
 
 
 def _announced(prefix: bytes) -> tuple[str, str] | None:
-    """Return (topic, common name) of an announcement, None for any other subscription.
-
-    What is not UTF-8 keeps its difference: two prefixes never become one announcement.
-    """
+    """Return (topic, common name) of an announcement. What is not UTF-8 keeps its difference: no two become one."""
     topic, found, name = prefix.decode("utf-8", "surrogateescape").partition("\0")
     return (topic, name) if found else None
 
@@ -142,67 +120,44 @@ def _prefixes(topic: AnyStr, known: Collection[AnyStr]) -> Iterator[AnyStr]:
     return (topic[:end] for end in range(len(topic) + 1) if topic[:end] in known)
 
 
-#: Returns whether the ACK listener is connected to a recipient; None where its endpoints are unknown.
-Linked = Callable[[str], Optional[bool]]
-
-
-class Route(NamedTuple):
-    """How a message leaves: the topic (None: any topic of ours, no message is meant), and through whom.
-
-    ``endpoint`` (ours) and ``told`` (the topic) are for people; ``via_relay`` is fedmsg's ``active=True``. Who subscribes
-    to just ``ack_topic`` is an ACK listener (our own one is here too): no recipient.
-    """
+class Way(NamedTuple):
+    """How messages of one topic (None: any topic of ours) leave, and the evidence of who gets them and can answer."""
 
     topic: str | None
+    #: Ours, or the relay's; for people.
     endpoint: str
+    #: fedmsg's ``active=True``.
     via_relay: bool
-    ack_topic: str = ""
+    #: Who subscribes to just this is an ACK listener (our own one is here too): no recipient.
+    ack_topic: str
+    peers: Peers
+    #: Returns whether the ACK listener is connected to a recipient; None where its endpoints are unknown.
+    linked: Callable[[str], bool | None]
+    #: Returns those from which ACKs of a recipient can come, as far as is known.
+    endpoints: Callable[[str], Sequence[str]]
+    #: Returns those of them whose host name does not resolve (yet).
+    unresolved: Callable[[str], Sequence[str]] = lambda name: ()
+    #: The topic, for people.
     told: str = "this topic"
 
-    @property
-    def scope(self) -> str:
-        """The beginning of every topic of ours: the ACKs' begins so, too."""
-        return self.ack_topic[: -len(wire.ACK_SUFFIX)]
+    def anybody_hears(self) -> bool:
+        """Return whether anybody, gilmsg or not, gets what we send."""
+        return self.peers.anyone(self.ack_topic) if self.topic is None else self.peers.subscribed(self.topic)
 
+    def hears_since(self, common_name: str) -> int | None:
+        """Return the mark since when *common_name* gets what we send, None if it does not; 0 for any topic of ours."""
+        if self.topic is not None:
+            return self.peers.listens_since(common_name, self.topic)
+        scope, prefixes = self.ack_topic[: -len(wire.ACK_SUFFIX)], self.peers.topics(common_name)
+        return 0 if any(scope.startswith(one) or one.startswith(scope) for one in prefixes) else None
 
-class Way(NamedTuple):
-    """The evidence for the messages of one route: who listens there, and whose ACKs can come.
-
-    ``endpoints`` returns those from which ACKs of a common name can come, as far as is known; ``unresolved`` those of
-    them whose host name does not resolve (yet).
-    """
-
-    route: Route
-    peers: Peers
-    linked: Linked
-    endpoints: Callable[[str], Sequence[str]]
-    unresolved: Callable[[str], Sequence[str]] = lambda name: ()
+    def hears(self, common_name: str) -> bool:
+        """Return whether *common_name*, or the relay before it, can be expected to get what we send."""
+        return self.anybody_hears() if self.via_relay else self.hears_since(common_name) is not None
 
     def ready(self, recipients: Iterable[str]) -> bool:
-        """Return whether each of *recipients* (of a group, one member) is present."""
-        return ready(recipients, self.route, self.peers, self.linked)
-
-
-def hears_since(common_name: str, route: Route, peers: Peers) -> int | None:
-    """Return the mark since when *common_name* gets what we send, None if it does not; 0 for any topic of ours."""
-    if route.topic is not None:
-        return peers.listens_since(common_name, route.topic)
-    prefixes, scope = peers.topics(common_name), route.scope
-    return 0 if any(scope.startswith(one) or one.startswith(scope) for one in prefixes) else None
-
-
-def hears(common_name: str, route: Route, peers: Peers) -> bool:
-    """Return whether *common_name*, or the relay before it, can be expected to get what we send."""
-    if not route.via_relay:
-        return hears_since(common_name, route, peers) is not None
-    return peers.anyone(route.ack_topic) if route.topic is None else peers.subscribed(route.topic)
-
-
-def present(common_name: str, route: Route, peers: Peers, linked: Linked) -> bool:
-    """Return whether *common_name* can be expected to get what we send, and we its ACK."""
-    return hears(common_name, route, peers) and linked(common_name) is not False
-
-
-def ready(recipients: Iterable[str], route: Route, peers: Peers, linked: Linked) -> bool:
-    """Return whether each of *recipients* (of a group, one member) is present."""
-    return all(any(present(name, route, peers, linked) for name in wire.members(entry)) for entry in recipients)
+        """Return whether each of *recipients* (of a group, one member) hears us, and can answer as far as is known."""
+        return all(
+            any(self.hears(name) and self.linked(name) is not False for name in wire.members(entry))
+            for entry in recipients
+        )

@@ -1,15 +1,4 @@
-"""The bytes and fields of messages: topics, ids, the marker, ACKs and digests. Pure functions.
-
-A gilmsg message is a fedmsg message whose ``msg`` body holds the reserved key ``"gilmsg"``. It lies inside the
-body because fedmsg signs the body, and because archives keep only fedmsg's own top-level keys.
-
-The *covered bytes* are what a signature covers: fedmsg's encoding of the message without ``signature`` and
-``certificate``. Their SHA-256 is the *digest*: an ACK carries that of what was received, the publisher compares it.
-
-The last 12 digits of the UUID in the id of a message that waits for ACKs are the *origin*: the listener that awaits
-them. To everybody else it is a UUID like any other (74 of its bits are random, and 32 of the origin's). So a
-consumer knows for whose subscription to wait before its ACK leaves, and no field is added.
-"""
+"""The bytes and fields of messages: topics, ids, the marker, ACKs and digests. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,7 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Callable, NamedTuple
+from typing import Any
 
 import fedmsg.encoding
 import six
@@ -39,16 +28,13 @@ _ACK_MSG_ID = re.compile(rb'"ack_msg_id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 
 
 def full_topic(topic: Any, modname: Any, config: Mapping[str, Any]) -> str:
-    """Return the full topic as fedmsg forms it; one that begins with the prefix is left as it is.
-
-    Raises ConfigurationError if it is no text, or holds bytes of a command line that are none.
-    """
+    """Return the full topic as fedmsg forms it, or raise ConfigurationError; one with the prefix is left as it is."""
     name = f"{_text(modname, 'modname')}.{_text(topic or 'unspecified', 'the topic')}"
     if not name.startswith(config["topic_prefix"]):
         name = f"{config['topic_prefix']}.{config['environment']}.{name}"
     try:
         name.encode("utf-8")
-    except UnicodeEncodeError:
+    except UnicodeEncodeError:  # bytes of a command line that are no text
         raise ConfigurationError(f"the topic {name!r} is not valid text") from None
     return name
 
@@ -61,7 +47,6 @@ def _text(value: Any, what: str) -> str:
 
 
 def ack_topic(config: Mapping[str, Any]) -> str:
-    """Return the full topic of ACKs on the bus that *config* describes."""
     return f"{config['topic_prefix']}.{config['environment']}.{ACK_SUFFIX}"
 
 
@@ -79,10 +64,7 @@ def compose(
     topic: str, body: Any, number: int, *,
     unique: str, year: int, timestamp: int, username: str, origin: str | None = None,
 ) -> dict[str, Any]:
-    """Return an unsigned message; *number* is the sender's count, fedmsg's ``i``.
-
-    Its id is *year* and *unique*, a UUID, whose last digits give way to the *origin* of the listener that awaits ACKs.
-    """
+    """Return an unsigned message; its id is *year* and *unique*, a UUID, whose last digits give way to the *origin*."""
     msg_id = f"{year}-{unique}" if origin is None else f"{year}-{unique[: -len(origin)]}{origin}"
     fields = {"topic": topic, "msg": body, "timestamp": timestamp, "msg_id": msg_id}
     return {**fields, "i": number, "username": username}
@@ -100,12 +82,10 @@ def origin_of(msg_id: str) -> str | None:
 
 
 def marked(payload: Any, recipients: Sequence[str]) -> dict[str, Any]:
-    """Return a copy of *payload* that names its *recipients*; *payload* stays as it is.
+    """Return a copy of *payload* that names its *recipients*; PayloadError if that cannot be.
 
     The payload goes through fedmsg's encoder and back first: only the decoded form, which arrives at the other
     end, has a stable key order (integer keys sort as numbers before, as strings after), signature and digest.
-
-    Raises PayloadError if it cannot be encoded, is not a dict, or uses our key.
     """
     try:
         decoded = fedmsg.encoding.loads(fedmsg.encoding.dumps(payload))
@@ -130,7 +110,6 @@ def members(entry: str) -> list[str]:
 
 
 def join_group(names: Iterable[str]) -> str:
-    """Return the string form of a group: the inverse of :func:`members`."""
     return ",".join(names)
 
 
@@ -143,12 +122,10 @@ def canonical(message: Mapping[str, Any]) -> bytes:
 
 
 def digest_of(covered: bytes) -> str:
-    """Return the SHA-256, in hex, of what :func:`canonical` returned."""
     return hashlib.sha256(covered).hexdigest()
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """Return the bytes of *message* as they go over the wire; raises what ``json`` raises."""
     encoded: str = fedmsg.encoding.dumps(message)
     return encoded.encode("utf-8")
 
@@ -156,11 +133,8 @@ def encode(message: Mapping[str, Any]) -> bytes:
 class Received:
     """A message from the bus: ``topic``, under which it was sent (nobody signs that), and ``message``, decoded."""
 
-    __slots__ = ("_covered", "message", "topic")
-
     def __init__(self, topic: str, message: dict[str, Any]) -> None:
-        self.topic = topic
-        self.message = message
+        self.topic, self.message = topic, message
         self._covered: bytes | None = None
 
     @classmethod
@@ -192,56 +166,44 @@ class Received:
             self._covered = canonical(self.message)
         return self._covered
 
+    def ack_due(self, common_name: str, validated: bool) -> dict[str, Any] | None:
+        """Return the body of the ACK that *common_name* owes, or None; BadFrame if the message has no covered bytes.
 
-class Ack(NamedTuple):
-    """What an ACK states: the id, and the digest of what was received (None in an ACK of gilmsg 0.1.x)."""
-
-    msg_id: str
-    digest: str | None
-
-
-def ack_due(
-    message: Any, common_name: str, validated: bool, covered: Callable[[], bytes] | None = None
-) -> dict[str, Any] | None:
-    """Return the body of the ACK that *common_name* owes for *message*, or None.
-
-    Owed for gilmsg messages that name us, alone or in a group. Never for an ACK, so that two consumers cannot
-    acknowledge each other for ever. A message of gilmsg 0.1.x names nobody; its marker breaks its signature, so it
-    counts only where signatures are not *validated*. *covered* returns the covered bytes where they are known.
-    """
-    if not isinstance(message, dict) or not isinstance(message.get("msg_id"), str) or on_ack_topic(message.get("topic")):
-        return None
-    if not (_names(message, common_name) or (not validated and LEGACY_MARKER in message)):
-        return None
-    received = covered() if covered is not None else canonical(message)
-    return {"ack_msg_id": message["msg_id"], "ack_digest": digest_of(received)}
+        Owed for gilmsg messages that name us, alone or in a group. Never for an ACK, so that two consumers cannot
+        acknowledge each other for ever. The marker of gilmsg 0.1.x names nobody and breaks the signature: it
+        counts only where signatures are not *validated*.
+        """
+        message = self.message
+        if not isinstance(message.get("msg_id"), str) or on_ack_topic(message.get("topic")):
+            return None
+        if not (_names(message, common_name) or (not validated and LEGACY_MARKER in message)):
+            return None
+        return {"ack_msg_id": message["msg_id"], "ack_digest": digest_of(self.covered)}
 
 
 def _names(message: Mapping[str, Any], common_name: str) -> bool:
-    """Return whether the marker in *message* names *common_name*."""
     body = message.get("msg")
     marker = body.get(MARKER) if isinstance(body, dict) else None
     named = marker.get("recipients") if isinstance(marker, dict) else None
     return isinstance(named, list) and any(isinstance(one, str) and common_name in members(one) for one in named)
 
 
-def parse_ack(message: Mapping[str, Any]) -> Ack:
-    """Return what *message*, received on the ACK topic, states; raise BadFrame if it has not the form of an ACK."""
+def parse_ack(message: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return id and digest (gilmsg 0.1.x sends none) that an ACK states; BadFrame if it has not the form of one."""
     body = message.get("msg")
     if not isinstance(body, dict) or not isinstance(body.get("ack_msg_id"), str):
         raise BadFrame("it has no ack_msg_id")
-    stated = body.get("ack_digest")
-    if "ack_digest" in body and not isinstance(stated, str):
+    digest = body.get("ack_digest")
+    if "ack_digest" in body and not isinstance(digest, str):
         raise BadFrame("its ack_digest is not a string")
-    return Ack(body["ack_msg_id"], stated)
+    return body["ack_msg_id"], digest
 
 
 def claimed_id(frame: bytes) -> bytes | None:
-    """Return the (escaped) id that the bytes of an ACK claim to confirm: a cheap sieve, what passes is decoded."""
+    """Return the id, as :func:`escaped`, that an ACK claims to confirm: a cheap sieve, what passes is decoded."""
     found = _ACK_MSG_ID.search(frame)
     return found.group(1) if found else None
 
 
 def escaped(msg_id: str) -> bytes:
-    """Return *msg_id* as it stands, quoted, in the bytes of an ACK; see :func:`claimed_id`."""
     return json.dumps(msg_id).encode("ascii")

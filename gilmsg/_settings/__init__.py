@@ -1,8 +1,8 @@
 """Configuration, checked: what a call and the files ask for, and who publishes where.
 
-Everything is looked at before anything is opened or sent, and refused with key and value. ``keys`` holds what
-is ours (``recipients``, ``gilmsg.*``), ``files`` what is fedmsg's (its files, the shapes of its values), and
-the :class:`AddressBook` the endpoints of one bus. No socket, no thread; only ``files`` reads files.
+Everything is looked at before anything is opened or sent, and refused by a ConfigurationError with key, value and
+way out. ``keys`` holds what is ours (``recipients``, ``gilmsg.*``), ``files`` what is fedmsg's, and the
+:class:`AddressBook` the endpoints of one bus. No socket, no thread; only ``files`` reads files.
 """
 
 from __future__ import annotations  # noqa: I001  those of the face are sorted, but packed
@@ -16,15 +16,15 @@ from .files import (
     Loaded, current, found_in, in_force, keep, kept, load, places, port, read_files, replace, require, wrong,
 )
 from .keys import (
-    ACK_TIMEOUT, DEFAULT_ACK_TIMEOUT, DEFAULT_HEAD_START, HEAD_START, KEYS, RECIPIENTS, Settings, any_of, read,
-    recipients, recipients_for, require_known, settings,
+    ACK_TIMEOUT, DEFAULT_ACK_TIMEOUT, DEFAULT_HEAD_START, HEAD_START, KEYS, RECIPIENTS, any_of, read, recipients,
+    recipients_for, require_known, settings,
 )
 
 __all__ = [
     "ACK_TIMEOUT", "DEFAULT_ACK_TIMEOUT", "DEFAULT_HEAD_START", "HEAD_START", "KEYS", "RECIPIENTS", "RELAY_INBOUND",
-    "AddressBook", "Loaded", "Settings", "any_of", "current", "found_in", "in_force", "keep", "kept", "listed",
-    "load", "places", "port", "publishing_endpoints", "read", "read_files", "recipients", "recipients_for", "replace",
-    "require", "require_known", "settings", "wrong",
+    "AddressBook", "Loaded", "any_of", "current", "found_in", "in_force", "keep", "kept", "listed", "load", "places",
+    "port", "publishing_endpoints", "read", "read_files", "recipients", "recipients_for", "replace", "require",
+    "require_known", "settings", "wrong",
 ]  # fmt: skip
 
 #: Never subscribed to: its far end listens, it does not publish.
@@ -33,33 +33,26 @@ RELAY_INBOUND = "relay_inbound"
 
 def listed(endpoints: Any) -> list[str]:
     """Return one endpoint, or several, as a list."""
-    if not endpoints:
-        return []
-    return [endpoints] if isinstance(endpoints, str) else list(endpoints)
+    return [endpoints] if endpoints and isinstance(endpoints, str) else list(endpoints or ())
 
 
 def publishing_endpoints(config: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return name -> endpoints of everybody who publishes on the bus of *config*."""
     # An active context of fedmsg puts the relay's inbound address among the endpoints.
     inward = set(listed(config.get(RELAY_INBOUND)))
-    found = {}
-    for name, value in (config.get("endpoints") or {}).items():
-        reachable = [endpoint for endpoint in listed(value) if endpoint not in inward]
-        if name != RELAY_INBOUND and reachable:
-            found[name] = reachable
-    return found
+    found = {
+        name: [endpoint for endpoint in listed(value) if endpoint not in inward]
+        for name, value in (config.get("endpoints") or {}).items()
+        if name != RELAY_INBOUND
+    }
+    return {name: several for name, several in found.items() if several}
 
 
 class AddressBook:
     """Endpoints and certificates as a configuration had them when this was made.
 
-    ``certnames`` maps endpoint names to certificate file names, which are common names by
-    convention: good for a diagnosis, never for trust.
-
-    Attributes:
-        ack_topic (str): the full topic of ACKs.
-        publishing (dict): name -> list of the endpoints at which it publishes.
-        key (str): equal for equal buses: the ACK topic and all endpoints. It tells one ACK listener from another.
+    ``certnames`` maps endpoint names to certificate files, which are common names by convention: good for a diagnosis,
+    never for trust. Equal buses have equal ``key``s (the ACK topic and all endpoints): it tells ACK listeners apart.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -84,8 +77,5 @@ class AddressBook:
         )
 
     def of(self, common_name: str, via_relay: bool) -> list[str]:
-        """Return the endpoints from which ACKs of *common_name* can come, as far as is known.
-
-        Behind a relay a recipient of unknown endpoints may answer through the relay.
-        """
+        """Return where ACKs of *common_name* can come from, as far as is known: where nothing is, from its relay."""
         return self._found.get(common_name) or (self.publishing.get("relay_outbound", []) if via_relay else [])

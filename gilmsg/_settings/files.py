@@ -1,16 +1,10 @@
 """fedmsg's configuration: the values in force, the files that they come from, and their shapes.
 
-The only module that reads files of configuration, and that touches what fedmsg keeps of them.
-Relied on, of fedmsg.config:
+Relied on, of fedmsg.config: where ``_process_config_file`` looks and in which order, that it runs each file by
+``execfile``, merges them by ``_recursive_update``, and only warns of an OSError; ``__cache``, unless empty, is what
+``load_config`` returns, and ``fedmsg.init`` writes into it; ``load_config`` raises if no file names any endpoint.
 
-- where ``_process_config_file`` looks and in which order, that it runs each file by ``execfile``
-  and merges them by ``_recursive_update``, and that an OSError of a file is a warning there.
-- ``__cache``, unless empty, is what ``load_config`` returns; ``fedmsg.init`` writes into it.
-- ``load_config`` raises if no file names any endpoint; it reads only the ``config_filename`` that a
-  file names.
-
-fedmsg takes every value as it comes: a wrong one ends in a TypeError from deep inside, or in
-a thread. `require` refuses it before anything is opened, with key and value.
+fedmsg takes every value as it comes: a wrong one ends in a TypeError from deep inside, or in a thread.
 """
 
 from __future__ import annotations
@@ -37,6 +31,8 @@ class Loaded(NamedTuple):
     files: list[str]
     problems: list[str]
     passed_over: Sequence[str] = ()
+    #: Why fedmsg did not load it.
+    error: Exception | None = None
 
 
 def kept() -> dict[str, Any]:
@@ -52,56 +48,39 @@ def keep(config: dict[str, Any]) -> None:
 
 def replace(config: Mapping[str, Any]) -> None:
     """Make *config*, on top of fedmsg's defaults, the process's configuration; no file is read."""
-    keep(_with_defaults(copy.deepcopy(dict(config))))
+    keep(copy.deepcopy({**fedmsg.config.defaults, **config}))
 
 
 def current(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the process's configuration without *overrides*; fedmsg loads and keeps it if need be.
 
-    fedmsg refuses to load where no file names any endpoint. Where *overrides* do, what the files
-    say of everything else is enough; then nothing is kept.
-
-    Raises:
-        ConfigurationError: there is none, or a file of it cannot be used.
+    Where only *overrides* name endpoints, fedmsg refuses to; then what the files say will do, and is not kept.
     """
-    try:
-        # Once loaded, it is what load_config would return, after a DeprecationWarning at every call.
-        return kept() or fedmsg.config.load_config([], None)
-    except Warning:  # the user wants them as errors
-        raise
-    except Exception as error:  # a configuration file is a program: anything may come out
-        found = _salvage(found_in(), error, "endpoints" in overrides)
-        if found.problems:
-            raise ConfigurationError("; ".join(found.problems)) from error
-        return found.config
+    if kept():  # load_config would return it after a DeprecationWarning
+        return kept()
+    found = _loaded(None, "endpoints" in overrides)
+    if found.problems:
+        raise ConfigurationError("; ".join(found.problems)) from found.error
+    return found.config
 
 
 def load(overrides: Mapping[str, Any]) -> Loaded:
-    """Return fedmsg's configuration with *overrides*; what fedmsg keeps for the process stays.
-
-    Where fedmsg would raise, the readable part is returned, and each problem.
-
-    Raises:
-        ConfigurationError: ``config_filename`` is no file, or ``endpoints`` in *overrides* no dict.
-    """
-    chosen = overrides.get("config_filename")
+    """Return the configuration with *overrides*, and what is wrong with its files; fedmsg keeps what it kept."""
+    chosen, former = overrides.get("config_filename"), kept()
     if not isinstance(overrides.get("endpoints") or {}, Mapping):
         raise ConfigurationError(f"endpoints must be a dict; it is {overrides['endpoints']!r}")
     if chosen and not os.path.isfile(chosen):
         raise ConfigurationError(f"config_filename: {chosen!r} is not a file")
-    files, former, known = [chosen] if chosen else found_in(), kept(), kept() and not chosen
+    if former and not chosen:
+        return in_force({**former, **overrides})
     try:
-        if not known:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                fedmsg.config.load_config([], None, filenames=files, invalidate_cache=True)
-        found = Loaded(dict(kept()), files, [])
-    except Exception as error:  # noqa: BLE001  # as in current()
-        found = _salvage(files, error, "endpoints" in overrides)
-        if not isinstance(found.config.get("endpoints"), dict):
-            found.config["endpoints"] = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = _loaded(chosen, "endpoints" in overrides)
     finally:
-        keep(former)  # a later look sees the files as they are then
+        keep(former)
+    if not isinstance(found.config.get("endpoints"), dict):
+        found.config["endpoints"] = {}
     found.config.update(overrides)
     return found
 
@@ -112,30 +91,29 @@ def in_force(config: dict[str, Any]) -> Loaded:
     return Loaded(config, [chosen] if chosen else found_in(), [])
 
 
-def places() -> str:
-    """Return where fedmsg looks for configuration, for people."""
-    return ", ".join(_folders(""))
-
-
-def found_in(directory: str = "") -> list[str]:
-    """Return the files that fedmsg reads for a program started in *directory*, as absolute paths.
-
-    They are in fedmsg's order: what comes later wins. By default it is the working directory.
-    """
-    found = []
-    for folder in _folders(directory):
-        if os.path.isdir(folder) and os.access(folder, os.R_OK):
-            found += sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".py"))
-    return [path for path in found + _absolute(directory, _SINGLE) if os.path.isfile(path)]
-
-
-def _folders(directory: str) -> list[str]:
-    virtual = [os.path.join(os.environ["VIRTUAL_ENV"], "etc/fedmsg.d")] if "VIRTUAL_ENV" in os.environ else []
-    return _absolute(directory, _FOLDERS) + virtual
-
-
-def _absolute(directory: str, paths: list[str]) -> list[str]:
-    return [os.path.abspath(os.path.join(directory, os.path.expanduser(path))) for path in paths]
+def _loaded(chosen: str | None, has_endpoints: bool) -> Loaded:
+    """Have fedmsg load its files, or only the *chosen* one; where it does not, what they say, and why."""
+    files = [chosen] if chosen else found_in()
+    try:
+        config = fedmsg.config.load_config([], None, filenames=chosen and files, invalidate_cache=bool(chosen))
+        return Loaded(config, files, [])
+    except Warning:  # the user wants them as errors
+        raise
+    except Exception as error:  # noqa: BLE001  # a configuration file is a program: anything may come out
+        said, why = read_files(files), error
+    named = said.config.get("config_filename")
+    if named and not said.problems:
+        said = read_files([named])
+    endpoints = said.config.get("endpoints")
+    if endpoints is None and not has_endpoints:
+        looked = f"(looked in {', '.join(places())})"
+        none = f"endpoints: no configuration file sets it {looked}; declare yours in one, as README shows"
+        said.problems.extend([*said.passed_over, none])
+    elif endpoints is not None and not said.problems:
+        told = f"fedmsg cannot load its configuration: {why or repr(why)}"
+        wrong_type = f"endpoints: it must be a dict; it is {endpoints!r}"
+        said.problems.append(told if isinstance(endpoints, dict) else wrong_type)
+    return said._replace(config={**copy.deepcopy(fedmsg.config.defaults), **said.config}, files=files, error=why)
 
 
 def read_files(files: list[str]) -> Loaded:
@@ -151,51 +129,31 @@ def read_files(files: list[str]) -> Loaded:
                 fedmsg.config._recursive_update(config, variables["config"])
             else:
                 problems.append(f"{path}: it defines no 'config'")
-        except Exception as error:  # noqa: BLE001  # as in current()
+        except Exception as error:  # noqa: BLE001  # as above
             passes = isinstance(error, OSError) and os.path.isfile(path)
             what = f"{path}: it cannot be read: {type(error).__name__}: {error}"
             (passed_over if passes else problems).append(what)
     return Loaded(config, files, problems, passed_over)
 
 
-def _salvage(files: list[str], error: Exception, has_endpoints: bool) -> Loaded:
-    """Return what *files* say on top of the defaults, and why fedmsg did not load them but failed with *error*.
-
-    Where *has_endpoints*, that none of them names any is no reason.
-    """
-    said = read_files(files)
-    named = said.config.get("config_filename")
-    if named and not said.problems:
-        said = read_files([named])
-    config, problems = _with_defaults(said.config), said.problems
-    if not problems and "endpoints" in config:
-        whole = isinstance(config["endpoints"], dict)
-        problems.append(
-            f"fedmsg cannot load its configuration: {error or repr(error)}"
-            if whole else f"endpoints: it must be a dict; it is {config['endpoints']!r}"
-        )
-    elif "endpoints" not in config and not has_endpoints:
-        problems += [
-            *said.passed_over,
-            f"endpoints: no configuration file sets it (looked in {places()}); declare yours in one, as README shows",
-        ]
-    return Loaded(config, files, problems)
+def found_in(directory: str = "") -> list[str]:
+    """Return the files that fedmsg reads for a program started in *directory*, absolute and in its order."""
+    found = [path for folder in places(directory) for path in fedmsg.config._gather_configs_in(folder)]
+    return [path for path in found + _absolute(directory, _SINGLE) if os.path.isfile(path)]
 
 
-def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
-    return {**copy.deepcopy(fedmsg.config.defaults), **config}
+def places(directory: str = "") -> list[str]:
+    """Return the folders in which fedmsg looks for configuration."""
+    virtual = [os.path.join(os.environ["VIRTUAL_ENV"], "etc/fedmsg.d")] if "VIRTUAL_ENV" in os.environ else []
+    return _absolute(directory, _FOLDERS) + virtual
 
 
-#: The largest port. libzmq takes a larger one modulo 65,536: it would silently connect to another.
-_LARGEST_PORT = 65535
+def _absolute(directory: str, paths: list[str]) -> list[str]:
+    return [os.path.abspath(os.path.join(directory, os.path.expanduser(path))) for path in paths]
 
 
 def require(config: Mapping[str, Any]) -> None:
-    """Refuse values that cannot be used.
-
-    Raises:
-        ConfigurationError: for the first one; it names key and value.
-    """
+    """Refuse the first value that cannot be used."""
     for _, problem in wrong(config):
         raise ConfigurationError(problem)
 
@@ -208,30 +166,30 @@ def wrong(config: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     found: list[tuple[tuple[str, ...], str]] = []
     for key, (fits, wanted) in _SHAPES.items():
         value = config.get(key)
-        given = value is not None or (key in config and key in _NEVER_NONE)
-        if given and not fits(value):
+        if not fits(value) and (value is not None or (key in config and key in _NEVER_NONE)):
             found.append(((key,), f"{key} must be {wanted}; it is {value!r}"))
     endpoints = config.get("endpoints")
-    ways: list[tuple[tuple[str, ...], Any]] = [(("relay_inbound",), config.get("relay_inbound"))]
-    if isinstance(endpoints, Mapping):
-        ways[:0] = [(("endpoints", name), value or None) for name, value in endpoints.items()]
-    for way, value in ways:
-        where = f"endpoints[{way[1]!r}]" if way[1:] else way[0]
-        problem = _problem(value) if all(map(_is_text, way)) else " has a name that is no text"
+    for name, value in endpoints.items() if isinstance(endpoints, Mapping) else ():
+        problem = _problem(value or None) if isinstance(name, str) else " has a name that is no text"
         if problem:
-            found.append((way, where + problem))
-    return found
+            found.append((("endpoints", name), f"endpoints[{name!r}]{problem}"))
+    problem = _problem(config.get("relay_inbound"))
+    return [*found, (("relay_inbound",), "relay_inbound" + problem)] if problem else found
 
 
 def _problem(value: Any) -> str:
     """Return what is wrong with *value* as endpoints, to be read after their key; empty if nothing is."""
-    endpoints = [] if value is None else [value] if _is_text(value) else value
-    if not isinstance(endpoints, (list, tuple)) or not all(map(_is_text, endpoints)):
+    endpoints = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(endpoints, (list, tuple)) or not _is_text(*endpoints):
         return f" must be an endpoint, or a list of them; it is {value!r}"
     bad = next((one for one in endpoints if one.startswith("tcp://") and not port(one)), None)
     if bad is None:
         return ""
     return f" holds {bad!r}; a tcp endpoint must end in a colon and a port, a number from 1 to {_LARGEST_PORT}"
+
+
+#: libzmq takes a larger port modulo 65,536: it would silently connect to another.
+_LARGEST_PORT = 65535
 
 
 def port(endpoint: str) -> int:
@@ -242,12 +200,12 @@ def port(endpoint: str) -> int:
     return number if number <= _LARGEST_PORT else 0
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _is_text(*values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _is_names(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(map(_is_text, [*value, *value.values()]))
+    return isinstance(value, Mapping) and _is_text(*value, *value.values())
 
 
 def _is_seconds(value: Any) -> bool:
@@ -261,14 +219,12 @@ def _is_whole(least: int) -> Callable[[Any], bool]:
 #: Where None is no value, and there is no default to take instead.
 _NEVER_NONE = frozenset(["topic_prefix", "environment", "zmq_linger", "zmq_reconnect_ivl", "zmq_reconnect_ivl_max"])
 
-_TEXT = (_is_text, "text")
-_SECONDS = (_is_seconds, "a number of seconds")
 _MILLISECONDS = (_is_whole(-1), "a whole number of milliseconds")  # -1 is libzmq's "for ever", or "never"
 
 _SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "topic_prefix": _TEXT,
-    "environment": _TEXT,
-    "name": _TEXT,
+    "topic_prefix": (_is_text, "text"),
+    "environment": (_is_text, "text"),
+    "name": (_is_text, "text"),
     "endpoints": (lambda value: isinstance(value, Mapping), "a dict of name -> endpoints"),
     "certnames": (_is_names, "a dict of name -> name of a certificate"),
     "ssldir": (_is_text, "the path of a folder"),
@@ -277,6 +233,6 @@ _SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "zmq_linger": _MILLISECONDS,
     "zmq_reconnect_ivl": _MILLISECONDS,
     "zmq_reconnect_ivl_max": _MILLISECONDS,
-    "post_init_sleep": _SECONDS,
-    "crl_cache_expiry": _SECONDS,
+    "post_init_sleep": (_is_seconds, "a number of seconds"),
+    "crl_cache_expiry": (_is_seconds, "a number of seconds"),
 }

@@ -1,8 +1,4 @@
-"""Recipients, ``ack_timeout`` and the ``gilmsg.*`` keys, checked. Pure.
-
-Everything here is refused before anything is sent, with the value and the way out in the
-text. A keyword or argument of the call wins over the configuration.
-"""
+"""Recipients, ``ack_timeout`` and the ``gilmsg.*`` keys, checked. Pure."""
 
 from __future__ import annotations
 
@@ -23,9 +19,9 @@ KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START)
 
 DEFAULT_ACK_TIMEOUT = 0.25
 DEFAULT_HEAD_START = 2.0
-_DEFAULTS = {ACK_TIMEOUT: DEFAULT_ACK_TIMEOUT, HEAD_START: DEFAULT_HEAD_START}
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+#: A topic: words that are joined by dots. A last dot does no harm.
+_TOPIC = re.compile(r"[^\s.*]+(\.[^\s.*]+)*\.?\Z")
 
 
 class Settings(NamedTuple):
@@ -36,46 +32,28 @@ class Settings(NamedTuple):
     head_start: float
 
 
-def recipients_for(topic: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return what *table*, the value of ``gilmsg.recipients``, has for the full *topic*: the longest match counts."""
-    while topic and topic not in table:
-        topic = topic.rpartition(".")[0]
-    return table.get(topic, ())
-
-
-def settings(config: Mapping[str, Any], ack_timeout: float | None, own: Mapping[str, Any] = _NOTHING) -> Settings:
-    """Return the checked settings; what is in *own* wins, and over its key *ack_timeout*, unless None.
-
-    All three keys are checked whole, not only the entry that would match.
-
-    Raises:
-        ConfigurationError: for the first value that cannot be used.
-    """
+def settings(
+    config: Mapping[str, Any], ack_timeout: float | None, own: Mapping[str, Any] = MappingProxyType({})
+) -> Settings:
+    """Return the settings, all of them checked; what is in *own* wins, and over its key *ack_timeout*."""
     require_known(own)
     table, configured, head_start = (read(key, own if key in own else config) for key in KEYS)
     return Settings(table, configured if ack_timeout is None else _seconds(ack_timeout, "ack_timeout"), head_start)
 
 
 def require_known(config: Mapping[str, Any]) -> None:
-    """Refuse a ``gilmsg.*`` key that does not exist: a misspelt one would silently guarantee nothing.
-
-    Raises:
-        ConfigurationError: it names the key, and those that there are.
-    """
+    """Refuse a ``gilmsg.*`` key that does not exist: a misspelt one would silently guarantee nothing."""
     for key in config:
         if isinstance(key, str) and key.startswith("gilmsg.") and key not in KEYS:
             raise ConfigurationError(f"there is no setting {key!r}; these are: {', '.join(KEYS)}")
 
 
 def read(key: str, config: Mapping[str, Any]) -> Any:
-    """Return the checked value of one of ``KEYS`` in *config*, or its default.
-
-    Raises:
-        ConfigurationError: it cannot be used.
-    """
+    """Return the checked value of one of ``KEYS``, or its default."""
     if key == RECIPIENTS:
         return _table(config.get(key))
-    return _seconds(config.get(key, _DEFAULTS[key]), key, zero_allowed=key == HEAD_START)
+    default = DEFAULT_ACK_TIMEOUT if key == ACK_TIMEOUT else DEFAULT_HEAD_START
+    return _seconds(config.get(key, default), key, zero_allowed=key == HEAD_START)
 
 
 def any_of(*names: str) -> str:
@@ -100,12 +78,7 @@ def any_of(*names: str) -> str:
 
 
 def recipients(value: Any, where: str = "recipients") -> tuple[str, ...]:
-    """Return the entries of *value*, checked; duplicates collapse, one string is one entry.
-
-    Raises:
-        ConfigurationError: for anything but an iterable of non-empty strings; *where*
-            names the argument or key in its text.
-    """
+    """Return the entries of *value*, checked; duplicates collapse, one string is one entry."""
     if isinstance(value, bytes):
         raise ConfigurationError(f"{where} must hold text, not bytes: {value!r}")
     try:
@@ -118,9 +91,15 @@ def recipients(value: Any, where: str = "recipients") -> tuple[str, ...]:
     return _plain(entries, where)
 
 
+def recipients_for(topic: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return what *table*, the value of ``gilmsg.recipients``, has for the full *topic*: the longest match counts."""
+    while topic and topic not in table:
+        topic = topic.rpartition(".")[0]
+    return table.get(topic, ())
+
+
 @functools.lru_cache(maxsize=512)  # a service has the same ones all the time
 def _plain(entries: tuple[str, ...], where: str) -> tuple[str, ...]:
-    """Return *entries* in their plain form, without those that name the same as one before."""
     unique: dict[frozenset[str], str] = {}
     for entry in entries:
         names = dict.fromkeys(_protocol.members(entry))
@@ -128,10 +107,6 @@ def _plain(entries: tuple[str, ...], where: str) -> tuple[str, ...]:
             raise ConfigurationError(f"{where} holds {entry!r}; a common name cannot be empty (a group is 'name,name')")
         unique.setdefault(frozenset(names), _protocol.join_group(names))
     return tuple(unique.values())
-
-
-#: A topic: words that are joined by dots. A last dot does no harm.
-_TOPIC = re.compile(r"[^\s.*]+(\.[^\s.*]+)*\.?\Z")
 
 
 #: The last table that was checked, as a copy, and what came of it: a process has the same one all the time.

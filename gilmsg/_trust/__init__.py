@@ -1,10 +1,9 @@
 """Our own keys, and the proof of who signed: bytes go in, common names come out.
 
 fedmsg reads and checks its private key on every signature (40 ms), and builds its certificate store on every
-validation. Here a process keeps one :class:`~.signing.Signer` for each key pair and one
-:class:`~.verifying.Verifier` for each CA and CRL. What either has read from its files is one immutable snapshot: each
-use looks whether the files have changed (``stat``), reads changed ones, and swaps the snapshot by one assignment. Two
-threads that do so at once read twice and agree; there is no lock, and nothing for a signal handler or a fork to meet.
+validation. Here a process keeps one Signer for each key pair and one Verifier for each CA and CRL. What either has
+read is one immutable snapshot: each use looks whether the files have changed (``stat``), reads changed ones, and swaps
+the snapshot by one assignment. Two threads that do so at once read twice and agree; there is no lock.
 
 Deployments replace files one after the other. A pair that does not belong together does not count, the one before
 signs on; CA and CRL that cannot be read together leave what was read before in force for 10 s, and no longer.
@@ -15,8 +14,6 @@ and this CRL count. Signature and dates, the CA's and the CRL's too, are checked
 A signature is that of fedmsg.crypto.x509_ng: RSA, PKCS#1 v1.5, SHA-1, over the *covered bytes* (fedmsg's encoding of
 the message with ``crypto`` set to ``x509``, without ``signature`` and ``certificate``); signature and PEM certificate
 are in base64 with a line break after 76 characters.
-
-What needs the crypto libraries is loaded on first use: where they are missing, that is a ConfigurationError.
 """
 
 from __future__ import annotations
@@ -27,18 +24,19 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from ..errors import ConfigurationError, Refused
 
-if TYPE_CHECKING:
-    from .signing import Credentials, Signer, load_certificate, load_key, owner, require_match, span
-    from .verifying import Verifier, claimed_name, read_ca, read_crl, require_issued
+_missing: ImportError | None = None
+try:
+    from . import signing, verifying
+except ImportError as error:  # told at the first use
+    _missing = error
 
 __all__ = [
-    "Credentials", "Signer", "Verifier", "claimed_name", "key_pair", "later", "load_certificate", "load_key",
-    "location", "owner", "read_ca", "read_crl", "require_crypto", "require_issued", "require_match", "require_x509",
-    "signer", "span", "turn_on_fedmsg_crypto", "validate", "validating_backends", "verifier",
+    "claimed_name", "key_pair", "later", "location", "require_crypto", "require_x509", "signer", "turn_on_fedmsg_crypto",
+    "validate", "validating_backends", "verifier", "verifying",
 ]  # fmt: skip
 
 log = logging.getLogger("gilmsg.trust")
@@ -57,8 +55,8 @@ _CRYPTO_KEYS = (
 class _Kept(NamedTuple):
     #: Objects of the crypto libraries must not be used in a forked child: it begins anew.
     pid: int
-    signers: dict[tuple[str, str], Signer]
-    verifiers: dict[tuple[str, str | None, float], Verifier]
+    signers: dict[tuple[str, str], signing.Signer]
+    verifiers: dict[tuple[str, str | None, float], verifying.Verifier]
 
 
 _kept = _Kept(0, {}, {})
@@ -68,32 +66,30 @@ def _at_once(job: Callable[[], None]) -> None:
     job()
 
 
-#: Has a log line written. An engine's thread must not wait for a log: once there is one, this is set to its
-#: callback thread's ``run``.
+#: Has a log line written: the callback thread's ``run``, once there is an engine, whose thread must wait for no log.
 later: Callable[[Callable[[], None]], None] = _at_once
+
+
+def _warn(line: str, *values: object) -> None:
+    later(functools.partial(log.warning, line, *values))
 
 
 def turn_on_fedmsg_crypto() -> None:
     """Make fedmsg's own x509 code work with today's pyOpenSSL, in whatever order imports came.
 
-    pyOpenSSL 24.3 removed ``load_crl``; ``fedmsg.crypto.x509_ng`` imports it by name, takes
-    the ImportError for "no crypto here", and from then on signs and validates nothing,
-    silently. So it is lent a ``load_crl`` while it is imported (reloaded, where fedmsg came
-    first), and only then. Where the crypto libraries are missing altogether this does
-    nothing, and the first use of ours says so.
+    pyOpenSSL 24.3 removed ``load_crl``; ``fedmsg.crypto.x509_ng`` imports it by name, takes the ImportError for "no
+    crypto here", and from then on signs and validates nothing, silently. So it is lent a ``load_crl`` while it is
+    imported (reloaded, where fedmsg came first), and only then.
     """
-    try:
-        openssl = importlib.import_module("OpenSSL.crypto")
-        pem = importlib.import_module("cryptography.x509")
-    except ImportError:
+    openssl: Any = sys.modules.get("OpenSSL.crypto")
+    if _missing or hasattr(openssl, "load_crl"):
         return
-    if hasattr(openssl, "load_crl"):
-        return
+    pem = importlib.import_module("cryptography.x509")
 
     def load_crl(_type: int, text: Any) -> Any:
         return pem.load_pem_x509_crl(text.encode("ascii") if isinstance(text, str) else text)
 
-    openssl.load_crl = load_crl  # type: ignore[attr-defined]
+    openssl.load_crl = load_crl
     try:
         fedmsg_x509 = importlib.import_module("fedmsg.crypto.x509")
         if not fedmsg_x509._cryptography:
@@ -103,42 +99,52 @@ def turn_on_fedmsg_crypto() -> None:
         del openssl.load_crl
 
 
-def signer(config: Mapping[str, Any], certname: str) -> Signer:
+def signer(config: Mapping[str, Any], certname: str) -> signing.Signer:
     """Return the kept key pair *certname* of *config*, checked to be usable now, or raise ConfigurationError."""
     pair = key_pair(config, certname)
     pair.check()
     return pair
 
 
-def key_pair(config: Mapping[str, Any], certname: str) -> Signer:
+def key_pair(config: Mapping[str, Any], certname: str) -> signing.Signer:
     """Return the same unchecked: a signer checks itself when it signs."""
     require_x509(config)
     where, signers = (config.get("ssldir") or _SSLDIR, certname), _here().signers
     if where not in signers:
-        signers[where] = _load("signing").Signer(*where, _warn)
+        signers[where] = signing.Signer(*where, _warn)
     return signers[where]
 
 
-def verifier(config: Mapping[str, Any]) -> Verifier:
+def verifier(config: Mapping[str, Any]) -> verifying.Verifier:
     """Return the kept CA and CRL of *config*, checked to be usable now, or raise ConfigurationError."""
     kept = _kept_verifier(config)
     kept.check()
     return kept
 
 
-def _kept_verifier(config: Mapping[str, Any]) -> Verifier:
-    expiry = config.get("crl_cache_expiry")
-    where = (
-        location(config, "ca_cert_location"),
-        location(config, "crl_location") if config.get("crl_location") else None,
-        float(_CRL_CACHE_EXPIRY if expiry is None else expiry),
-    )
-    verifiers = _here().verifiers
+def _kept_verifier(config: Mapping[str, Any]) -> verifying.Verifier:
+    expiry, verifiers = config.get("crl_cache_expiry"), _here().verifiers
+    crl = location(config, "crl_location") if config.get("crl_location") else None
+    where = location(config, "ca_cert_location"), crl, float(_CRL_CACHE_EXPIRY if expiry is None else expiry)
     if where not in verifiers:
-        verifiers[where] = _load("verifying").Verifier(*where, _warn)
-        if where[1] is None:
+        verifiers[where] = verifying.Verifier(*where, _warn)
+        if crl is None:
             _warn("crl_location is not set: revoked certificates are accepted")
     return verifiers[where]
+
+
+def _here() -> _Kept:
+    global _kept
+    if _kept.pid != os.getpid():
+        _require_libraries()
+        _kept = _Kept(os.getpid(), {}, {})
+    return _kept
+
+
+def claimed_name(message: Mapping[str, Any]) -> str | None:
+    """Return the common name on the certificate in *message*; unverified, a mere claim."""
+    _require_libraries()
+    return verifying.claimed_name(message)
 
 
 def validate(message: dict[str, Any], config: Mapping[str, Any], covered: Callable[[], bytes]) -> str | None:
@@ -193,7 +199,7 @@ def require_x509(config: Mapping[str, Any]) -> None:
 
 def require_crypto() -> None:
     """Raise ConfigurationError if our crypto, or fedmsg's own, is off in this process."""
-    _load("verifying")
+    _require_libraries()
     if not importlib.import_module("fedmsg.crypto.x509")._cryptography:
         raise ConfigurationError(
             "fedmsg's own crypto is off in this process: it signs and validates nothing; "
@@ -201,31 +207,9 @@ def require_crypto() -> None:
         )
 
 
-def _here() -> _Kept:
-    global _kept
-    if _kept.pid != os.getpid():
-        _kept = _Kept(os.getpid(), {}, {})
-    return _kept
-
-
-def _warn(line: str, *values: object) -> None:
-    later(functools.partial(log.warning, line, *values))
-
-
-def _load(module: str) -> Any:
-    try:
-        return importlib.import_module("." + module, __name__)
-    except ImportError as error:
+def _require_libraries() -> None:
+    if _missing:
         raise ConfigurationError(
-            f"sign_messages and ACKs need the crypto libraries, which do not load ({error}); "
+            f"sign_messages and ACKs need the crypto libraries, which do not load ({_missing}); "
             "install fedmsg[crypto_ng]"
-        ) from error
-
-
-if not TYPE_CHECKING:  # or any misspelt name would pass for one
-
-    def __getattr__(name: str) -> Any:
-        """Find what needs the crypto libraries."""
-        if name in __all__:
-            return getattr(_load("signing" if hasattr(_load("signing"), name) else "verifying"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        ) from _missing

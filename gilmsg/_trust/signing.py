@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import logging
 import math
 import os
 import time
@@ -15,8 +14,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from ..errors import ConfigurationError
-
-log = logging.getLogger("gilmsg.trust")
 
 #: What fedmsg signs with.
 PADDING, HASH = padding.PKCS1v15(), hashes.SHA1()
@@ -48,13 +45,6 @@ class Span(NamedTuple):
         return "replaced (no end)" if self.end == math.inf else _date(self.end)
 
 
-class Credentials(NamedTuple):
-    """The two fields that prove who signed a message; both in base64 with line breaks, as fedmsg writes them."""
-
-    signature: str
-    certificate: str
-
-
 class _Pair(NamedTuple):
     stamps: tuple[Stamp | None, Stamp | None]
     key: rsa.RSAPrivateKey
@@ -64,39 +54,41 @@ class _Pair(NamedTuple):
 
 
 class Signer:
-    """The key and certificate ``<ssldir>/<certname>.key`` and ``.crt``; for any thread.
+    """The key and certificate ``<ssldir>/<certname>.key`` and ``.crt``; for any thread. What fails is a ConfigurationError.
 
-    A renewed pair is picked up without a restart. While the two files do not belong together, or cannot be read, the
-    pair that was loaded before goes on signing; *warn*, called as a logger's ``warning``, is told.
+    While the two files do not belong together, or cannot be read, the pair that was loaded before goes on signing;
+    *warn*, called as a logger's ``warning``, is told.
     """
 
-    def __init__(self, ssldir: str, certname: str, warn: Callable[..., None] = log.warning) -> None:
-        self.key_file = f"{ssldir}/{certname}.key"
-        self.certificate_file = f"{ssldir}/{certname}.crt"
+    def __init__(self, ssldir: str, certname: str, warn: Callable[..., None]) -> None:
+        self.key_file, self.certificate_file = f"{ssldir}/{certname}.key", f"{ssldir}/{certname}.crt"
         self._warn = warn
         self._pair: _Pair | None = None
 
     @property
     def common_name(self) -> str:
-        """The one common name on the certificate."""
         return self._current().common_name
 
-    def check(self) -> None:
-        """Raise ConfigurationError unless the pair can sign now."""
-        self._current().span.require_current()
-
-    def seal(self, covered: bytes) -> Credentials:
-        """Sign *covered*, the bytes of a message whose ``crypto`` is ``"x509"``, or raise ConfigurationError."""
+    def check(self) -> _Pair:
+        """Return what can sign now."""
         pair = self._current()
         pair.span.require_current()
-        return Credentials(_base64(pair.key.sign(covered, PADDING, HASH)), pair.certificate)
+        return pair
+
+    def seal(self, covered: bytes) -> dict[str, str]:
+        """Return the fields that sign *covered*, the bytes of a message whose ``crypto`` is ``"x509"``."""
+        pair = self.check()
+        return {"signature": _base64(pair.key.sign(covered, PADDING, HASH)), "certificate": pair.certificate}
 
     def _current(self) -> _Pair:
         old, stamps = self._pair, (stamp(self.key_file), stamp(self.certificate_file))
         if old is not None and old.stamps == stamps:
             return old
         try:
-            self._pair = pair = self._loaded(stamps)
+            key, (certificate, common_name, span) = self.load_key(), self.load_certificate()
+            self.require_match(key, certificate)
+            pem = _base64(certificate.public_bytes(serialization.Encoding.PEM))
+            self._pair = pair = _Pair(stamps, key, pem, common_name, span)
         except ConfigurationError as error:
             if old is None:
                 raise
@@ -104,60 +96,39 @@ class Signer:
             self._warn("still signing with the pair loaded before: %s", error)
         return pair
 
-    def _loaded(self, stamps: tuple[Stamp | None, Stamp | None]) -> _Pair:
-        key, certificate = load_key(self.key_file), load_certificate(self.certificate_file)
-        require_match(key, self.key_file, certificate, self.certificate_file)
-        path, pem = self.certificate_file, certificate.public_bytes(serialization.Encoding.PEM)
-        return _Pair(stamps, key, _base64(pem), owner(certificate, path), span(certificate, path))
+    def load_key(self) -> rsa.RSAPrivateKey:
+        path = self.key_file
+        try:
+            key = serialization.load_pem_private_key(Path(path).read_bytes(), password=None)
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigurationError(f"the private key {path} (ssldir, certnames) cannot be loaded: {error}") from error
+        if not isinstance(key, rsa.RSAPrivateKey):
+            raise ConfigurationError(f"{path} (ssldir, certnames) is not an RSA key")
+        return key
 
+    def load_certificate(self) -> tuple[x509.Certificate, str, Span]:
+        """Return the certificate, the one common name on it, and when it counts."""
+        what = f"the certificate {self.certificate_file} (ssldir, certnames)"
+        try:
+            certificate = x509.load_pem_x509_certificate(Path(self.certificate_file).read_bytes())
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{what} cannot be loaded: {error}") from error
+        names = common_names(certificate)
+        if len(names) != 1:
+            raise ConfigurationError(f"{what} must have exactly one common name; it has {names!r}")
+        return certificate, names[0], Span(what, *dates(certificate), "renew it")
 
-def load_key(path: str) -> rsa.RSAPrivateKey:
-    """Return the private key in *path*, or raise ConfigurationError."""
-    try:
-        key = serialization.load_pem_private_key(Path(path).read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigurationError(f"the private key {path} (ssldir, certnames) cannot be loaded: {error}") from error
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise ConfigurationError(f"{path} (ssldir, certnames) is not an RSA key")
-    return key
-
-
-def load_certificate(path: str) -> x509.Certificate:
-    """Return the certificate in *path*, or raise ConfigurationError."""
-    try:
-        return x509.load_pem_x509_certificate(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{_what(path)} cannot be loaded: {error}") from error
-
-
-def require_match(key: rsa.RSAPrivateKey, key_file: str, certificate: x509.Certificate, certificate_file: str) -> None:
-    """Raise ConfigurationError unless *certificate* is that of *key*."""
-    if certificate.public_key() != key.public_key():
-        raise ConfigurationError(
-            f"the key {key_file} does not belong to the certificate {certificate_file} (ssldir, certnames)"
-        )
-
-
-def owner(certificate: x509.Certificate, path: str) -> str:
-    """Return the one common name on our *certificate*, or raise ConfigurationError."""
-    names = common_names(certificate)
-    if len(names) != 1:
-        raise ConfigurationError(f"{_what(path)} must have exactly one common name; it has {names!r}")
-    return names[0]
-
-
-def span(certificate: x509.Certificate, path: str) -> Span:
-    """Return when our *certificate* counts."""
-    return Span(_what(path), *dates(certificate), "renew it")
+    def require_match(self, key: rsa.RSAPrivateKey, certificate: x509.Certificate) -> None:
+        if certificate.public_key() != key.public_key():
+            files = f"the key {self.key_file} does not belong to the certificate {self.certificate_file}"
+            raise ConfigurationError(files + " (ssldir, certnames)")
 
 
 def dates(certificate: x509.Certificate) -> tuple[float, float]:
-    """Return when *certificate* begins and ends."""
     return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
 def common_names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the common names in the subject of *certificate*."""
     attributes = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return tuple(str(attribute.value) for attribute in attributes)
 
@@ -170,10 +141,6 @@ def stamp(path: str) -> Stamp | None:
         return None
     # The time of change too: a copy may keep the time of modification, size and inode number.
     return info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_ino
-
-
-def _what(path: str) -> str:
-    return f"the certificate {path} (ssldir, certnames)"
 
 
 def _date(seconds: float) -> str:

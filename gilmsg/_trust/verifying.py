@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, TypeVar
+from typing import Any, Callable, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -15,12 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import crypto as openssl
 
 from ..errors import ConfigurationError, Refused
-from .signing import HASH, PADDING, Span, Stamp, common_names, dates, log, stamp
+from .signing import HASH, PADDING, Span, Stamp, common_names, dates, stamp
 
-_T = TypeVar("_T")
-
-#: Seconds for which the CA and the CRL read before go on to count while the files cannot be read
-#: together: a deployment writes them one after the other, and perhaps not at once.
+#: Seconds for which the CA and the CRL read before go on to count while the files cannot be read together.
 _BRIDGE = 10.0
 
 #: Certificates remembered; a bus has hundreds, an attacker any number.
@@ -33,9 +30,10 @@ _LONGEST = 64 * 1024
 _LONGEST_REMEMBERED = 16 * 1024
 
 #: OpenSSL's verification errors (X509_V_ERR_*) that are worth a sentence of their own.
+_EARLY, _LATE = 9, 10
 _SENTENCES = {
-    9: "its certificate is not valid yet",
-    10: "its certificate has expired",
+    _EARLY: "its certificate is not valid yet",
+    _LATE: "its certificate has expired",
     12: "our CRL has expired",
     23: "its certificate is revoked",
 }
@@ -72,41 +70,73 @@ class _Anchor(NamedTuple):
     broken_since: float | None = None
 
 
-class Verifier:
-    """Our CA and CRL; tells by which recipient a message is signed. For any thread.
+def read_ca(path: str) -> Part:
+    pem, ca = _loaded(path, "ca_cert_location", x509.load_pem_x509_certificate, "CA certificate")
+    return Part(pem, ca, Span(f"the CA certificate {path} (ca_cert_location)", *dates(ca), "replace it"))
 
-    Args:
-        ca: path of the PEM CA certificate.
-        crl: path of the PEM CRL; None means that revocation is not checked.
-        reread: seconds after which both files are read again even if they look the same.
-        warn: is called as a logger's ``warning`` where files cannot be read again.
+
+def read_crl(path: str) -> Part:
+    pem, crl = _loaded(path, "crl_location", x509.load_pem_x509_crl, "CRL")
+    end = crl.next_update_utc.timestamp() if crl.next_update_utc else math.inf
+    return Part(pem, crl, Span(f"the CRL {path} (crl_location)", crl.last_update_utc.timestamp(), end, "replace it"))
+
+
+def require_issued(crl: Part, ca: Part) -> None:
+    if not crl.parsed.is_signature_valid(ca.parsed.public_key()):
+        raise ConfigurationError(f"{crl.span.what} is not signed by {ca.span.what}")
+
+
+def _loaded(path: str, setting: str, load: Callable[[bytes], Any], what: str) -> tuple[bytes, Any]:
+    try:
+        pem = Path(path).read_bytes()
+        return pem, load(pem)
+    except OSError as error:
+        raise ConfigurationError(f"{setting}: {path} cannot be read: {error}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{setting}: {path} is not a PEM {what}: {error}") from error
+
+
+def claimed_name(message: Mapping[str, Any]) -> str | None:
+    """Return the common name on the certificate in *message*; unverified, a mere claim."""
+    try:
+        _, names = _parsed(_credentials(message)[1])
+    except Refused:
+        return None
+    return names[0] if len(names) == 1 else None
+
+
+class Verifier:
+    """Our CA and CRL (None: revocation is not checked); tells by which recipient a message is signed. For any thread.
+
+    Both files are read again after *reread* seconds even if they look the same; *warn*, called as a logger's
+    ``warning``, is told where they cannot be.
     """
 
-    def __init__(self, ca: str, crl: str | None, reread: float, warn: Callable[..., None] = log.warning) -> None:
+    claimed_name = staticmethod(claimed_name)
+
+    def __init__(self, ca: str, crl: str | None, reread: float, warn: Callable[..., None]) -> None:
         self._ca_file, self._crl_file, self._reread, self._warn = ca, crl, reread, warn
         self._anchor: _Anchor | None = None
 
-    def check(self) -> None:
-        """Raise ConfigurationError, naming setting and file, if nothing could be verified now."""
-        self._usable()
+    def check(self) -> _Anchor:
+        """Return what holds now; ConfigurationError, naming setting and file, if nothing could be verified."""
+        anchor = self._current()
+        for span in anchor.spans:
+            span.require_current()
+        return anchor
 
     def signer_of(self, message: Mapping[str, Any], covered: bytes) -> str:
-        """Return the common name of the certificate that signed *message*, whose covered bytes are *covered*.
-
-        Raises:
-            Refused: it is unsigned, the signature is wrong, or the certificate does not
-                count under our CA and CRL, or does not have exactly one common name.
-        """
+        """Return the common name of the certificate that signed *message*, whose covered bytes are *covered*."""
         signature, text = _credentials(message)
         try:
-            anchor = self._usable()
+            anchor = self.check()
         except ConfigurationError as error:
             raise Refused(f"it cannot be checked: {error}", claimed_name(message)) from error
         known = anchor.known.get(text)
-        signer = known or _checked(_certificate(text), anchor.store)
+        signer = known or _checked(text, anchor.store)
         now = time.time()
         if not signer.begin <= now <= signer.end:
-            raise Refused(_SENTENCES[10 if now > signer.end else 9], signer.common_name)
+            raise Refused(_SENTENCES[_LATE if now > signer.end else _EARLY], signer.common_name)
         try:
             signer.key.verify(signature, covered, PADDING, HASH)
         except InvalidSignature:
@@ -119,18 +149,7 @@ class Verifier:
             anchor.known[text] = signer
         return signer.common_name
 
-    def claimed_name(self, message: Mapping[str, Any]) -> str | None:
-        """Return the common name on the certificate in *message*; unverified, a mere claim."""
-        return claimed_name(message)
-
-    def _usable(self) -> _Anchor:
-        anchor = self._current()
-        for span in anchor.spans:
-            span.require_current()
-        return anchor
-
     def _current(self) -> _Anchor:
-        """Return what holds now; a changed file makes a new anchor, with nothing remembered."""
         old, stamps = self._anchor, (stamp(self._ca_file), stamp(self._crl_file) if self._crl_file else None)
         now = time.monotonic()
         if old is not None and old.stamps == stamps and now - old.read_at < self._reread:
@@ -158,7 +177,7 @@ class Verifier:
         return _Anchor(stamps, now, (ca.pem, crl.pem), [ca.span, crl.span], store, {})
 
     def _bridged(self, old: _Anchor, error: ConfigurationError, now: float) -> _Anchor:
-        """Return *old*, read before, for _BRIDGE seconds, but never past ``crl_cache_expiry``; then raise *error*.
+        """Return *old* for _BRIDGE seconds, never past ``crl_cache_expiry``; then raise *error*.
 
         So a half-written file costs no message, and a revoked certificate stops counting as soon as promised.
         """
@@ -169,45 +188,6 @@ class Verifier:
         if old.broken_since is None:
             self._warn("what was read before counts for %g s more: %s", _BRIDGE, error)
         return old
-
-
-def claimed_name(message: Mapping[str, Any]) -> str | None:
-    """Return the common name on the certificate in *message*; unverified, a mere claim."""
-    try:
-        found = _names(_certificate(_credentials(message)[1]))
-    except Refused:
-        return None
-    return found[0] if len(found) == 1 else None
-
-
-def read_ca(path: str) -> Part:
-    """Return the CA's certificate in *path*, or raise ConfigurationError."""
-    pem, ca = _loaded(path, "ca_cert_location", x509.load_pem_x509_certificate, "CA certificate")
-    return Part(pem, ca, Span(f"the CA certificate {path} (ca_cert_location)", *dates(ca), "replace it"))
-
-
-def read_crl(path: str) -> Part:
-    """Return the CRL in *path*, or raise ConfigurationError."""
-    pem, crl = _loaded(path, "crl_location", x509.load_pem_x509_crl, "CRL")
-    end = crl.next_update_utc.timestamp() if crl.next_update_utc else math.inf
-    return Part(pem, crl, Span(f"the CRL {path} (crl_location)", crl.last_update_utc.timestamp(), end, "replace it"))
-
-
-def require_issued(crl: Part, ca: Part) -> None:
-    """Raise ConfigurationError unless *crl* is signed by *ca*."""
-    if not crl.parsed.is_signature_valid(ca.parsed.public_key()):
-        raise ConfigurationError(f"{crl.span.what} is not signed by {ca.span.what}")
-
-
-def _loaded(path: str, setting: str, load: Callable[[bytes], Any], what: str) -> tuple[bytes, Any]:
-    try:
-        pem = Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{setting}: {path} cannot be read: {error}") from error
-    try:
-        return pem, load(pem)
-    except ValueError as error:
-        raise ConfigurationError(f"{setting}: {path} is not a PEM {what}: {error}") from error
 
 
 def _credentials(message: Mapping[str, Any]) -> tuple[bytes, str]:
@@ -225,9 +205,9 @@ def _credentials(message: Mapping[str, Any]) -> tuple[bytes, str]:
         raise Refused("its signature is not base64") from None
 
 
-def _checked(certificate: x509.Certificate, store: openssl.X509Store) -> _Known:
-    """Return the owner of *certificate*; raise Refused unless it is issued by our CA, current and not revoked."""
-    names = _names(certificate)
+def _checked(text: str, store: openssl.X509Store) -> _Known:
+    """Return the owner of the certificate *text*; Refused unless it is issued by our CA, current and not revoked."""
+    certificate, names = _parsed(text)
     claimed = names[0] if len(names) == 1 else None
     try:
         openssl.X509StoreContext(store, openssl.X509.from_cryptography(certificate)).verify_certificate()
@@ -238,27 +218,21 @@ def _checked(certificate: x509.Certificate, store: openssl.X509Store) -> _Known:
         raise Refused("its certificate cannot be checked by OpenSSL", claimed) from error
     if claimed is None:
         raise Refused(f"its certificate has {len(names)} common names instead of one")
-    key = _parsed(certificate.public_key, "the key in its certificate")
+    try:
+        key = certificate.public_key()
+    except Exception as error:  # parsed only now
+        raise Refused("the key in its certificate cannot be read") from error
     if not isinstance(key, rsa.RSAPublicKey):
         raise Refused("its certificate does not hold an RSA key", claimed)
     return _Known(claimed, key, *dates(certificate))
 
 
-def _certificate(text: str) -> x509.Certificate:
-    return _parsed(lambda: x509.load_pem_x509_certificate(binascii.a2b_base64(text)), "its certificate")
-
-
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    return _parsed(lambda: common_names(certificate), "the name on its certificate")
-
-
-def _parsed(parse: Callable[[], _T], what: str) -> _T:
-    """Return what *parse* makes of a stranger's certificate; each part is parsed when asked for.
-
-    Besides ValueError, cryptography raises exceptions of its own, InvalidVersion for one:
-    none may reach the thread that listens.
-    """
+def _parsed(text: str) -> tuple[x509.Certificate, tuple[str, ...]]:
+    """Return a stranger's certificate, and the names on it; cryptography raises more than ValueError."""
+    what = "its certificate"
     try:
-        return parse()
+        certificate = x509.load_pem_x509_certificate(binascii.a2b_base64(text))
+        what = "the name on its certificate"
+        return certificate, common_names(certificate)
     except Exception as error:
         raise Refused(f"{what} cannot be read") from error

@@ -20,12 +20,12 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, Callable, NoReturn, TextIO
 
-import fedmsg.config  # type: ignore[import-untyped]
-import fedmsg.encoding  # type: ignore[import-untyped]
+import fedmsg.config
+import fedmsg.encoding
 
-from .. import _config_files
-from .._acks import MARKER, on_ack_topic, unmarked
+from .. import _settings
 from .._meta import is_ack, sentence, who
+from .._protocol import MARKER, on_ack_topic, unmarked
 from ..errors import ConfigurationError, GilmsgError
 
 __all__ = ["MARKER", "is_ack", "on_ack_topic", "sentence", "unmarked", "who"]
@@ -90,7 +90,7 @@ def option(name: str, **keywords: Any) -> tuple[list[str], dict[str, Any]]:
 
 def parsed(
     prog: str, options: list[Any], description: str, arguments: list[str] | None
-) -> tuple[dict[str, Any], _config_files.Loaded]:
+) -> tuple[dict[str, Any], _settings.Loaded]:
     """Return what the command line says, and the configuration (``--config-filename``) that gives its defaults."""
 
     def parse(config: dict[str, Any]) -> dict[str, Any]:
@@ -99,10 +99,10 @@ def parsed(
         parser.__class__ = Parser
         return vars(parser.parse_args(arguments))
 
-    found = _config_files.load({})
+    found = _settings.load({})
     given = parse(found.config)
     if given["config_filename"]:
-        found = _config_files.load({"config_filename": given["config_filename"]})
+        found = _settings.load({"config_filename": given["config_filename"]})
         given = parse(found.config)
     return given, found
 
@@ -112,7 +112,7 @@ def configuration(prog: str, options: list[Any], description: str, arguments: li
     given, found = parsed(prog, options, description, arguments)
     if found.problems:
         raise Unusable(f"the fedmsg configuration cannot be loaded: {'; '.join(found.problems)}")
-    _config_files.keep(dict(found.config))  # what it says is all there is, for gilmsg.init too
+    _settings.keep(dict(found.config))  # what it says is all there is, for gilmsg.init too
     config = {**found.config, **given}
     if config["print_config"]:
         print_config(config)

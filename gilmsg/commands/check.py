@@ -1,19 +1,4 @@
-"""``gilmsg-check``: tell whether a publish would succeed, without publishing anything."""
-
-from __future__ import annotations
-
-import json
-import logging
-import sys
-
-import gilmsg
-
-from ._common import NOT_PROVEN, SUCCESS, option, parsed, print_config, script, tell
-
-PROG = "gilmsg-check"
-
-DESCRIPTION = """
-Tell whether a message to these recipients would be confirmed, without publishing one:
+"""Tell whether a message to these recipients would be confirmed, without publishing one:
 whether each recipient listens to us and can be reached, and whether our own configuration,
 port, key, certificate, CA and CRL are in order. Everything that is wrong is told.
 
@@ -27,6 +12,18 @@ Examples::
     $ gilmsg-check --name bodhi.app01 --topic org.example.prod.bodhi.update.request --json
     $ gilmsg-check --active --recipients backend01.example.com
 """
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import gilmsg
+
+from ._common import NOT_PROVEN, SUCCESS, option, parsed, print_config, script, tell
+
+PROG = "gilmsg-check"
 
 RECIPIENTS = "Common names that would have to confirm; CN,CN is a group, one of which will do."
 
@@ -46,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
     # What goes wrong is in the answer; logging would only say it twice, and on stderr.
     logging.getLogger().addHandler(logging.NullHandler())
-    options, found = parsed(PROG, OPTIONS, DESCRIPTION, arguments)
+    options, found = parsed(PROG, OPTIONS, __doc__ or "", arguments)
     given = {key: value for key, value in options.items() if value is not None}
     as_json = given.pop("json")
     if given.pop("print_config"):
@@ -61,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 def table(report: gilmsg.Report) -> list[str]:
     """Return the answer for people, as lines."""
     own = [("ok" if line.ok else "FAIL", line.check, line.detail) for line in report.lines]
-    theirs = [("-", "none", "")] if not report.recipients else []
+    theirs = [] if report.recipients else [("-", "none", "")]
     for name, seen in report.recipients.items():
         mark = "ok" if seen.ok else "FAIL" if name in report.missing else "-"
         theirs.append((mark, name, seen.detail + (f" ({', '.join(seen.endpoints)})" if seen.endpoints else "")))

@@ -1,4 +1,11 @@
-"""``gilmsg-demo``: the whole promise on an embedded bus, in some seconds."""
+"""Publish a signed message on an embedded bus, show each ACK, then kill a recipient and show
+the Timeout. Nothing is left behind. Exit status: 0 if all went as promised, 1 if not, 2 for
+bad usage, or if the bus did not come up.
+
+Example::
+
+    $ gilmsg-demo
+"""
 
 from __future__ import annotations
 
@@ -14,24 +21,14 @@ from ._common import NOT_PROVEN, SUCCESS, Parser, Signals, complain, script, tel
 
 PROG = "gilmsg-demo"
 
-DESCRIPTION = """
-Publish a signed message on an embedded bus, show each ACK, then kill a recipient and show
-the Timeout. Nothing is left behind. Exit status: 0 if all went as promised, 1 if not, 2 for
-bad usage, or if the bus did not come up.
-
-Example::
-
-    $ gilmsg-demo
-"""
-
 RECIPIENTS = ["backend01", "backend02", "backend03"]
 
 
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; return the exit status."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    Parser(prog=PROG, description=DESCRIPTION, formatter_class=formatter).parse_args(arguments)
+    raw = argparse.RawDescriptionHelpFormatter
+    Parser(prog=PROG, description=__doc__, formatter_class=raw).parse_args(arguments)
     logging.getLogger("gilmsg").addHandler(logging.NullHandler())
     tell(f"Making a throw-away CA, a CRL and certificates; starting {len(RECIPIENTS)} recipients ...")
     signals = Signals(signal.SIGINT)  # Ctrl-C must not interrupt the start of a process

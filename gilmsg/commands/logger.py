@@ -1,33 +1,4 @@
-"""``gilmsg-logger``: publish from the shell, through the relay, and know that it arrived.
-
-``--json-input`` takes one document over any number of lines, as fedmsg-logger does, or one a line. Which of them is
-seen by the first line: is it a document by itself, then every line is one, and each is published as it comes.
-"""
-
-from __future__ import annotations
-
-import contextlib
-import json
-import logging
-import os
-import sys
-from collections.abc import Iterator
-from typing import Any, NamedTuple, TextIO
-
-import fedmsg.encoding  # type: ignore[import-untyped]
-from fedmsg.commands.logger import LoggerCommand  # type: ignore[import-untyped]
-from tqdm import tqdm
-
-import gilmsg
-from gilmsg.errors import PayloadError
-
-from . import _common
-from ._common import NOT_PROVEN, SUCCESS, UNUSABLE, Unusable, option
-
-PROG = "gilmsg-logger"
-
-DESCRIPTION = """
-Publish messages through the fedmsg-relay, and wait until every recipient has confirmed.
+"""Publish messages through the fedmsg-relay, and wait until every recipient has confirmed.
 
 The messages are the lines of standard input, or --message. With --json-input they are JSON
 documents: one a line, or one in all. Input that cannot be published is told with the number
@@ -40,6 +11,28 @@ Examples::
     $ echo '{"a": 1}' | gilmsg-logger --json-input --recipients backend01,backend02
     $ gilmsg-logger --message "Hello." --modname git --topic repo.update --recipients backend01
 """
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TextIO
+
+import fedmsg.encoding
+from fedmsg.commands.logger import LoggerCommand
+from tqdm import tqdm
+
+import gilmsg
+from gilmsg.errors import PayloadError
+
+from . import _common
+from ._common import NOT_PROVEN, SUCCESS, UNUSABLE, Unusable, option
+
+PROG = "gilmsg-logger"
 
 RECIPIENTS = "Common names that must confirm; CN,CN is a group, one of which will do."
 
@@ -65,7 +58,7 @@ _TOLD = ("gilmsg.publish", "gilmsg._pending", "gilmsg._publish")
 @_common.script(PROG)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    config = _common.configuration(PROG, LoggerCommand.extra_args + OPTIONS, DESCRIPTION, arguments)
+    config = _common.configuration(PROG, LoggerCommand.extra_args + OPTIONS, __doc__ or "", arguments)
     # What goes wrong is told in lines of our own; logging configured for us stays in force.
     logging.getLogger("gilmsg").addHandler(logging.NullHandler())
     _log_nothing_twice()
@@ -145,6 +138,7 @@ def inputs(config: dict[str, Any], stdin: TextIO) -> Iterator[Input]:
 
 
 def _documents(lines: Iterator[_Line]) -> Iterator[Input]:
+    """Yield one document over all *lines*, or one a line: is the first by itself a document, then every line is one."""
     head = next(lines, None)
     if head is None:
         raise Unusable("--json-input: standard input is empty")

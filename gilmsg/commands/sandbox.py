@@ -1,4 +1,23 @@
-"""``gilmsg-sandbox``: a signed bus on the laptop, with recipients that do as they are told."""
+"""Run a small, signed bus with stand-in recipients on this machine until Ctrl-C.
+
+DIR gets a fedmsg.d and throw-away keys: a program started there publishes on this bus. Each
+message and ACK is shown as it happens. Type at it:
+
+    silent CN         CN receives, and acknowledges nothing
+    slow CN SECONDS   CN waits before each ACK; what comes meanwhile waits its turn
+    dead CN           CN's process is killed
+    well CN           CN acknowledges at once, started anew if it is dead
+
+With COMMAND, stdin and stdout are COMMAND's, and what is shown goes to stderr. Exit status:
+COMMAND's own (128 + n if signal n ended it, 127 if it is not found, 126 if it cannot be run);
+without one 0 after Ctrl-C; 1 if the bus did not come up; 2 for bad usage.
+
+Examples::
+
+    $ gilmsg-sandbox
+    $ gilmsg-sandbox ~/bus --recipients backend01 backend02 --relay
+    $ gilmsg-sandbox --recipients backend01 -- python3 /path/to/my_producer.py
+"""
 
 from __future__ import annotations
 
@@ -29,7 +48,7 @@ PROG = "gilmsg-sandbox"
 DID_NOT_COME_UP, CANNOT_RUN, NOT_FOUND = 1, 126, 127
 
 #: Seconds: that COMMAND has to end after Ctrl-C; in which what was killed is gone; between looks at a stdin at its end.
-PATIENCE, _REAP_LIMIT, _LOOK_AGAIN = 1.0, 0.5, 1.0
+PATIENCE, _REAP_LIMIT, _LOOK_AGAIN = 1.0, 0.5, 0.5
 
 #: Characters of a payload that are shown.
 SHOWN = 300
@@ -38,28 +57,6 @@ USAGE = (
     "%(prog)s [DIR] [--recipients CN [CN ...]] [--relay] [--topic-prefix P] [-- COMMAND ...]\n"
     "       (DIR first, or last after an option other than --recipients)"
 )
-
-DESCRIPTION = """
-Run a small, signed bus with stand-in recipients on this machine until Ctrl-C.
-
-DIR gets a fedmsg.d and throw-away keys: a program started there publishes on this bus. Each
-message and ACK is shown as it happens. Type at it:
-
-    silent CN         CN receives, and acknowledges nothing
-    slow CN SECONDS   CN waits before each ACK; what comes meanwhile waits its turn
-    dead CN           CN's process is killed
-    well CN           CN acknowledges at once, started anew if it is dead
-
-With COMMAND, stdin and stdout are COMMAND's, and what is shown goes to stderr. Exit status:
-COMMAND's own (128 + n if signal n ended it, 127 if it is not found, 126 if it cannot be run);
-without one 0 after Ctrl-C; 1 if the bus did not come up; 2 for bad usage.
-
-Examples::
-
-    $ gilmsg-sandbox
-    $ gilmsg-sandbox ~/bus --recipients backend01 backend02 --relay
-    $ gilmsg-sandbox --recipients backend01 -- python3 /path/to/my_producer.py
-"""
 
 DIRECTORY = "where fedmsg.d and the keys go, and stay; a temporary folder by default"
 
@@ -117,8 +114,8 @@ def _typed(signals: Signals) -> Iterator[str]:
                 line = sys.stdin.buffer.readline()
             if not line:
                 time.sleep(_LOOK_AGAIN)
-        if line:
-            yield line.decode("utf-8", "replace")
+                continue
+        yield line.decode("utf-8", "replace")
 
 
 def obey(sandbox: Sandbox, line: str) -> str:
@@ -168,7 +165,8 @@ def guide(sandbox: Sandbox, relay: bool) -> str:
     call = f'topic="hello", msg={{"text": "hi"}}, recipients={json.dumps(sandbox.recipients)}, ack_timeout=5'
     code = f"import gilmsg; print(gilmsg.publish({call}))"
     python = shlex.quote(sys.executable)
-    lines = ["", "In another shell:", f"    cd {shlex.quote(sandbox.directory)}", f"    {python} -c {shlex.quote(code)}"]
+    lines = ["", "In another shell:"]
+    lines += [f"    cd {shlex.quote(sandbox.directory)}", f"    {python} -c {shlex.quote(code)}"]
     if relay:
         installed = os.path.join(sysconfig.get_path("scripts"), "gilmsg-logger")
         logger = shlex.quote(installed) if os.path.exists(installed) else f"{python} -m gilmsg.commands.logger"
@@ -186,7 +184,8 @@ def _run(words: list[str], directory: str, signals: Signals) -> int:
     doing. Elsewhere it has a session of its own and we pass signals on.
     """
     terminal, ours = os.isatty(0), _children()
-    if sys.platform == "linux":  # we become the parent of what its processes leave behind, whatever their session
+    # We become the parent of what its processes leave behind, whatever session it has moved to.
+    if sys.platform == "linux":  # pragma: no branch  there is no other here
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     try:
         process = subprocess.Popen(words, cwd=directory, start_new_session=not terminal)
@@ -244,7 +243,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if "--" in arguments:
         ours, command = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
     raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog=PROG, usage=USAGE, description=DESCRIPTION, formatter_class=raw, allow_abbrev=False)
+    parser = Parser(prog=PROG, usage=USAGE, description=__doc__ or "", formatter_class=raw, allow_abbrev=False)
     parser.add_argument("directory", metavar="DIR", nargs="?", help=DIRECTORY)
     parser.add_argument("--recipients", metavar="CN", nargs="+", help="common names of the stand-ins; two by default")
     parser.add_argument("--relay", action="store_true", help="run a fedmsg-relay too, for gilmsg-logger")

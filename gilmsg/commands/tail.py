@@ -1,7 +1,14 @@
-"""``gilmsg-tail``: watch the bus from the shell, and acknowledge what names us.
+"""Watch all endpoints on the bus, acknowledge each message that names us, and print it.
 
-fedmsg-tail's options keep their meaning. Two things differ: without an option for the format a message is one line for
-people; and the text for cowsay goes in by its stdin, where fedmsg puts it, from the bus, into a shell command.
+The acknowledgement leaves before the message is printed, signed under the configured name
+or --name; the messages are those that fedmsg-tail shows, and its options keep their meaning.
+Ends with Ctrl-C, SIGTERM, or when nobody reads its output any more; the exit status is 0
+then, and 2 for bad usage or configuration.
+
+Examples::
+
+    $ gilmsg-tail --topic org.example.prod.compose --really-pretty
+    $ gilmsg-tail --name backend01 --exec 'jq .msg >> /var/log/messages.json'
 """
 
 from __future__ import annotations
@@ -22,10 +29,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import fedmsg.encoding  # type: ignore[import-untyped]
-import fedmsg.meta  # type: ignore[import-untyped]
-import fedmsg.utils  # type: ignore[import-untyped]
-from fedmsg.commands.tail import TailCommand  # type: ignore[import-untyped]
+import fedmsg.encoding
+import fedmsg.meta
+import fedmsg.utils
+from fedmsg.commands.tail import TailCommand
 
 import gilmsg
 
@@ -40,20 +47,6 @@ Message = dict[str, Any]
 
 #: Seconds that a command of --exec has to end after SIGTERM.
 _STOP_LIMIT = 2.0
-
-DESCRIPTION = """
-Watch all endpoints on the bus, acknowledge each message that names us, and print it.
-
-The acknowledgement leaves before the message is printed, signed under the configured name
-or --name; the messages are those that fedmsg-tail shows, and its options keep their meaning.
-Ends with Ctrl-C, SIGTERM, or when nobody reads its output any more; the exit status is 0
-then, and 2 for bad usage or configuration.
-
-Examples::
-
-    $ gilmsg-tail --topic org.example.prod.compose --really-pretty
-    $ gilmsg-tail --name backend01 --exec 'jq .msg >> /var/log/messages.json'
-"""
 
 NAME = "The name in endpoints and certnames under which to acknowledge."
 
@@ -70,7 +63,7 @@ OPTIONS = [
 @_common.script(PROG)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    config = _common.configuration(PROG, TailCommand.extra_args + OPTIONS, DESCRIPTION, arguments)
+    config = _common.configuration(PROG, TailCommand.extra_args + OPTIONS, __doc__ or "", arguments)
     if config.get("sign_messages", False) and not config.get("name"):
         raise Unusable("sign_messages is on, but there is no name to acknowledge under; give --name")
     _log_to_stderr()
@@ -84,11 +77,15 @@ def main(arguments: list[str] | None = None) -> int:
             _end_when_unread()
             for _, _, full_topic, message in messages:
                 signals.check()  # Python prints what is raised in a finalizer, and goes on
+                wanted, text = False, ""
                 with _logged(message):
-                    if view.wanted(full_topic, message):
-                        view.show(message)
-                        if command:
-                            _execute(command, message, signals)
+                    wanted = view.wanted(full_topic, message)
+                    text = view.text(copy.deepcopy(message)) if wanted else ""
+                if text:
+                    print(text, flush=True)
+                if wanted and command:
+                    with _logged(message):
+                        _execute(command, message, signals)
     except (Ended, BrokenPipeError):
         pass
     finally:
@@ -122,8 +119,6 @@ def _logged(message: Message) -> Iterator[None]:
     """Log what goes wrong: a message may hold anything, and so may a plugin of fedmsg.meta."""
     try:
         yield
-    except BrokenPipeError:
-        raise
     except Exception as error:  # noqa: BLE001  see above
         log.error("%s: %r", message.get("msg_id"), error)
 
@@ -144,7 +139,7 @@ def _execute(command: str, message: Message, signals: Signals) -> None:
 
 
 class View:
-    """The messages that fedmsg-tail's options choose, and their formats."""
+    """The messages that fedmsg-tail's options choose, and their formats; without one a line for people."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = config
@@ -164,13 +159,6 @@ class View:
             return False
         return not self._packages or bool(self._packages & set(fedmsg.meta.msg2packages(message, **self._config)))
 
-    def show(self, message: Message) -> None:
-        """Print *message*; if that fails, what comes after it goes on."""
-        with _logged(message):
-            text = self.text(copy.deepcopy(message))
-            if text:
-                print(text, flush=True)
-
     def text(self, message: Message) -> str:
         """Return the text of *message*, which it may change; the last option wins, as in fedmsg."""
         config, shown = self._config, one_line(message)
@@ -180,7 +168,7 @@ class View:
             message = {key: value for key, value in message.items() if key not in ("signature", "certificate")}
             shown = "\n" + pprint.pformat(message)
         if config["really_pretty"]:
-            from pygments import formatters, highlight, lexers  # type: ignore[import-untyped]
+            from pygments import formatters, highlight, lexers
 
             text = fedmsg.encoding.pretty_dumps(message)
             shown = "\n" + highlight(text, lexers.JavascriptLexer(), formatters.TerminalFormatter()).strip()
@@ -202,6 +190,7 @@ def _pattern(config: dict[str, Any], name: str, key: str) -> re.Pattern[str]:
 
 
 def _cowsay(text: str) -> str:
+    # By stdin: fedmsg puts the text, from the bus, into a shell command.
     try:
         return subprocess.run(["cowsay"], input=text, text=True, stdout=subprocess.PIPE, check=False).stdout
     except OSError as error:

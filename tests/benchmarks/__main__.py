@@ -1,26 +1,27 @@
 """``python -m tests.benchmarks``: measure, show progress, print a table; see README, "Performance"."""
 
+from __future__ import annotations
+
 import argparse
-import contextlib
 import json
 import logging
 import os
 import sys
-import tempfile
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from tests.benchmarks import tables
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure, median_of
+from tests.benchmarks.parties import no_configuration_of_the_user
 from tests.benchmarks.scale import FULL, QUICK
 from tests.benchmarks.studies import STUDIES
 
 DESCRIPTION = """
 Measure gilmsg against what the same work costs over bare pyzmq (the signed floor). Each figure
-is a ratio of medians from rounds that alternate in one run. Exit status 1 if a goal was missed.
+is a ratio of medians from rounds that alternate in one run.
 """
 
-def main(arguments: Optional[List[str]] = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     written = {name: os.path.abspath(path) for name, path in vars(options).items() if name in ("svg", "rst") and path}
     result = _measured(options) if options.earlier is None else json.load(options.earlier)
@@ -29,40 +30,42 @@ def main(arguments: Optional[List[str]] = None) -> int:
         from tests.benchmarks.plot import plot
 
         plot(result["curves"], written["svg"])
-        FULL.say("plot: %s" % options.svg)
+        FULL.say(f"plot: {options.svg}")
     if "rst" in written:
         text = tables.for_readme(figures, result["machine"], result["command"])
         tables.put_between(written["rst"], text)
     if options.json:
         print(json.dumps(result, indent=1))
     else:
-        print("%s\n\n%s" % (tables.described(result["machine"]), tables.for_terminal(figures)))
-    return 1 if any(figure.met is False for figure in figures) else 0
+        print(tables.described(result["machine"]), tables.for_terminal(figures), sep="\n\n")
+    return 1 if options.check and any(figure.met is False for figure in figures) else 0
 
 
-def _measured(options: argparse.Namespace) -> Dict[str, Any]:
+def _measured(options: argparse.Namespace) -> dict[str, Any]:
     # A study provokes Timeouts by the hundred.
     logging.getLogger("gilmsg").addHandler(logging.NullHandler())
     logging.getLogger("gilmsg").propagate = False
     scale = QUICK if options.quick else FULL
-    result: Dict[str, Any] = {
-        "command": "python -m tests.benchmarks" + (" --quick" if options.quick else ""),
-        "machine": tables.machine(), "figures": [], "curves": {},
-    }
-    with _no_configuration_of_the_user():
-        for number, name in enumerate(options.only or STUDIES, 1):
-            scale.say("%d of %d: %s ..." % (number, len(options.only or STUDIES), name))
+    studies = options.only or list(STUDIES)
+    more = (" --quick" if options.quick else "") + (f" --runs {options.runs}" if options.runs > 1 else "")
+    command, machine = "python -m tests.benchmarks" + more, tables.machine()
+    figures, curves = [], {}
+    with no_configuration_of_the_user():
+        for number, name in enumerate(studies, 1):
+            scale.say(f"{number} of {len(studies)}: {name} ...")
             began = time.monotonic()
-            outcome = STUDIES[name](scale)
-            scale.say("  %.0f s" % (time.monotonic() - began))
-            result["figures"] += [one.as_dict() for one in outcome.figures]
-            result["curves"][name] = outcome.curves
-    return result
+            outcomes = [STUDIES[name](scale) for _ in range(options.runs)]
+            scale.say(f"  {time.monotonic() - began:.0f} s")
+            figures += [median_of(same).as_dict() for same in zip(*(one.figures for one in outcomes))]
+            curves[name] = outcomes[-1].curves or {}
+    return {"command": command, "machine": machine, "figures": figures, "curves": curves}
 
 
-def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=DESCRIPTION)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: half a minute instead of two")
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="the median of N runs of each study")
+    parser.add_argument("--check", action="store_true", help="exit status 1 if a goal was missed")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON on stdout")
     parser.add_argument("--svg", metavar="FILE", help="draw latencies to FILE")
     parser.add_argument("--rst", metavar="FILE", help="renew the table in FILE (README.rst)")
@@ -71,18 +74,9 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
         help="measure nothing, take the figures from what --json has printed",
     )
     parser.add_argument(
-        "--only", nargs="+", choices=list(STUDIES), metavar="STUDY", help="only these: %s" % ", ".join(STUDIES)
+        "--only", nargs="+", choices=list(STUDIES), metavar="STUDY", help="only these: {}".format(", ".join(STUDIES))
     )
     return parser.parse_args(arguments)
-
-
-@contextlib.contextmanager
-def _no_configuration_of_the_user() -> Any:
-    """Hide the fedmsg.d of whoever runs this: in the home directory and the environment."""
-    with tempfile.TemporaryDirectory(prefix="gilmsg-benchmarks-") as folder:
-        os.environ["HOME"] = folder
-        os.environ.pop("VIRTUAL_ENV", None)
-        yield
 
 
 if __name__ == "__main__":

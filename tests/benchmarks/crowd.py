@@ -4,6 +4,8 @@ The first line on stdin gives its ``role`` and ``config``, and perhaps how many 
 says what that costs, and goes on until stdin ends.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import resource
@@ -11,13 +13,13 @@ import statistics
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable
 
 import psutil
 
 import gilmsg
 from tests.benchmarks.figures import timed
-from tests.benchmarks.parties import publish
+from tests.benchmarks.members import publish, say
 
 #: Seconds in which it does nothing but keep its connections.
 IDLE = 2.0
@@ -37,7 +39,7 @@ class Cost:
             self._most = max(self._most, self._process.num_fds())
             time.sleep(0.05)
 
-    def figures(self) -> Dict[str, float]:
+    def figures(self) -> dict[str, float]:
         """Return them, after IDLE seconds; CPU as the share of one core."""
         cpu, attempts = time.process_time(), _attempts()
         time.sleep(IDLE)
@@ -59,7 +61,7 @@ def _attempts() -> int:
     return int(dict(zip(names, values))["ActiveOpens"])
 
 
-def publisher(config: Dict[str, Any]) -> Dict[str, float]:
+def publisher(config: dict[str, Any]) -> dict[str, float]:
     """Publish to ``tail``, for the first time, and again when the first rush of connections is over."""
     cost, cpu = Cost(), time.process_time()
     first = timed(lambda: publish("tail", **config))
@@ -70,7 +72,7 @@ def publisher(config: Dict[str, Any]) -> Dict[str, float]:
     return dict(figures, first=first, start=start, later=later, caller=(time.thread_time() - own) / 100)
 
 
-def tail(config: Dict[str, Any]) -> Dict[str, float]:
+def tail(config: dict[str, Any]) -> dict[str, float]:
     """Tail the bus."""
     cost, began = Cost(), time.perf_counter()
     messages = gilmsg.tail_messages(topic="org.example.dev.benchmark.crowd", **config)
@@ -79,7 +81,7 @@ def tail(config: Dict[str, Any]) -> Dict[str, float]:
     return dict(cost.figures(), call=call)
 
 
-ROLES: Dict[str, Callable[[Dict[str, Any]], Dict[str, float]]] = {"publisher": publisher, "tail": tail}
+ROLES: dict[str, Callable[[dict[str, Any]], dict[str, float]]] = {"publisher": publisher, "tail": tail}
 
 
 def main() -> None:
@@ -87,7 +89,7 @@ def main() -> None:
     if "files" in order:
         resource.setrlimit(resource.RLIMIT_NOFILE, (order["files"], order["files"]))
     figures = ROLES[order["role"]](order["config"])
-    print(json.dumps({"event": "figures", "figures": figures}), flush=True)
+    say(figures)
     sys.stdin.read()
     os._exit(0)
 

@@ -1,8 +1,11 @@
-"""What was measured, as figures: a name, a value, a unit, and the goal where there is one."""
+"""Figures: a name, a value, a unit, and the goal where there is one."""
+
+from __future__ import annotations
 
 import statistics
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable, NamedTuple
 
 import tqdm
 
@@ -19,28 +22,33 @@ class Figure(NamedTuple):
     worthy: bool = False
 
     @property
-    def met(self) -> Optional[bool]:
-        """Whether the goal is met; None without one."""
+    def met(self) -> bool | None:
+        """Tell if the goal is met; None without one."""
         if not self.goal:
             return None
         relation, number = self.goal.split()
         return self.value <= float(number) if relation == "<=" else self.value >= float(number)
 
     @classmethod
-    def of(cls, one: Dict[str, Any]) -> "Figure":
+    def of(cls, one: dict[str, Any]) -> Figure:
         """Return the figure that ``as_dict`` has turned into *one*."""
         return cls(**{field: one[field] for field in cls._fields})
 
-    def as_dict(self) -> Dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         return dict(self._asdict(), met=self.met)
 
 
-class Outcome(NamedTuple):
-    """What a study has found."""
+def median_of(runs: Sequence[Figure]) -> Figure:
+    """Return a figure that was measured in several runs as one."""
+    return runs[0]._replace(value=statistics.median(one.value for one in runs))
 
-    figures: List[Figure]
+
+class Outcome(NamedTuple):
+    """The result of a study."""
+
+    figures: list[Figure]
     #: What the plots need: name -> seconds, or name -> {recipients: seconds}.
-    curves: Dict[str, Any] = {}
+    curves: dict[str, Any] | None = None
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -51,13 +59,13 @@ def timed(call: Callable[[], Any]) -> float:
 
 
 def alternate(
-    contestants: Dict[str, Callable[[], float]], rounds: int, calls: Dict[str, int]
-) -> Dict[str, List[List[float]]]:
+    contestants: dict[str, Callable[[], float]], rounds: int, calls: dict[str, int]
+) -> dict[str, list[list[float]]]:
     """Let each contestant run in each round, in turn, so that a drift of the machine hits all.
 
     Returns the seconds that each call reported: contestant -> rounds -> calls.
     """
-    results: Dict[str, List[List[float]]] = {name: [] for name in contestants}
+    results: dict[str, list[list[float]]] = {name: [] for name in contestants}
     for _ in with_progress(range(rounds), "rounds"):
         for name, call in contestants.items():
             results[name].append([call() for _ in range(calls.get(name, 1))])
@@ -80,7 +88,7 @@ def median(rounds: Sequence[Sequence[float]]) -> float:
     return statistics.median(flat(rounds))
 
 
-def flat(rounds: Sequence[Sequence[float]]) -> List[float]:
+def flat(rounds: Sequence[Sequence[float]]) -> list[float]:
     return [value for one in rounds for value in one]
 
 
@@ -88,5 +96,3 @@ def percentile(values: Sequence[float], share: float) -> float:
     """Return the value below which *share* (0 to 1) of *values* lie."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-

@@ -10,13 +10,16 @@ process, each with a socket and a name of its own. What they send are right ACKs
 gilmsg's publisher can be measured against the same recipients.
 """
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import json
 import sys
 import time
 import uuid
-from typing import Any, Dict, List, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 import zmq
 from cryptography import x509
@@ -33,7 +36,7 @@ LIMIT = 60.0
 _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
-def encode(message: Dict[str, Any]) -> bytes:
+def encode(message: dict[str, Any]) -> bytes:
     return _encoder.encode(message).encode("utf-8")
 
 
@@ -51,7 +54,7 @@ class Signer:
             with open(base + ".crt", "rb") as stream:
                 self._certificate = base64.encodebytes(stream.read()).decode("ascii")
 
-    def wire(self, message: Dict[str, Any]) -> Tuple[bytes, str]:
+    def wire(self, message: dict[str, Any]) -> tuple[bytes, str]:
         """Return the bytes to send and the digest of what they say."""
         message["crypto"] = "x509"
         canonical = encode(message)
@@ -69,9 +72,9 @@ class Verifier:
 
     def __init__(self, signed: bool) -> None:
         self._signed = signed
-        self._known: Dict[str, Tuple[str, Any]] = {}
+        self._known: dict[str, tuple[str, Any]] = {}
 
-    def open(self, wire: bytes) -> Tuple[Dict[str, Any], str, str]:
+    def open(self, wire: bytes) -> tuple[dict[str, Any], str, str]:
         """Return the message, the digest of what it says, and who signed it."""
         message = json.loads(wire)
         signature = base64.b64decode(message.pop("signature", ""))
@@ -86,18 +89,18 @@ class Verifier:
         return message, hashlib.sha256(canonical).hexdigest(), name
 
 
-def _owner(certificate: str) -> Tuple[str, Any]:
+def _owner(certificate: str) -> tuple[str, Any]:
     loaded = x509.load_pem_x509_certificate(base64.b64decode(certificate))
     name = loaded.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
     return str(name), loaded.public_key()
 
 
-def compose(topic: bytes, body: Dict[str, Any], number: int, username: str) -> Dict[str, Any]:
+def compose(topic: bytes, body: dict[str, Any], number: int, username: str) -> dict[str, Any]:
     return {
         "topic": topic.decode("ascii"),
         "msg": body,
         "timestamp": int(time.time()),
-        "msg_id": "2026-%s" % uuid.uuid4(),
+        "msg_id": f"2026-{uuid.uuid4()}",
         "i": number,
         "username": username,
     }
@@ -112,9 +115,9 @@ class Floor:
         recipients: who must answer each message.
     """
 
-    def __init__(self, config: Dict[str, Any], name: str, recipients: List[str], signed: bool) -> None:
+    def __init__(self, config: dict[str, Any], name: str, recipients: list[str], signed: bool) -> None:
         self._names = set(recipients)
-        self._signer = Signer("%s/%s" % (config["ssldir"], name) if signed else "")
+        self._signer = Signer("{}/{}".format(config["ssldir"], name) if signed else "")
         self._verifier = Verifier(signed)
         self._number = 0
         self._context: Any = zmq.Context()
@@ -145,9 +148,9 @@ class Floor:
             while self._sub.poll(100):
                 pending.discard(self._verifier.open(self._sub.recv_multipart()[1])[2])
         if pending:
-            raise TimeoutError("recipients of the floor are not heard: %s" % sorted(pending))
+            raise TimeoutError(f"recipients of the floor are not heard: {sorted(pending)}")
 
-    def send(self) -> Tuple[str, str]:
+    def send(self) -> tuple[str, str]:
         """Send one message; return its id and digest."""
         self._number += 1
         body = {"n": self._number, "gilmsg": {"version": "1.0.0", "recipients": sorted(self._names)}}
@@ -168,7 +171,7 @@ class Floor:
         self._collect(dict(self.send() for _ in range(count)), count * len(self._names))
         return time.perf_counter() - began
 
-    def _collect(self, digests: Dict[str, str], expected: int) -> None:
+    def _collect(self, digests: dict[str, str], expected: int) -> None:
         while expected:
             if not self._sub.poll(int(LIMIT * 1000)):
                 raise TimeoutError("the floor is not answered")
@@ -184,9 +187,9 @@ class Floor:
 class _Answerer:
     """One recipient."""
 
-    def __init__(self, context: Any, config: Dict[str, Any], publisher: str, name: str, signed: bool) -> None:
+    def __init__(self, context: Any, config: dict[str, Any], publisher: str, name: str, signed: bool) -> None:
         self._name = name
-        self._signer = Signer("%s/%s" % (config["ssldir"], name) if signed else "")
+        self._signer = Signer("{}/{}".format(config["ssldir"], name) if signed else "")
         self._count = 0
         self.sub = context.socket(zmq.SUB)
         self.sub.setsockopt(zmq.RCVHWM, 0)
@@ -206,9 +209,9 @@ class _Answerer:
         self._pub.send_multipart([ACK_TOPIC, wire])
 
 
-def serve(first: Sequence[Any]) -> None:
-    """Answer until stdin ends; *first* says as whom, and to whom."""
-    config, publisher, recipients, signed = first
+def play(order: Sequence[Any]) -> None:
+    """Answer until stdin ends; *order* says as whom, and to whom."""
+    config, publisher, recipients, signed = order
     context: Any = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 4096)
     verifier = Verifier(signed)
@@ -219,7 +222,7 @@ def serve(first: Sequence[Any]) -> None:
         answerers[answerer.sub] = answerer
         poller.register(answerer.sub, zmq.POLLIN)
     poller.register(sys.stdin.fileno(), zmq.POLLIN)
-    print(json.dumps({"event": "ready"}), flush=True)
+    print(json.dumps("ready"), flush=True)
     while True:
         events = dict(poller.poll())
         if sys.stdin.fileno() in events:
@@ -230,4 +233,4 @@ def serve(first: Sequence[Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve(json.loads(sys.stdin.readline()))
+    play(json.loads(sys.stdin.readline()))

@@ -1,14 +1,17 @@
-"""Other confirmed publishes, where they happen to be installed: for orientation, no goal."""
+"""The study of other confirmed publishes, where they happen to be installed: for orientation, no goal."""
+
+from __future__ import annotations
 
 import importlib.util
 import shutil
-from contextlib import ExitStack
-from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Callable, NamedTuple
 
-from gilmsg._process import Talker
 from tests.benchmarks import servers
 from tests.benchmarks.figures import Figure, Outcome, median, ratio, with_progress
-from tests.benchmarks.parties import Bus, publish
+from tests.benchmarks.members import publish
+from tests.benchmarks.parties import Bus, Child
 from tests.benchmarks.scale import Scale
 
 
@@ -19,7 +22,7 @@ class Rival(NamedTuple):
     what: str
     #: Python modules and executables.
     needs: Sequence[str]
-    server: Callable[[], ContextManager[int]]
+    server: Callable[[], AbstractContextManager[int]]
     consumer: str
     #: What its answer proves, and what not.
     proves: str
@@ -52,18 +55,18 @@ def others(scale: Scale) -> Outcome:
     present = [rival for rival in RIVALS if _installed(rival, scale.say)]
     if not present:
         return Outcome([])
-    batches: Dict[str, Callable[[int], List[float]]] = {}
+    batches: dict[str, Callable[[int], list[float]]] = {}
     with ExitStack() as stack:
         bus = stack.enter_context(Bus(["tail"]))
         bus.tail("tail")
         lane = bus.lane()
         batches["ours"] = lambda count: [lane.timed(lambda: publish("tail")) for _ in range(count)]
-        ports: Dict[Any, int] = {}
+        ports: dict[Any, int] = {}
         for rival in present:
             try:
                 batches[rival.name] = _ready(rival, stack, ports)
             except (OSError, TimeoutError) as error:
-                scale.say("%s: not measured, it does not come up: %s" % (rival.name, error))
+                scale.say(f"{rival.name}: not measured, it does not come up: {error}")
         results = _in_turns(batches, scale)
     figures = []
     for rival in present:
@@ -78,7 +81,7 @@ def others(scale: Scale) -> Outcome:
 def _installed(rival: Rival, say: Callable[[str], None]) -> bool:
     missing = [one for one in rival.needs if not (_importable(one) or shutil.which(one))]
     if missing:
-        say("%s: not measured, not installed: %s" % (rival.name, ", ".join(missing)))
+        say("{}: not measured, not installed: {}".format(rival.name, ", ".join(missing)))
     return not missing
 
 
@@ -86,34 +89,23 @@ def _importable(name: str) -> bool:
     return name.isidentifier() and importlib.util.find_spec(name) is not None
 
 
-def _ready(rival: Rival, stack: ExitStack, ports: Dict[Any, int]) -> Callable[[int], List[float]]:
+def _ready(rival: Rival, stack: ExitStack, ports: dict[Any, int]) -> Callable[[int], list[float]]:
     """Start the rival, with its server and consumer if nobody has yet; return what publishes a batch."""
     if rival.server not in ports:
         ports[rival.server] = stack.enter_context(rival.server())
         _start(rival.consumer, ports[rival.server], stack)
-    publisher = _start(rival.what, ports[rival.server], stack)
-
-    def batch(count: int) -> List[float]:
-        publisher.clear()
-        publisher.tell(count)
-        return list(publisher.wait_for("batch", 60.0)["seconds"])
-
-    return batch
+    publisher: Callable[[int], list[float]] = _start(rival.what, ports[rival.server], stack).ask
+    return publisher
 
 
-def _start(what: str, port: int, stack: ExitStack) -> Talker:
-    talker = Talker("tests.benchmarks.rivals", {"what": what, "port": port})
-    stack.callback(talker.stop)
-    talker.wait_for("ready", servers.START_LIMIT)
-    return talker
+def _start(what: str, port: int, stack: ExitStack) -> Child:
+    return stack.enter_context(Child("tests.benchmarks.rivals", {"what": what, "port": port}))
 
 
-def _in_turns(
-    batches: Dict[str, Callable[[int], List[float]]], scale: Scale
-) -> Dict[str, List[List[float]]]:
+def _in_turns(batches: dict[str, Callable[[int], list[float]]], scale: Scale) -> dict[str, list[list[float]]]:
     for batch in batches.values():
         batch(5)  # warm
-    results: Dict[str, List[List[float]]] = {name: [] for name in batches}
+    results: dict[str, list[list[float]]] = {name: [] for name in batches}
     for _ in with_progress(range(scale.rounds), "rounds"):
         for name, batch in batches.items():
             results[name].append(batch(scale.calls))

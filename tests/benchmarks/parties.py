@@ -1,39 +1,56 @@
-"""The processes that are measured: a bus, recipients of each kind, and the yardstick's.
+"""The processes that are measured: a bus, recipients of each kind, and the yardstick's."""
 
-``python -m tests.benchmarks.parties`` is a recipient as README shows it: a loop over
-``gilmsg.tail_messages``.
-"""
+from __future__ import annotations
 
 import json
 import os
 import pathlib
 import sys
-import threading
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from typing import Any, Callable, Dict, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Callable
 
 import fedmsg
 import fedmsg.config
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 import gilmsg
-from gilmsg import _pki
-from gilmsg._process import Talker
 from gilmsg.sandbox import Sandbox
 from tests.benchmarks.figures import timed
-from tests.benchmarks.floor import LIMIT, Floor
+from tests.benchmarks.floor import Floor
 from tests.helpers import Hub
-
-CONSUMER = '''
-import gilmsg
+from tests.processes import Program, wait_for
 
 
-class Idle(gilmsg.GilmsgConsumer):
-    topic = "org.example.dev.benchmark.%s"
+class Child(Program):
+    """A module that runs as a process: *order* is the first line on its stdin, and what it says are lines of JSON.
 
-    def consume(self, message):
-        pass
-'''
+    Entered when it has said its first line, the ``answer``.
+    """
+
+    def __init__(self, module: str, order: Any, env: Mapping[str, str] | None = None) -> None:
+        super().__init__([sys.executable, "-W", "ignore", "-m", module], env=env)
+        self.module, self._order, self._heard = module, order, 0
+
+    def wait_until_ready(self) -> None:
+        self.answer = self.ask(self._order)
+
+    def ask(self, line: Any) -> Any:
+        """Tell it *line*; return the next line that it says."""
+        self.tell(json.dumps(line) + "\n")
+
+        def more() -> list[str]:
+            alive = self.alive  # before the last look
+            lines: list[str] = self.lines[self._heard:]
+            if not (alive or lines):
+                raise TimeoutError(f"it has ended: {self}")
+            return lines
+
+        line = wait_for(more, f"the next line of {self.module}")[0]
+        self._heard += 1
+        return json.loads(line)
 
 
 class Bus:
@@ -46,18 +63,18 @@ class Bus:
         self._sandbox = Sandbox([], **sandbox)
         self._stack = ExitStack()
         #: One key for all: what is measured does not depend on whose it is.
-        self._key = _pki.new_key(bits)
+        self._key = rsa.generate_private_key(65537, bits)
         self.config = self._sandbox.config
         self._declare(self.config, "publisher", "shell", *names)
 
-    def _declare(self, config: Dict[str, Any], *names: str) -> None:
+    def _declare(self, config: dict[str, Any], *names: str) -> None:
         for name in names:
             self._sandbox.authority.issue(name, key=self._key)
             config["certnames"].setdefault(name, name)
             if name != "shell" and name not in config["endpoints"]:
                 config["endpoints"][name] = [self._sandbox.ports.endpoint()]
 
-    def __enter__(self) -> "Bus":
+    def __enter__(self) -> Bus:  # noqa: PYI034  typing_extensions is no dependency of ours
         self._stack.enter_context(self._sandbox)
         # Where fedmsg.d is: plain fedmsg.init() takes no configuration from its caller alone.
         self._stack.callback(os.chdir, os.getcwd())
@@ -65,7 +82,7 @@ class Bus:
         forget_configuration()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         gilmsg.destroy()
         forget_configuration()
         self._stack.close()
@@ -79,43 +96,45 @@ class Bus:
         """Return a port that is nobody's but ours."""
         return self._sandbox.ports.take()
 
-    def tail(self, name: str) -> None:
-        """Start a tailing recipient."""
-        self._talk("tests.benchmarks.parties", dict(self.config, name=name))
+    def start(self, module: str, order: Any, env: Mapping[str, str] | None = None) -> Child:
+        """Start a module of ours, see `Child`; it ends with the bus."""
+        return self._stack.enter_context(Child(module, order, env))
 
-    def hub(self, name: str) -> None:
-        """Start a fedmsg-hub with a GilmsgConsumer."""
-        folder = pathlib.Path(self.directory) / name
-        config = dict(self.config, name=name)
-        self._stack.enter_context(Hub(folder, config, ["Idle"], CONSUMER % name))
+    def tail(self, name: str, role: str = "tail", env: Mapping[str, str] | None = None) -> None:
+        """Start a tailing recipient; *role*: see members.py."""
+        if role == "direct":
+            self.config["endpoints"][name].append(self._sandbox.ports.endpoint())
+        self.start("tests.benchmarks.members", {"role": role, "config": dict(self.config, name=name)}, env)
+
+    def hub(self) -> None:
+        """Start a fedmsg-hub with a GilmsgConsumer, the recipient ``hub``."""
+        folder = pathlib.Path(self.directory) / "hub"
+        config = dict(self.config, name="hub")
+        self._stack.enter_context(Hub(folder, config, ["Idle"], "tests.benchmarks.consumer"))
 
     def bare(self, names: Sequence[str]) -> None:
         """Start bare recipients, see floor.py, of what gilmsg publishes on the floor's topic."""
-        self._talk("tests.benchmarks.floor", [self.config, "publisher", list(names), True])
+        self.start("tests.benchmarks.floor", [self.config, "publisher", list(names), True])
 
     def floor(self, names: Sequence[str], signed: bool = True) -> Floor:
         """Return the yardstick for recipients of these names, running; it has endpoints of its own."""
         config = dict(self.config, endpoints={}, certnames={})
         self._declare(config, "floor", *names)
-        self._talk("tests.benchmarks.floor", [config, "floor", list(names), signed])
+        self.start("tests.benchmarks.floor", [config, "floor", list(names), signed])
         floor = Floor(config, "floor", list(names), signed)
         self._stack.callback(floor.close)
         return floor
 
-    def _talk(self, module: str, first: Any) -> None:
-        talker = Talker(module, first)
-        self._stack.callback(talker.stop)
-        talker.wait_for("ready", 60.0)
-
-    def lane(self, **config: Any) -> "Lane":
+    def lane(self, **config: Any) -> Lane:
         """Return a thread with a gilmsg context of its own."""
-        lane = Lane(lambda: gilmsg.init(**dict(self.config, **config)))
-        self._stack.callback(lane.close)
-        return lane
+        return self._lane(lambda: gilmsg.init(**{**self.config, **config}))
 
-    def plain_lane(self) -> "Lane":
+    def plain_lane(self) -> Lane:
         """Return a thread with a context of plain fedmsg's."""
-        lane = Lane(lambda: fedmsg.init(**self.config))
+        return self._lane(lambda: fedmsg.init(**self.config))
+
+    def _lane(self, begin: Callable[[], Any]) -> Lane:
+        lane = Lane(begin)
         self._stack.callback(lane.close)
         return lane
 
@@ -125,43 +144,30 @@ def forget_configuration() -> None:
     setattr(fedmsg.config, "__cache", {})
 
 
+@contextmanager
+def no_configuration_of_the_user() -> Iterator[None]:
+    """Hide the fedmsg.d of whoever runs this: in the home directory and the environment."""
+    with tempfile.TemporaryDirectory(prefix="gilmsg-benchmarks-") as folder:
+        os.environ["HOME"] = folder
+        os.environ.pop("VIRTUAL_ENV", None)
+        yield
+
+
 class Lane:
     """A thread, since a fedmsg context belongs to one; what runs in it is timed in it."""
 
     def __init__(self, begin: Callable[[], Any]) -> None:
         self._thread = ThreadPoolExecutor(1)
-        self._thread.submit(begin).result()
+        self.run(begin)
 
     def timed(self, call: Callable[[], Any]) -> float:
         """Return the seconds that *call* takes."""
         return self.run(lambda: timed(call))
 
-    def run(self, call: Callable[[], float]) -> float:
+    def run(self, call: Callable[[], Any]) -> Any:
         """Return what *call* returns."""
         return self._thread.submit(call).result()
 
     def close(self) -> None:
-        self._thread.submit(fedmsg.destroy).result()
+        self.run(fedmsg.destroy)
         self._thread.shutdown()
-
-
-def publish(recipient: str, **options: Any) -> Any:
-    """Publish what *recipient* alone listens to."""
-    return gilmsg.publish(
-        topic=recipient, modname="benchmark", msg={"n": 1}, recipients=[recipient],
-        **dict({"ack_timeout": LIMIT}, **options)
-    )
-
-
-def serve(config: Dict[str, Any]) -> None:
-    """Tail the bus until stdin ends."""
-    messages = gilmsg.tail_messages(topic="org.example.dev.benchmark." + config["name"], **config)
-    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
-    print(json.dumps({"event": "ready"}), flush=True)
-    for _ in messages:
-        pass
-
-
-if __name__ == "__main__":
-    serve(json.loads(sys.stdin.readline()))
-

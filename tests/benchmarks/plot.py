@@ -1,15 +1,18 @@
 """Two plots in one SVG: how latencies are distributed, and how they grow with the recipients."""
 
-from typing import Any, Dict, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("svg")
 
-import matplotlib.pyplot as pyplot  # noqa: E402  the backend has to be chosen first
+from matplotlib import pyplot  # noqa: E402, RUF100  the backend has to be chosen first
 
 
-def plot(curves: Dict[str, Dict[str, Any]], path: str) -> None:
+def plot(curves: dict[str, dict[str, Any]], path: str) -> None:
     """Write the plots of those studies that were run to *path*."""
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 5))
     _distribution(left, curves.get("latency", {}))
@@ -19,7 +22,7 @@ def plot(curves: Dict[str, Dict[str, Any]], path: str) -> None:
     pyplot.close(figure)
 
 
-def _distribution(axes: Any, samples: Dict[str, Sequence[float]]) -> None:
+def _distribution(axes: Any, samples: dict[str, Sequence[float]]) -> None:
     for name, seconds in samples.items():
         ordered = sorted(1000 * value for value in seconds)
         axes.step(ordered, [(n + 1) / len(ordered) for n in range(len(ordered))], label=name)
@@ -29,7 +32,7 @@ def _distribution(axes: Any, samples: Dict[str, Sequence[float]]) -> None:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=3, fontsize="small")
 
 
-def _growth(axes: Any, series: Dict[str, Dict[int, float]]) -> None:
+def _growth(axes: Any, series: dict[str, dict[int, float]]) -> None:
     for name, by_count in series.items():
         counts = [int(count) for count in by_count]  # JSON has made strings of them
         axes.plot(counts, [1000 * value for value in by_count.values()], marker="o", label=name)

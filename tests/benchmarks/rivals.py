@@ -1,8 +1,10 @@
-"""What others' clients do, in processes of their own: ``python -m tests.benchmarks.rivals``.
+"""Clients of others, in processes of their own: ``python -m tests.benchmarks.rivals``.
 
 The first line on stdin says which (``what``) and where its server listens (``port``). One that publishes
 answers each further line, a number of messages, with the seconds that each of them took.
 """
+
+from __future__ import annotations
 
 import asyncio
 import json
@@ -10,19 +12,16 @@ import os
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable
 
 from tests.benchmarks.floor import TOPIC, compose, encode
+from tests.benchmarks.members import say
 
 QUEUE = "benchmark"
 ADDRESS = "127.0.0.1"
 
 #: Seconds after which an unanswered publish is a fault of the benchmark.
 LIMIT = 30.0
-
-
-def say(**event: Any) -> None:
-    os.write(1, json.dumps(event).encode("ascii") + b"\n")
 
 
 def payload(number: int) -> bytes:
@@ -32,7 +31,7 @@ def payload(number: int) -> bytes:
 
 def obey(publish: Callable[[int], Any]) -> None:
     """Publish as often as each line on stdin says."""
-    say(event="ready")
+    say("ready")
     number = 0
     for line in sys.stdin:
         seconds = []
@@ -41,7 +40,7 @@ def obey(publish: Callable[[int], Any]) -> None:
             began = time.perf_counter()
             publish(number)
             seconds.append(time.perf_counter() - began)
-        say(event="batch", seconds=seconds)
+        say(seconds)
 
 
 def nats_request(port: int) -> None:
@@ -63,7 +62,7 @@ def _nats(port: int, publisher: Callable[[Any], Callable[[int], Any]]) -> None:
     import nats
 
     loop = asyncio.new_event_loop()
-    client = loop.run_until_complete(nats.connect("nats://%s:%d" % (ADDRESS, port)))
+    client = loop.run_until_complete(nats.connect(f"nats://{ADDRESS}:{port}"))
     publish = publisher(client)
     obey(lambda number: loop.run_until_complete(publish(number)))
 
@@ -76,11 +75,11 @@ def nats_answers(port: int) -> None:
         await message.respond(b"ack")
 
     async def begin() -> None:
-        client = await nats.connect("nats://%s:%d" % (ADDRESS, port))
+        client = await nats.connect(f"nats://{ADDRESS}:{port}")
         await client.jetstream().add_stream(name="benchmark", subjects=["stream.>"])
         await client.subscribe("request", cb=answer)
         await client.flush()
-        say(event="ready")
+        say("ready")
 
     loop = asyncio.new_event_loop()
     loop.run_until_complete(begin())
@@ -105,7 +104,7 @@ def rabbitmq_consumes(port: int) -> None:
     channel.queue_bind(QUEUE, "amq.topic", routing_key="#")
     channel.basic_consume(QUEUE, lambda of, method, *_: of.basic_ack(method.delivery_tag))
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
-    say(event="ready")
+    say("ready")
     channel.start_consuming()
 
 
@@ -122,12 +121,12 @@ def fedora_messaging_publish(port: int) -> None:
     from fedora_messaging import api, config, message
 
     config.conf.load_config(os.devnull)  # its defaults, whatever the machine is configured for
-    config.conf["amqp_url"] = "amqp://guest:guest@%s:%d/%%2F" % (ADDRESS, port)
+    config.conf["amqp_url"] = f"amqp://guest:guest@{ADDRESS}:{port}/%2F"
     topic = TOPIC.decode("ascii")
     obey(lambda number: api.publish(message.Message(topic=topic, body={"n": number}), timeout=LIMIT))
 
 
-KINDS: Dict[str, Callable[[int], None]] = {
+KINDS: dict[str, Callable[[int], None]] = {
     one.__name__: one
     for one in (
         nats_request, nats_jetstream, nats_answers, rabbitmq_confirms, rabbitmq_consumes,

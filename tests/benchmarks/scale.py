@@ -1,7 +1,10 @@
-"""How much is measured."""
+"""Two sizes of all studies."""
+
+from __future__ import annotations
 
 import sys
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class Scale(NamedTuple):

@@ -1,17 +1,16 @@
 """Brokers of others, started for a benchmark: on random ports, in a temporary folder, ended with it."""
 
+from __future__ import annotations
+
 import os
-import shutil
+import pathlib
+import signal
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Dict, Iterator, Sequence
 
-from gilmsg import _process
-from gilmsg._ports import Ports
-from gilmsg.commands._common import end_group
-
-#: Seconds. Erlang takes its time.
-START_LIMIT, STOP_LIMIT = 60.0, 15.0
+from gilmsg.sandbox import Ports
+from tests.processes import Program
 
 HOST = "127.0.0.1"
 
@@ -19,13 +18,25 @@ HOST = "127.0.0.1"
 _UNWRAPPED = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
 
+class Server(Program):
+    """A server that is up when it listens on *port*; what it writes is in *folder*."""
+
+    ENDED_BY = signal.SIGTERM
+
+    def __init__(self, words: Sequence[str], folder: str, port: int, env: Mapping[str, str] | None = None) -> None:
+        super().__init__(words, folder, env, log=pathlib.Path(folder, os.path.basename(words[0])))
+        self._port = port
+
+    def wait_until_ready(self) -> None:
+        self.wait_for_port(f"tcp://{HOST}:{self._port}")
+
+
 @contextmanager
 def nats() -> Iterator[int]:
     """Run a nats-server with JetStream; yield its port."""
     with _folder() as folder, _ports(1) as (port,):
-        command = ["nats-server", "-a", HOST, "-p", str(port), "-js", "-sd", folder]
-        with _running(command, folder, {}):
-            _wait(port)
+        words = ["nats-server", "-a", HOST, "-p", str(port), "-js", "-sd", folder]
+        with Server(words, folder, port):
             yield port
 
 
@@ -49,20 +60,13 @@ def rabbitmq() -> Iterator[int]:
             "RABBITMQ_CONF_ENV_FILE": folder + "/environment",
             "RABBITMQ_ENABLED_PLUGINS_FILE": folder + "/plugins",
         }
-        with _running(["epmd", "-port", str(mapper)], folder, environment):
-            _wait(mapper)
-            with _running([script], folder, environment):
-                _wait(port)
-                yield port
+        epmd = Server(["epmd", "-port", str(mapper)], folder, mapper, environment)
+        with epmd, Server([script], folder, port, environment):
+            yield port
 
 
-@contextmanager
-def _folder() -> Iterator[str]:
-    folder = tempfile.mkdtemp(prefix="gilmsg-benchmarks-")
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="gilmsg-benchmarks-")
 
 
 @contextmanager
@@ -72,19 +76,3 @@ def _ports(count: int) -> Iterator[Sequence[int]]:
         yield [ports.take() for _ in range(count)]
     finally:
         ports.close()
-
-
-def _wait(port: int) -> None:
-    endpoint = "tcp://%s:%d" % (HOST, port)
-    _process.wait_for(lambda: _process.can_connect(endpoint), "a server listens at %s" % endpoint, START_LIMIT)
-
-
-@contextmanager
-def _running(command: Sequence[str], folder: str, environment: Dict[str, str]) -> Iterator[None]:
-    """Run *command* in a process group of its own, which is ended with it."""
-    with open(os.path.join(folder, "output"), "ab") as output:
-        process = _process.start(command, folder, env=environment, stdout=output, stderr=output)
-        try:
-            yield
-        finally:
-            end_group(process, STOP_LIMIT)

@@ -1,29 +1,31 @@
 """The studies: each measures one thing in one run, and returns its figures."""
 
+from __future__ import annotations
+
 import gc
 import statistics
-import subprocess
-import sys
 import time
 import tracemalloc
-from typing import Callable, Dict, List
+from typing import Callable
 
 import fedmsg
 
 import gilmsg
-from gilmsg import _process
 from tests.benchmarks.figures import Figure, Outcome, alternate, flat, median, percentile, ratio, with_progress
+from tests.benchmarks.former import threads
 from tests.benchmarks.many import endpoints, recipients
+from tests.benchmarks.members import publish
 from tests.benchmarks.others import others
-from tests.benchmarks.parties import Bus, publish
+from tests.benchmarks.parties import Bus
 from tests.benchmarks.scale import Scale
+from tests.processes import module
 
 
 def latency(scale: Scale) -> Outcome:
     """One message to one recipient: the floors, a tail, a hub, a relay, and plain fedmsg."""
     with Bus(["tail", "hub"], relay=True) as bus:
         bus.tail("tail")
-        bus.hub("hub")
+        bus.hub()
         signed, bare = bus.floor(["signed"]), bus.floor(["bare"], signed=False)
         ours, plain, relayed = bus.lane(), bus.plain_lane(), bus.lane(active=True, name="relay_inbound")
         contestants = {
@@ -42,10 +44,10 @@ def latency(scale: Scale) -> Outcome:
     tail, floor = results["gilmsg.publish, tail"], results["signed floor"]
     figures += [
         Figure("transport floor / signed floor", ratio(results["transport floor"], floor), "x"),
-        Figure("tail / signed floor", ratio(tail, floor), "x", "<= 1.15"),
-        Figure("hub / tail", ratio(results["gilmsg.publish, hub"], tail), "x", "<= 1.3"),
+        Figure("tail / signed floor", ratio(tail, floor), "x", "<= 1.17"),
+        Figure("hub / signed floor", ratio(results["gilmsg.publish, hub"], floor), "x", "<= 1.33"),
         Figure("relay / tail", ratio(results["gilmsg.publish, relay"], tail), "x", worthy=True),
-        Figure("tail / plain fedmsg.publish", ratio(tail, results["fedmsg.publish, plain"]), "x", "<= 0.1"),
+        Figure("tail / plain fedmsg.publish", ratio(tail, results["fedmsg.publish, plain"]), "x", "<= 0.05"),
     ]
     return Outcome(figures, {name: flat(rounds) for name, rounds in results.items()})
 
@@ -71,10 +73,28 @@ def large_keys(scale: Scale) -> Outcome:
     tail = results["tail"]
     return Outcome(
         [
-            Figure("RSA-4096: tail / signed floor", ratio(tail, results["floor"]), "x", "<= 1.15"),
-            Figure("RSA-4096: tail / plain fedmsg.publish", ratio(tail, results["plain"]), "x", "<= 0.05"),
+            Figure("RSA-4096: tail / signed floor", ratio(tail, results["floor"]), "x", "<= 1.08"),
+            Figure("RSA-4096: tail / plain fedmsg.publish", ratio(tail, results["plain"]), "x", "<= 0.025"),
         ]
     )
+
+
+def acks(scale: Scale) -> Outcome:
+    """The way of an ACK through the engine, against one that is sent from the tail's own thread."""
+    with Bus(["engine", "own"]) as bus:
+        bus.tail("engine")
+        bus.tail("own", role="direct")
+        floor, lane = bus.floor(["signed"]), bus.lane()
+        contestants = {
+            "floor": floor.confirm,
+            "engine": lambda: lane.timed(lambda: publish("engine")),
+            "own": lambda: lane.timed(lambda: publish("own")),
+        }
+        alternate(contestants, 1, {})  # warm
+        results = alternate(contestants, scale.rounds, dict.fromkeys(contestants, scale.calls))
+    rounds = [[statistics.median(one) for one in results[name]] for name in ("engine", "own", "floor")]
+    more = statistics.median((engine - own) / floor for engine, own, floor in zip(*rounds))
+    return Outcome([Figure("an ACK through the engine: more / signed floor", more, "x", "<= 0.03")])
 
 
 def pipeline(scale: Scale) -> Outcome:
@@ -100,8 +120,8 @@ def pipeline(scale: Scale) -> Outcome:
     rate = ratio(results["floor"], results["ours"])
     return Outcome(
         [
-            Figure("publish_async, %d outstanding: rate" % count, count / median(results["ours"]), "1/s", worthy=True),
-            Figure("publish_async rate / floor's rate", rate, "x", ">= 0.9"),
+            Figure(f"publish_async, {count} outstanding: rate", count / median(results["ours"]), "1/s", worthy=True),
+            Figure("publish_async rate / floor's rate", rate, "x", ">= 0.93"),
         ]
     )
 
@@ -112,7 +132,7 @@ def deadlines(scale: Scale) -> Outcome:
         lane = bus.lane(**{"gilmsg.head_start": 0})
 
         def overrun() -> float:
-            left: List[float] = []
+            left: list[float] = []
             try:
                 publish("nobody", ack_timeout=0.02, pre_fire_hook=lambda message: left.append(time.monotonic()))
             except gilmsg.Timeout:
@@ -138,26 +158,10 @@ def deadlines(scale: Scale) -> Outcome:
         memory = lane.run(outstanding)
     return Outcome(
         [
-            Figure("overrun of ack_timeout, p99", 1000 * percentile(late, 0.99), "ms", "<= 20"),
+            Figure("overrun of ack_timeout, p99", 1000 * percentile(late, 0.99), "ms", "<= 5"),
             Figure("memory per outstanding publish", memory / 1024, "KiB", worthy=True),
         ]
     )
-
-
-IMPORT = """
-import time
-began = time.perf_counter()
-import {}
-print(time.perf_counter() - began)
-"""
-
-#: What it says: the seconds of the import, of the first publish, and of the second.
-START = IMPORT.format("gilmsg") + """
-for _ in range(2):
-    began = time.perf_counter()
-    gilmsg.publish(topic='tail', modname='benchmark', msg={'n': 1}, recipients=['tail'], ack_timeout=60)
-    print(time.perf_counter() - began)
-"""
 
 
 def processes(scale: Scale) -> Outcome:
@@ -165,14 +169,14 @@ def processes(scale: Scale) -> Outcome:
     with Bus(["tail"]) as bus:
         bus.tail("tail")
 
-        def importing(module: str) -> Callable[[], float]:
-            return lambda: _said(IMPORT.format(module), bus.directory)[0]
+        def importing(name: str) -> Callable[[], float]:
+            return lambda: _fresh(bus.directory, name)[0]
 
-        imports = {module: importing(module) for module in ("gilmsg", "fedmsg")}
+        imports = {name: importing(name) for name in ("gilmsg", "fedmsg")}
         alternate(imports, 1, {})  # warm
         imported = alternate(imports, scale.starts, {})
-        _said(START, bus.directory)  # warm, too
-        starts = [_said(START, bus.directory) for _ in with_progress(range(scale.starts), "starts")]
+        _fresh(bus.directory, "gilmsg", "2")  # warm, too
+        starts = [_fresh(bus.directory, "gilmsg", "2") for _ in with_progress(range(scale.starts), "starts")]
     _, first, second = (1000 * statistics.median(seconds) for seconds in zip(*starts))
     return Outcome(
         [
@@ -184,26 +188,24 @@ def processes(scale: Scale) -> Outcome:
     )
 
 
-def _said(code: str, directory: str) -> List[float]:
-    """Return the numbers that a new Python prints; from the second time on it finds all byte code, as if installed."""
+def _fresh(directory: str, *arguments: str) -> list[float]:
+    """Return what fresh.py prints; from the second time on it finds all byte code, as if installed."""
     environment = {
         "HOME": directory, "VIRTUAL_ENV": "",
         "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": directory + "/bytecode",
     }
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        cwd=directory,
-        env=_process.environment(environment),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
+    flags = ["-W", "ignore"]
+    done = module("tests.benchmarks.fresh", *arguments, flags=flags, cwd=directory, env=environment)
+    assert done.returncode == 0, done.stderr
     return [float(line) for line in done.stdout.split()]
 
 
-STUDIES: Dict[str, Callable[[Scale], Outcome]] = {
+STUDIES: dict[str, Callable[[Scale], Outcome]] = {
     "latency": latency,
     "large-keys": large_keys,
+    "acks": acks,
     "pipeline": pipeline,
+    "threads": threads,
     "recipients": recipients,
     "deadlines": deadlines,
     "processes": processes,

@@ -1,9 +1,12 @@
 """The figures as tables: for a terminal, and for README.rst."""
 
+from __future__ import annotations
+
 import os
 import platform
 import textwrap
-from typing import Any, Dict, List, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from tests.benchmarks.figures import Figure
 
@@ -13,13 +16,13 @@ VERDICTS = {True: "met", False: "MISSED", None: ""}
 BEGIN, END = ".. What follows is written by tests.benchmarks --rst.\n", ".. End of what is written.\n"
 
 
-def machine() -> Dict[str, Any]:
+def machine() -> dict[str, Any]:
     """Return what the figures depend on."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
-        "system": "%s %s" % (platform.system(), platform.machine()),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "libraries": _libraries(),
     }
@@ -39,12 +42,10 @@ def _libraries() -> str:
     import zmq
     from cryptography.hazmat.backends.openssl import backend
 
-    return "libzmq %s, cryptography %s, %s" % (
-        zmq.zmq_version(), cryptography.__version__, backend.openssl_version_text(),
-    )
+    return f"libzmq {zmq.zmq_version()}, cryptography {cryptography.__version__}, {backend.openssl_version_text()}"
 
 
-def described(of: Dict[str, Any]) -> str:
+def described(of: dict[str, Any]) -> str:
     """Return a machine in one sentence."""
     where = "%(processor)s, %(cores)s cores, load %(load)s at the start; %(system)s, "
     return (where + "Python %(python)s, %(libraries)s") % of
@@ -52,32 +53,31 @@ def described(of: Dict[str, Any]) -> str:
 
 def for_terminal(figures: Sequence[Figure]) -> str:
     """Return all figures, aligned."""
-    width = max(len(figure.name) for figure in figures)
+    width = max((len(figure.name) for figure in figures), default=0)
     lines = [
-        "%-*s  %10.4g %-7s %-9s %-7s%s"
-        % (width, one.name, one.value, one.unit, one.goal, VERDICTS[one.met], one.note)
+        f"{one.name:<{width}}  {one.value:10.4g} {one.unit:<7} {one.goal:<9} {VERDICTS[one.met]:<7}{one.note}"
         for one in figures
     ]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def for_readme(figures: Sequence[Figure], of: Dict[str, Any], command: str) -> str:
+def for_readme(figures: Sequence[Figure], of: dict[str, Any], command: str) -> str:
     """Return the figures that are worth it as reStructuredText, and how they came about."""
     rows = [["what", "measured", "goal"]]
     for one in figures:
         if one.goal or one.worthy:
             goal = one.goal + (", missed" if one.met is False else "")
-            rows.append([one.name, ("%s %s" % (_short(one.value), one.unit)).strip(), goal])
-    head = textwrap.fill("``%s`` on %s:" % (command, described(of)), 110)
-    return "\n%s\n\n%s" % (head, _grid(rows))
+            rows.append([one.name, (f"{_short(one.value)} {one.unit}").strip(), goal])
+    head = textwrap.fill(f"``{command}`` on {described(of)}:", 110)
+    return f"\n{head}\n\n{_grid(rows)}"
 
 
 def _short(value: float) -> str:
     """Return three digits of *value*, or all before the point."""
-    return "%.0f" % value if value >= 100 else "%.3g" % value
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _grid(rows: List[List[str]]) -> str:
+def _grid(rows: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows)]
     rule = "  ".join("=" * width for width in widths)
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
@@ -95,6 +95,6 @@ def put_between(path: str, text: str) -> None:
     head, begin, rest = before.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not (begin and end):
-        raise ValueError("%s must hold the lines %r and %r" % (path, BEGIN, END))
+        raise ValueError(f"{path} must hold the lines {BEGIN!r} and {END!r}")
     with open(path, "w", encoding="utf-8") as stream:
         stream.write(head + begin + text + "\n" + end + tail)

@@ -1,18 +1,25 @@
-"""Takes the times of the steps of a message, in the publisher and in the recipients; see steps.py.
+"""The times of the steps of a message, in the publisher and in the recipients; see steps.py.
 
 ``python -m tests.benchmarks.watch`` is a recipient that writes them down. The first line on its stdin says
-where to, and what to play.
+where to, which module to play, and the first line for that.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import sys
 import time
-from typing import Any, Callable, Dict, Optional
+from collections.abc import Iterable
+from typing import Any, Callable, Optional
 
-from tests.benchmarks import floor, parties
+from tests import inside
+from tests.benchmarks import floor, members
 
-Times = Dict[str, float]
+Times = dict[str, float]
+
+#: A function, by its owner and name: what begins with a call of it, and what ends.
+Point = tuple[Any, str, Optional[str], Optional[str]]
 
 
 class Watch:
@@ -23,11 +30,12 @@ class Watch:
         #: The id of the message whose times these are.
         self.message = ""
 
-    def method(
-        self, owner: Any, name: str, before: Optional[str], after: Optional[str],
-        then: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Have the time taken *before* and *after* each call of a function, under these names; *then* is called."""
+    def points(self, points: Iterable[Point]) -> None:
+        """Have the time taken before and after each call of these functions."""
+        for owner, name, before, after in points:
+            self._wrap(owner, name, before, after)
+
+    def _wrap(self, owner: Any, name: str, before: str | None, after: str | None) -> None:
         original = getattr(owner, name)
 
         def watched(*arguments: Any, **options: Any) -> Any:
@@ -36,52 +44,46 @@ class Watch:
             result = original(*arguments, **options)
             if after:
                 self.times[after] = time.monotonic()
-            then()
+            for message in arguments:  # what is signed says which message it is about
+                if isinstance(message, dict) and "msg_id" in message:
+                    self.message = message["msg"].get("ack_msg_id", message["msg_id"])
             return result
 
         setattr(owner, name, watched)
 
-    def signatures(self, owner: Any, name: str, before: str, after: str) -> None:
-        """Have the times taken of a method that signs; what it signs says which message it is about."""
-        self.method(owner, name, before, after)
-        timed = getattr(owner, name)
-
-        def named(signer: Any, message: Dict[str, Any]) -> Any:
-            self.message = message["msg"].get("ack_msg_id", message["msg_id"])
-            return timed(signer, message)
-
-        setattr(owner, name, named)
-
 
 def watch_publishers(watch: Watch) -> None:
-    from gilmsg import _judge, _keypair, _outlet
-
-    watch.signatures(_keypair.KeyPair, "seal", "sign", "signed")
-    watch.method(_outlet.Outlet, "send", None, "sent")
-    watch.method(_judge.Judge, "proven", "decode", "verified")
-    watch.signatures(floor.Signer, "wire", "sign", "signed")
-    watch.method(floor.Floor, "send", None, "sent")
-    watch.method(floor.Verifier, "open", "decode", "verified")
+    watch.points(inside.PUBLISHER_POINTS)
+    watch.points([
+        (floor.Signer, "wire", "sign", "signed"),
+        (floor.Floor, "send", None, "sent"),
+        (floor.Verifier, "open", "decode", "verified"),
+    ])  # fmt: skip
 
 
 def watch_recipients(watch: Watch, write: Callable[[], None]) -> None:
-    from gilmsg import _acknowledge, _acks, _keypair, _tail
+    """Call *write* when an ACK has left."""
+    watch.points(inside.RECIPIENT_POINTS)
+    watch.points([
+        (floor.Verifier, "open", "(decode)", "(verified)"),
+        (floor.Signer, "wire", "(sign)", "(signed)"),
+        (floor._Answerer, "answer", None, "(sent)"),
+    ])  # fmt: skip
+    for owner, name in (inside.ACKNOWLEDGE, (floor._Answerer, "answer")):
+        _then(owner, name, write)
 
-    watch.method(_acks, "decode", "(decode)", None)
-    watch.method(_tail.Tail, "_checked", None, "(verified)")
-    watch.signatures(_keypair.KeyPair, "seal", "(sign)", "(signed)")
-    watch.method(floor.Verifier, "open", "(decode)", "(verified)")
-    watch.signatures(floor.Signer, "wire", "(sign)", "(signed)")
-    for owner, name in ((_acknowledge.Acknowledger, "send"), (floor._Answerer, "answer")):
-        watch.method(owner, name, None, "(sent)", write)
+
+def _then(owner: Any, name: str, write: Callable[[], None]) -> None:
+    original = getattr(owner, name)
+    setattr(owner, name, lambda *arguments: (original(*arguments), write()))
 
 
-def main(path: str, module: str, first: Any) -> None:
+def main(path: str, module: str, order: Any) -> None:
     """Play what *module* plays, and write the times of each message to *path*."""
     output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     watch = Watch()
     watch_recipients(watch, lambda: _write(output, watch))
-    (parties if module == parties.__name__ else floor).serve(first)
+    (members if module == members.__name__ else floor).play(order)
 
 
 def _write(output: int, watch: Watch) -> None:

@@ -30,8 +30,10 @@ class Port:
         self.born, self.looks, self.closed = time.monotonic(), 0, False
 
     def way(self, topic, told):
-        route = _protocol.Route(topic, self.endpoint, bool(self.address and self.address.active), "p.e.gilmsg.ack", told)
-        return _protocol.Way(route, self.peers, self.links.get, lambda name: ())
+        via_relay, links = bool(self.address and self.address.active), self.links.get
+        return _protocol.Way(
+            topic, self.endpoint, via_relay, "p.e.gilmsg.ack", self.peers, links, lambda name: (), told=told
+        )
 
     def look(self, job):
         self.looks += 1

@@ -5,7 +5,7 @@ import socket
 import fedmsg.config
 import pytest
 
-from gilmsg._client import destroy
+from gilmsg._client.context import destroy
 
 
 @pytest.fixture(autouse=True)

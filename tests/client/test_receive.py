@@ -1,18 +1,31 @@
 """ACKs of a consumer, and host names of a tail, without a bus."""
 
+import errno
 import json
-import logging
+import threading
 import types
 
 import pytest
 import zmq
 
 from gilmsg import ConfigurationError, ListenerError, _protocol, _trust
-from gilmsg._client import receive
-from gilmsg._client.acknowledge import Acknowledger
-from gilmsg._engine import sockets
+from gilmsg._client.receive import Acknowledger
+from gilmsg._engine import Connections, callbacks
 
 CONFIG = {"topic_prefix": "org.example", "environment": "dev", "name": "carol", "certnames": {"carol": "carol-cert"}}
+
+
+@pytest.fixture(autouse=True)
+def written():
+    """Wait until the callback thread has written its log lines: they are this test's, not the next one's."""
+
+    def wait():
+        said = threading.Event()
+        callbacks.run(said.set)
+        assert said.wait(5)
+
+    yield wait
+    wait()
 
 
 class Port:
@@ -31,7 +44,7 @@ class Signer:
     common_name = "carol"
 
     def seal(self, covered):
-        return types.SimpleNamespace(_asdict=lambda: {"signature": f"s{len(covered)}", "certificate": "c\n"})
+        return {"signature": f"s{len(covered)}", "certificate": "c\n"}
 
 
 @pytest.fixture
@@ -64,7 +77,7 @@ def test_an_ack_is_signed_and_goes_to_the_listener_that_awaits_it(acknowledger, 
     [([topic, wire], origin)] = port.taken
     ack = json.loads(wire)
     assert topic.decode() == ack["topic"] == "org.example.dev.gilmsg.ack"
-    assert _protocol.parse_ack(ack) == (one["msg_id"], _protocol.digest_of(_protocol.canonical(one)))
+    assert ack["msg"] == {"ack_msg_id": one["msg_id"], "ack_digest": _protocol.digest_of(_protocol.canonical(one))}
     assert (ack["signature"], ack["certificate"]) == (f"s{len(_protocol.canonical(ack))}", "c\n")
     assert origin == _protocol.origin_of(one["msg_id"]) is not None
     assert acknowledger.counts() == {"acks_sent": 1, "acks_failed": 0, "last_ack_error": None}
@@ -109,127 +122,88 @@ def test_what_has_no_digest_is_logged_and_counted(acknowledger, caplog):
 class Lookups:
     """Host names that resolve when a test says so."""
 
-    def __init__(self, tell):
-        self.tell, self.asked, self._answers = tell, [], []
+    def __init__(self):
+        self.asked = []
 
     def ask(self, host):
         self.asked.append(host)
-
-    def say(self, host, *addresses):
-        self._answers.append((host, list(addresses)))
-        self.tell()
-
-    def answers(self):
-        answers, self._answers = self._answers, []
-        return answers
 
 
 class Subscriber:
     """A socket that notes what it was told."""
 
-    def __init__(self, refuses=()):
+    def __init__(self, refuses=""):
         self.told, self._refuses = [], refuses
 
     def connect(self, where):
-        if where in self._refuses:
+        if self._refuses and where.startswith(self._refuses):
             raise zmq.ZMQError(zmq.EINVAL)
         self.told.append("+" + where)
 
     def disconnect(self, where):
+        if "+" + where not in self.told:
+            raise zmq.ZMQError(errno.ENOENT)
         self.told.append("-" + where)
-
-
-class Context:
-    """What claims are made for."""
 
 
 @pytest.fixture
 def clock(monkeypatch):
     clock = types.SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(receive.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr("gilmsg._engine.connections.time", types.SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
-@pytest.fixture
-def names(monkeypatch, clock):
-    monkeypatch.setattr(sockets, "Names", Lookups)
-    names = receive._Names(Context())
-    yield names
-    names.close()
+def connections(*endpoints, refuses=""):
+    """The connections of a tail, where names are looked up, and the sockets of *endpoints*."""
+    names, several = Lookups(), [Subscriber(refuses) for _ in endpoints]
+    return Connections(zip(endpoints, several), names), names, several
 
 
-def source(endpoint="tcp://far:3000", **options):
-    one = receive._Source("far", endpoint)
-    one.socket = Subscriber(**options)
-    return one
+def test_connections_are_made_when_addresses_are_known():
+    """What is numeric at once, a host when it resolves; its address is kept while it is among the answers, or none is."""
+    made, names, [near, one, other] = connections("tcp://*:3001", "tcp://far:3000", "tcp://far:3001")
+    assert (names.asked, near.told, one.told) == (["far"], ["+tcp://127.0.0.1:3001"], [])
+    made.answer("far", ["10.0.0.1", "10.0.0.2"])
+    assert (one.told, other.told) == (["+tcp://10.0.0.1:3000"], ["+tcp://10.0.0.1:3001"])
+    for addresses in (["10.0.0.2", "10.0.0.1"], []):
+        made.answer("far", addresses)
+    assert one.told == ["+tcp://10.0.0.1:3000"]
+    made.answer("far", ["10.0.0.3"])
+    assert one.told[1:] == ["-tcp://10.0.0.1:3000", "+tcp://10.0.0.3:3000"]
 
 
-def test_a_host_is_connected_when_it_resolves_and_anew_when_it_moved(names):
-    """The first address is taken, and kept while it is among the answers."""
-    one, other = source(), source("tcp://far:3001")
-    names.add(one)
-    names.add(other)
-    names.connect()
-    assert not one.socket.told
-    names._lookups.say("far", "10.0.0.1", "10.0.0.2")
-    names.connect()
-    assert (one.socket.told, other.socket.told) == (["+tcp://10.0.0.1:3000"], ["+tcp://10.0.0.1:3001"])
-    names._lookups.say("far", "10.0.0.2", "10.0.0.1")
-    names._lookups.say("far")
-    names.connect()
-    assert one.socket.told == ["+tcp://10.0.0.1:3000"]
-    names._lookups.say("far", "10.0.0.3")
-    names.connect()
-    assert one.socket.told[1:] == ["-tcp://10.0.0.1:3000", "+tcp://10.0.0.3:3000"]
-
-
-def test_hosts_are_looked_up_again_and_again(names, clock):
-    """One that never resolved every 5 s, one that did every 30 s."""
-    for host in ("far", "lost"):
-        names.add(source(f"tcp://{host}:3000"))
-    names._lookups.say("far", "10.0.0.1")
-    names.connect()
+def test_hosts_are_looked_up_again_and_again(clock):
+    """One that does not resolve every 5 s, one that did every 30 s: there is no monitor that tells more."""
+    made, names, _ = connections("tcp://far:3000", "tcp://lost:3000")
     asked = {"far": [], "lost": []}
-    names._lookups.asked.clear()
     for _ in range(121):
-        names.look_up()
-        for host in names._lookups.asked:
+        made.tick(clock.now)
+        for host in names.asked:
             asked[host].append(clock.now - 1000.0)
-        names._lookups.asked.clear()
+            made.answer(host, ["10.0.0.1"] if host == "far" else [])
+        names.asked.clear()
         clock.now += 0.5
-    assert asked == {"far": [30.0, 60.0], "lost": [5.0 * n for n in range(1, 13)]}
+    assert asked == {"far": [0.0, 30.0, 60.0], "lost": [5.0 * n for n in range(13)]}
 
 
-def test_a_host_that_does_not_resolve_is_told_once_a_minute(names, clock, caplog):
+def test_each_host_that_does_not_resolve_is_told_once_a_minute(caplog, written):
     """By its endpoint, on the logger of endpoints; and that it is looked up again."""
-    names.add(source())
-    told = []
-    for _ in range(25):
-        names._lookups.say("far")
-        names.connect()
-        told += [(r.name, r.levelname, r.getMessage(), clock.now - 1000.0) for r in caplog.records]
-        caplog.clear()
-        clock.now += 5.0
-        names.look_up()
-    line = "endpoints: the host of 'tcp://far:3000' does not resolve; it is looked up again"
-    assert told == [("gilmsg.endpoints", "WARNING", line, when) for when in (0.0, 60.0, 120.0)]
+    made, _, _ = connections("tcp://far:3000", "tcp://lost:3000")
+    for _ in range(5):
+        made.answer("far", [])
+        made.answer("lost", [])
+    written()
+    line = "endpoints: the host of 'tcp://{}:3000' does not resolve; it is looked up again"
+    told = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    assert told == [("gilmsg.endpoints", "WARNING", line.format(host)) for host in ("far", "lost")]
 
 
-def test_what_libzmq_refuses_late_ends_nothing(names, caplog):
+def test_what_libzmq_refuses_ends_nothing(caplog, written):
     """It is named in the log, and the others are connected."""
-    bad, good = source("udp://far:1", refuses=["udp://10.0.0.1:1"]), source()
-    names.add(bad)
-    names.add(good)
-    names._lookups.say("far", "10.0.0.1")
-    names.connect()
-    assert good.socket.told == ["+tcp://10.0.0.1:3000"]
+    made, _, [bad, good] = connections("udp://far:1", "tcp://far:3000", refuses="udp://")
+    made.answer("far", ["10.0.0.1"])
+    made.answer("far", ["10.0.0.2"])
+    assert good.told == ["+tcp://10.0.0.1:3000", "-tcp://10.0.0.1:3000", "+tcp://10.0.0.2:3000"]
+    written()
+    assert not bad.told
     assert "cannot connect to 'udp://far:1'" in caplog.text
-
-
-def test_an_answer_that_comes_after_the_end_is_for_nobody(names, caplog):
-    """The thread that looks names up may be the last to hear that a tail was closed."""
-    names.add(source())
-    names.close()
-    with caplog.at_level(logging.DEBUG):
-        names._lookups.say("far", "10.0.0.1")
-    assert not caplog.records

@@ -36,8 +36,8 @@ def test_the_unexpected_is_one_line_too(capsys):
 )
 def test_a_logging_key_that_cannot_be_used_is_named(tmp_path, value):
     """What is wrong with the key logging is told with its value."""
-    (tmp_path / "only.py").write_text("config = {'endpoints': {}, 'logging': %r}" % (value,))
-    with pytest.raises(_common.Unusable, match=re.escape("logging: %r cannot be used" % (value,))):
+    (tmp_path / "only.py").write_text(f"config = {{'endpoints': {{}}, 'logging': {value!r}}}")
+    with pytest.raises(_common.Unusable, match=re.escape(f"logging: {value!r} cannot be used")):
         _common.configuration("prog", [], "", ["--config-filename", "only.py"])
 
 

@@ -24,10 +24,10 @@ def given(text, **config):
         (b'x\n{"b": 2}', ["line 1: 'x' is not JSON: Expecting value at column 1", {"b": 2}]),
         (b'{"a": 1\n{"b": 2}', ["line 1: '{\"a\": 1' is not JSON: Expecting ',' delimiter at column 8", {"b": 2}]),
         # Nothing of a document over several lines is published if it is none.
-        (b'[\n{"a": 1},\n\n{"b": 2}\n}\n', ["line 5: '}': the document that begins in line 1 is not JSON: "
-                                             "Expecting ',' delimiter at column 1"]),
-        (b'{\n', ["line 1: '{': the document that begins in line 1 is not JSON: "
-                  "Expecting property name enclosed in double quotes at column 1"]),
+        (b'[\n{"a": 1},\n\n{"b": 2}\n}\n', [("line 5: '}': the document that begins in line 1 is not JSON: "
+                                             "Expecting ',' delimiter at column 1")]),
+        (b'{\n', [("line 1: '{': the document that begins in line 1 is not JSON: "
+                  "Expecting property name enclosed in double quotes at column 1")]),
         (
             b'{"a": 1}\n{"b": "\xff"}\n{}',
             [{"a": 1}, "line 2: b'{\"b\": \"\\xff\"}' is not text in this locale's encoding", {}],

@@ -78,3 +78,10 @@ def test_the_guide_tells_how_to_use_the_relay(bus, monkeypatch, tmp_path):
     assert " -m gilmsg.commands.logger --recipients" in command.guide(bus, True)
     (tmp_path / "gilmsg-logger").touch()
     assert str(tmp_path / "gilmsg-logger") in command.guide(bus, True)
+
+
+def test_where_there_is_no_proc_only_the_command_is_ended(monkeypatch):
+    """No children are found then. (Patched: there is no other system here.)"""
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "getpid", lambda: 0)
+        assert command._children() == set()

@@ -34,6 +34,7 @@ def test_the_options_mean_what_they_mean_in_fedmsg_tail(config, tmp_path, monkey
     assert "signature" not in shown(config, pretty=True) + shown(config, really_pretty=True)
     assert "\x1b[" in shown(config, really_pretty=True)
     assert shown(config, query="msg.log,username,none.such") == "hello, joe, None"
+    assert view(config, query="msg.log").text(message(msg={"log": ""})) == ""
     assert shown(config, terse=True).strip() == "logger.log -- hello (joe)"
     assert shown(config, users="ann, joe") and shown(config, users="ann") is None
     assert shown(config, packages="kernel") is None
@@ -44,16 +45,8 @@ def test_the_options_mean_what_they_mean_in_fedmsg_tail(config, tmp_path, monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     assert shown(config, cowsay=True) == "\ncowsay cannot be run: [Errno 13] Permission denied: 'cowsay'"
     cow.chmod(0o755)
-    monkeypatch.setenv("PATH", "%s:/usr/bin:/bin" % tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert shown(config, cowsay=True) == "\nmoo: hello (joe)"
-
-
-def test_a_query_that_finds_nothing_prints_nothing(config, capsys):
-    """A message in which the query finds an empty text has no line."""
-    queried = view(config, query="msg.log")
-    for text in ("", "hello"):
-        queried.show(message(msg={"log": text}))
-    assert capsys.readouterr().out == "hello\n"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import time
 
 import gilmsg
 from gilmsg._acknowledge import Acknowledger
-from gilmsg._standin import say
+
+from ..talking import say
 
 #: Seconds. Short enough that a fault does not hold a publisher up, long for a busy machine.
 ACK_TIMEOUTS = (2.0, 3.0)

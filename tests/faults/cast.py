@@ -6,9 +6,8 @@ import pathlib
 import threading
 import time
 
-from gilmsg._process import Talker
-
 from ..helpers import Hub
+from ..talking import Talker
 from . import actors
 
 #: Seconds that a process may take to be ready, on a slow machine.

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from gilmsg._pki import Authority
+from gilmsg.sandbox import Authority
 
 from . import hosts
 from .world import World

@@ -25,11 +25,11 @@ import psutil
 import gilmsg
 from gilmsg import _judge
 from gilmsg._bus import hostname
-from gilmsg._process import Talker, wait_for
 from gilmsg.sandbox import Sandbox
 
 from ..conftest import make_room
 from ..processes import Whole
+from ..talking import Talker, wait_for
 
 KINDS = ("suffix", "unknown", "digest", "signature", "certificate", "padded")
 
@@ -184,7 +184,7 @@ def relayed():
             bus.config, active=True, name="relay_inbound",
             endpoints={"relay_outbound": bus.config["endpoints"]["relay_outbound"]},
         )
-        victim = Talker("gilmsg._standin", signing_as(inner, VICTIM), cwd=bus.directory)
+        victim = Talker("gilmsg.sandbox.standin", signing_as(inner, VICTIM), cwd=bus.directory)
         try:
             victim.wait_for("ready")
             yield signing_as(inner, "publisher"), victim.pid

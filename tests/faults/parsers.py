@@ -9,7 +9,7 @@ from gilmsg._judge import Judge
 from gilmsg._keypair import KeyPair
 from gilmsg._ledger import Ledger, Sent
 from gilmsg._pending import Pending
-from gilmsg._pki import Authority
+from gilmsg.sandbox import Authority
 
 from ..helpers import digest
 

@@ -9,7 +9,8 @@ import json
 import sys
 
 import gilmsg
-from gilmsg._standin import say
+
+from ..talking import say
 
 
 def answer(call, arguments):

@@ -9,12 +9,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from gilmsg._pki import Authority
-from gilmsg._ports import Ports
-from gilmsg._process import wait_for
-from gilmsg._sandbox_config import signed_bus
+from gilmsg.sandbox import Authority, Ports
+from gilmsg.sandbox.folder import signed_bus
 
 from ..processes import Whole
+from ..talking import wait_for
 from . import cast, hosts
 from .history import EVERYBODY, Call, Fault, Noted
 from .plan import plan

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives import serialization
 
 import gilmsg
 from gilmsg import _judge, _listeners
-from gilmsg._pki import Authority, private_pem, write
-from gilmsg._process import Talker, wait_for
 from gilmsg.sandbox import Sandbox
+from gilmsg.sandbox.pki import Authority, private_pem, write
 
 from ..conftest import make_known, make_room, own_config
 from ..helpers import ack_body, chain_checks, signed
+from ..talking import Talker, wait_for
 from .attacks import ATTACKS
 
 
@@ -146,7 +146,7 @@ def test_a_recipient_that_was_handed_altered_content_does_not_count(field, attac
         attacker, "pass on", of="publisher", at=middle[0], claims="carol",
         instead=['"amount":1', '"amount":1000000'],
     )
-    carol = Talker("gilmsg._standin", behind)
+    carol = Talker("gilmsg.sandbox.standin", behind)
     try:
         carol.wait_for("ready")
         wait_for(lambda: attacker.said("victim", before), "carol listens to the man in the middle")

@@ -5,9 +5,9 @@ import time
 import pytest
 
 import gilmsg
-from gilmsg._process import wait_for
 
 from ..helpers import sampled
+from ..talking import wait_for
 from . import flood
 from .flood import KINDS, Flood, publish, run
 

@@ -9,11 +9,11 @@ import zmq
 import gilmsg
 from gilmsg import _acks, _chain, _trust
 from gilmsg._acks import Refused
-from gilmsg._process import wait_for
 from gilmsg.sandbox import Sandbox
 
 from ..conftest import own_config
 from ..helpers import ack_body, signed
+from ..talking import wait_for
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ import time
 import pytest
 import zmq
 
-from gilmsg._process import wait_for
-
 from ..processes import Program, python
+from ..talking import wait_for
 
 #: Many threads: which of caller and listener wakes first is a race.
 CODE = """

@@ -4,12 +4,12 @@ import functools
 import pathlib
 import time
 
-from gilmsg import _process
-from gilmsg._process import Talker, wait_for
-from gilmsg._sandbox_config import signed_bus
+from gilmsg.sandbox.folder import signed_bus
 
+from .. import talking as _process
 from ..helpers import Hub, write_config
 from ..processes import Program, Whole
+from ..talking import Talker, wait_for
 from .hosts import Network, listens
 
 PORT = 9000
@@ -91,7 +91,7 @@ class World(Whole):
             self.hubs[name] = Hub(folder, config, ["First"], prefix=self[name].prefix).__enter__()
             return
         self.talkers[name] = Talker(
-            "gilmsg._standin", config, cwd=self.folder, prefix=self[name].prefix
+            "gilmsg.sandbox.standin", config, cwd=self.folder, prefix=self[name].prefix
         )
 
     def host_down(self, name):

@@ -8,7 +8,6 @@ import socket
 from moksha.hub.monitoring import MonitoringProducer
 
 import gilmsg
-
 from tests.processes import port_of, wait_for
 
 #: moksha reports every 5 s; a test has no time for that.

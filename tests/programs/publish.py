@@ -1,4 +1,4 @@
-"""Publish to recipients, a fresh process's first message; print the topic and who acknowledged. Arguments: call, head."""
+"""Publish what the keywords on the command line say, in JSON; print the topic and who acknowledged."""
 
 import json
 import sys

@@ -7,7 +7,6 @@ import time
 import pytest
 
 import gilmsg
-
 from tests import inside
 
 inside.quicken_heartbeats(pytest.MonkeyPatch(), 100, 200)  # or it would take 7 s

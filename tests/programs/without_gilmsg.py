@@ -1,15 +1,15 @@
 """Take gilmsg away from this process: copied as sitecustomize.py, for stock fedmsg.
 
-All that fedmsg is given is the ``load_crl`` that today's pyOpenSSL lacks: without it fedmsg signs and validates nothing.
+All that fedmsg is given is the ``load_crl`` that today's pyOpenSSL lacks: without it fedmsg's crypto is off.
 """
 
 import sys
 
-sys.modules["gilmsg"] = None  # importing it is an ImportError
+import OpenSSL.crypto
+import pkg_resources
+from cryptography.x509 import load_pem_x509_crl
 
-import OpenSSL.crypto  # noqa: E402
-import pkg_resources  # noqa: E402
-from cryptography.x509 import load_pem_x509_crl  # noqa: E402
+sys.modules["gilmsg"] = None  # importing it is an ImportError from here on
 
 # Nobody finds its entry points.
 pkg_resources.working_set.by_key.pop("gilmsg", None)

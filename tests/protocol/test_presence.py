@@ -4,12 +4,10 @@ import random
 
 import pytest
 
-from gilmsg._protocol import Peers, Route, announcement, hears, presence, present, ready
+from gilmsg._protocol import Peers, Way, announcement, presence
 
 TOPIC = "org.example.dev.t"
 ACKS = "org.example.dev.gilmsg.ack"
-DIRECT = Route(TOPIC, "tcp://here:1", False, ACKS)
-RELAY = Route(TOPIC, "tcp://relay:1", True, ACKS)
 ALICE = announcement("", "alice")
 
 
@@ -28,30 +26,23 @@ def peers(*frames):
     return found
 
 
+def way(*frames, topic=TOPIC, relay=False, links=None, unresolved=(), told="this topic"):
+    endpoint = "tcp://relay:1" if relay else "tcp://here:1"
+    linked = (links or {}).get
+    return Way(
+        topic, endpoint, relay, ACKS, peers(*frames), linked, lambda name: [f"tcp://{name}:1"], lambda _: unresolved, told
+    )
+
+
 @pytest.mark.parametrize(
     ("events", "since", "ended"),
     [
-        ("", None, None),
-        ("+", 1, None),
-        ("-", None, None),
-        ("+-", None, 2),
-        ("-+", 2, None),
-        ("++", 1, None),
-        ("++-", 1, None),
-        ("++--", None, 4),
-        ("+-+", 3, 2),
-        ("+--+", 4, 2),
-        ("+-+-", None, 4),
-        ("+!", None, 2),
-        ("++!", None, 3),
-        ("+!+", 3, 2),
-        ("+!-", None, 2),
-        ("!+", 2, None),
-        ("++!+-", None, 5),
-        (".+.", 2, None),
+        ("", None, None), ("+", 1, None), ("-", None, None), ("+-", None, 2), ("-+", 2, None), ("++", 1, None),
+        ("++-", 1, None), ("++--", None, 4), ("+-+", 3, 2), ("+--+", 4, 2), ("+-+-", None, 4), ("+!", None, 2),
+        ("++!", None, 3), ("+!+", 3, 2), ("+!-", None, 2), ("!+", 2, None), ("++!+-", None, 5), (".+.", 2, None),
         ("+.-.", None, 3),
     ],
-)
+)  # fmt: skip
 def test_every_order_of_coming_and_going(events, since, ended):
     """Each peer is counted; a loss of all ends all; marks tell when. (+ subscribes, - ends, ! all end, . something else)"""
     here = Peers()
@@ -62,11 +53,9 @@ def test_every_order_of_coming_and_going(events, since, ended):
             "!": here.end_all,
             ".": lambda: here.note(on(b"x"), b"more"),
         }[event]()
-    assert here.mark == len(events)
-    assert here.listens_since("alice", TOPIC) == since
-    assert here.listens("alice", TOPIC) == here.anyone() == (since is not None)
-    assert here.ended("alice") == ended
-    assert here.last_end == (ended or 0)
+    assert (here.mark, here.listens_since("alice", TOPIC)) == (len(events), since)
+    assert here.anyone() == (since is not None)
+    assert (here.ended("alice"), here.last_end) == (ended, ended or 0)
 
 
 def test_random_subscriptions_end_where_they_began():
@@ -86,8 +75,7 @@ def test_random_subscriptions_end_where_they_began():
             assert here.topics(name) == sorted(expected)
     for prefix in held:
         here.note(off(prefix))
-    assert not here.anyone()
-    assert not here.listens("a", TOPIC)
+    assert (here.anyone(), here.topics("a")) == (False, [])
     assert here.ended("a") is not None
 
 
@@ -96,24 +84,15 @@ def test_what_is_no_subscription_is_ignored(parts):
     """Empty frames, other kinds, and messages that look like a subscription change nothing."""
     here = Peers()
     here.note(*parts)
-    assert not here.anyone()
-    assert here.ended("alice") is None
+    assert (here.anyone(), here.ended("alice")) == (False, None)
 
 
-def test_names_that_are_not_utf8_harm_nobody():
-    """Rubbish names are counted apart from each other, and never an error."""
-    here = peers(on(b"\xff\0\xfe"), on(b"\xff\0\xfd"), on(b"\xff\0alice"), off(b"\xff\0\xfe"))
-    assert here.anyone()
-    assert not here.listens("alice", TOPIC)
+def test_names_may_be_anything():
+    """Rubbish is counted apart from each other, and never an error; only the first NUL divides topic and name."""
+    here = peers(on(b"\xff\0\xfe"), on(b"\xff\0\xfd"), on(b"\xff\0alice"), off(b"\xff\0\xfe"), on(b"org\0a\0b"))
+    assert here.listens_since("alice", TOPIC) is None
     here.note(off(b"\xff\0\xfd"))
-    assert here.topics("alice") == ["\udcff"]
-
-
-def test_names_may_hold_a_nul():
-    """Only the first NUL divides topic and name."""
-    here = peers(on(b"org\0a\0b"))
-    assert here.topics("a\0b") == ["org"]
-    assert not here.topics("a")
+    assert [here.topics(name) for name in ("alice", "a\0b", "a")] == [["\udcff"], ["org"], []]
 
 
 def test_beyond_the_limits_nothing_is_counted(monkeypatch):
@@ -123,12 +102,14 @@ def test_beyond_the_limits_nothing_is_counted(monkeypatch):
     assert not here.uncounted
     for frame in (on(b"3"), on(b"0"), off(b"0")):
         here.note(frame)
-    assert here.uncounted
-    assert here.subscribed("0")
-    assert not here.subscribed("3")
+    assert (here.uncounted, here.subscribed("0"), here.subscribed("3")) == (True, True, False)
     for n in range(4):
         here.note(off(b"%d" % n))
     assert not here.anyone()
+    for n in range(10):  # who comes and goes under new names for ever takes no memory for ever
+        here.note(on(announcement("", str(n))))
+        here.note(off(announcement("", str(n))))
+    assert [n for n in range(10) if here.ended(str(n)) is not None] == [7, 8, 9]
 
 
 @pytest.mark.parametrize(("length", "counted"), [(1024, True), (1025, False)])
@@ -136,16 +117,6 @@ def test_a_subscription_has_a_length(length, counted):
     """One that is longer than any topic and name is left out."""
     here = peers(on(b"x" * length))
     assert (here.anyone(), here.uncounted) == (counted, not counted)
-
-
-def test_those_who_left_are_forgotten_in_the_end(monkeypatch):
-    """A peer that comes and goes under new names for ever takes no memory for ever."""
-    monkeypatch.setattr(presence, "_MOST", 3)
-    here = Peers()
-    for n in range(10):
-        here.note(on(announcement("", str(n))))
-        here.note(off(announcement("", str(n))))
-    assert [n for n in range(10) if here.ended(str(n)) is not None] == [7, 8, 9]
 
 
 @pytest.mark.parametrize("crowd", [0, 200], ids=["few", "many"])
@@ -159,7 +130,7 @@ def test_topics_are_prefixes(prefix, expected, crowd):
     here = peers(*others, on(announcement(prefix, "alice")), on(prefix.encode()))
     assert here.listens_since("alice", TOPIC) == (crowd + 1 if expected else None)
     assert here.subscribed(TOPIC) is expected
-    assert not here.listens("bob", TOPIC)
+    assert here.listens_since("bob", TOPIC) is None
 
 
 def test_of_several_announcements_the_first_counts():
@@ -175,56 +146,42 @@ def test_of_several_announcements_the_first_counts():
 def test_only_a_listener_asks_for_just_the_ack_topic(prefix, expected):
     """Who subscribes to everything is no ACK listener."""
     here = peers(on(prefix))
-    assert here.asked_for(ACKS) is expected
-    assert here.anyone(besides=ACKS) is not expected
+    assert (here.asked_for(ACKS), here.anyone(besides=ACKS)) == (expected, not expected)
     assert not peers(on(announcement(ACKS, "x"))).anyone(besides=ACKS)
 
 
-@pytest.mark.parametrize(
-    ("frames", "link", "expected"),
-    [
-        ([on(ALICE)], None, True),
-        ([on(ALICE)], True, True),
-        ([on(ALICE)], False, False),
-        ([on(b"")], True, False),
-        ([on(announcement("com", "alice"))], True, False),
-        ([], True, False),
-    ],
-    ids=["unknown", "up", "down", "a plain subscription", "another topic", "nobody"],
-)
-def test_present_is_announced_and_linked(frames, link, expected):
-    """An announcement counts unless the known way back is down; a plain subscription never counts."""
-    assert present("alice", DIRECT, peers(*frames), lambda name: link) is expected
-
-
 HERE = [on(ALICE), on(b"org")]
+ANY = {"topic": None}
+AT_RELAY = {"relay": True}
 
 
 @pytest.mark.parametrize(
-    ("recipients", "route", "frames", "links", "expected"),
+    ("recipients", "frames", "options", "expected"),
     [
-        ([], DIRECT, [], {}, True),
-        (["alice"], DIRECT, HERE, {}, True),
-        (["alice", "bob"], DIRECT, HERE, {}, False),
-        (["alice", "bob,alice"], DIRECT, HERE, {}, True),
-        (["bob,carol"], DIRECT, HERE, {}, False),
-        (["alice,bob"], DIRECT, HERE, {"alice": False}, False),
-        (["alice", "bob"], RELAY, HERE, {"alice": True}, True),
-        (["alice"], RELAY, HERE, {"alice": False}, False),
-        (["alice"], RELAY, [on(b"com")], {}, False),
-        (["alice"], RELAY, [], {}, False),
-        (["alice"], RELAY._replace(topic=None), [on(ACKS.encode())], {}, False),
-        (["alice"], RELAY._replace(topic=None), [on(b"")], {}, True),
+        ([], [], {}, True),
+        (["alice"], [], {}, False),
+        (["alice"], HERE, {}, True),
+        (["alice"], HERE, {"links": {"alice": True}}, True),
+        (["alice"], HERE, {"links": {"alice": False}}, False),
+        (["alice"], [on(b"")], {}, False),
+        (["alice"], [on(announcement("com", "alice"))], {}, False),
+        (["alice", "bob"], HERE, {}, False),
+        (["alice", "bob,alice"], HERE, {}, True),
+        (["bob,carol"], HERE, {}, False),
+        (["alice,bob"], HERE, {"links": {"alice": False}}, False),
+        (["alice", "bob"], HERE, {"links": {"alice": True}, **AT_RELAY}, True),
+        (["alice"], HERE, {"links": {"alice": False}, **AT_RELAY}, False),
+        (["alice"], [on(b"com")], AT_RELAY, False),
+        (["alice"], [], AT_RELAY, False),
+        (["alice"], [on(ACKS.encode())], {**ANY, **AT_RELAY}, False),
+        (["alice"], [on(b"")], {**ANY, **AT_RELAY}, True),
+        (["alice"], [on(ALICE)], ANY, True),
+        (["alice"], [on(announcement("org.example", "alice"))], ANY, True),
+        (["alice"], [on(announcement(TOPIC, "alice"))], ANY, True),
+        (["alice"], [on(announcement("org.example.prod", "alice"))], ANY, False),
+        (["alice"], [on(announcement("com", "alice"))], ANY, False),
     ],
 )
-def test_ready_means_all_and_of_a_group_one(recipients, route, frames, links, expected):
-    """Each recipient must be present, of a group one member; through a relay its subscription stands for all."""
-    assert ready(recipients, route, peers(*frames), links.get) is expected
-
-
-@pytest.mark.parametrize(
-    ("prefix", "expected"), [("", 1), ("org.example", 1), (TOPIC, 1), ("org.example.prod", 0), ("com", 0)]
-)
-def test_any_topic_of_ours(prefix, expected):
-    """Without a topic, whoever takes in some topic of ours hears us."""
-    assert hears("alice", DIRECT._replace(topic=None), peers(on(announcement(prefix, "alice")))) == bool(expected)
+def test_ready_means_all_and_of_a_group_one(recipients, frames, options, expected):
+    """Each is announced, and linked where that is known, of a group one; a relay's subscription stands for all."""
+    assert way(*frames, **options).ready(recipients) is expected

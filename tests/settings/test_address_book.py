@@ -24,7 +24,7 @@ CONFIG = {
 
 
 def test_who_publishes():
-    """Whoever has an endpoint, save the far end of relay_inbound, which listens."""
+    """Whoever has an endpoint, save the far end of relay_inbound, which listens, though an active context lists it."""
     book = _settings.AddressBook(CONFIG)
     assert book.ack_topic == "org.example.dev.gilmsg.ack"
     assert book.publishing == {
@@ -33,23 +33,17 @@ def test_who_publishes():
         "alice2": ["tcp://127.0.0.1:4"],
         "relay_outbound": ["tcp://127.0.0.1:6"],
     }
-
-
-def test_an_active_context_publishes_inwards():
-    """fedmsg puts the relay's inbound address among the endpoints, under the context's name."""
-    config = dict(CONFIG, endpoints=dict(CONFIG["endpoints"], active=["tcp://127.0.0.1:5", "tcp://127.0.0.1:7"]))
-    assert _settings.publishing_endpoints(config)["active"] == ["tcp://127.0.0.1:7"]
+    config = dict(CONFIG, endpoints={"active": ["tcp://127.0.0.1:5", "tcp://127.0.0.1:7"]})
+    assert _settings.publishing_endpoints(config) == {"active": ["tcp://127.0.0.1:7"]}
     assert _settings.publishing_endpoints({}) == _settings.publishing_endpoints({"endpoints": None}) == {}
 
 
 @pytest.mark.parametrize(
     "name, via_relay, expected",
     [
-        ("alice", False, ["tcp://127.0.0.1:2", "tcp://127.0.0.1:3", "tcp://127.0.0.1:4"]),
         ("alice", True, ["tcp://127.0.0.1:2", "tcp://127.0.0.1:3", "tcp://127.0.0.1:4"]),
         ("bob", False, []),
         ("bob", True, ["tcp://127.0.0.1:6"]),
-        ("stranger", False, []),
         ("stranger", True, ["tcp://127.0.0.1:6"]),
     ],
 )
@@ -87,19 +81,9 @@ def test_a_change_within_a_list_is_noticed():
     book = _settings.AddressBook(config)
     config["endpoints"]["alice"].append("tcp://127.0.0.1:9")
     assert not book.holds_for(config)
-    config["endpoints"]["alice"].pop()
-    assert book.holds_for(config)
 
 
 def test_equal_buses_have_equal_keys():
     """In whatever order endpoints were named, and whether as a list or as text."""
     endpoints = dict(reversed(list(CONFIG["endpoints"].items())), me=["tcp://127.0.0.1:1"])
-    other = _settings.AddressBook(dict(CONFIG, endpoints=endpoints))
-    assert other.key == _settings.AddressBook(CONFIG).key
-    assert hash(other.key) == hash(_settings.AddressBook(CONFIG).key)
-
-
-@pytest.mark.parametrize("value, expected", [(None, []), ("", []), ("a", ["a"]), (("a", "b"), ["a", "b"]), ([], [])])
-def test_listed(value, expected):
-    """One endpoint, or several."""
-    assert _settings.listed(value) == expected
+    assert _settings.AddressBook(dict(CONFIG, endpoints=endpoints)).key == _settings.AddressBook(CONFIG).key

@@ -12,27 +12,36 @@ Everything is real: sockets, processes, certificates with a CRL, fedmsg's own se
 ``validate_signatures=True`` on every side.
 """
 
+from __future__ import annotations
+
 import functools
+import itertools
 import math
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Callable
 
-from . import _acks, _process, _settings
-from ._pki import Authority
-from ._ports import Ports
-from ._relay import Relay
-from ._sandbox_config import TOPIC_PREFIX
-from ._sandbox_folder import PUBLISHER, Folder, bus_configuration, file_name
-from .errors import ConfigurationError
+from .. import _settings
+from .._protocol import on_ack_topic
+from ..errors import ConfigurationError
+from .folder import PUBLISHER, TOPIC_PREFIX, Folder, Ports, bus_configuration, file_name
+from .pki import Authority
+from .processes import Talker, can_connect, wait_for
 
-__all__ = ["Sandbox"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Authority", "Ports", "Sandbox"]
 
 #: Who is on the bus where nobody is named.
 DEFAULT_RECIPIENTS = ("recipient1", "recipient2")
 
 #: Seconds, for all processes together.
 _STOP_LIMIT = 1.0
+
+#: Characters of a relay's last words that are told.
+_SHOWN = 600
 
 
 class Sandbox:
@@ -66,29 +75,28 @@ class Sandbox:
     def __init__(
         self,
         recipients: Sequence[str] = DEFAULT_RECIPIENTS,
-        directory: Optional[str] = None,
+        directory: str | None = None,
         relay: bool = False,
         topic_prefix: str = TOPIC_PREFIX,
-        on_event: Optional[Callable[[str, Dict[str, Any]], None]] = None,
+        on_event: Callable[[str, dict[str, Any]], None] | None = None,
         on_wait: Callable[[], None] = lambda: None,
         **settings: Any,
     ) -> None:
         self.recipients = [file_name(name) for name in _settings.recipients(recipients)]
-        self._relay = relay
-        self._relay_process: Optional[Relay] = None
+        self._has_relay = relay
+        self._relay: Talker | None = None
         self._state = "made"
         self._on_event, self._on_wait = on_event, on_wait
-        self._stand_ins: Dict[str, _process.Talker] = {}
-        #: As each has said last; None: it is silent.
-        self._delays: Dict[str, Optional[float]] = {}
-        self._orders = 0
-        self._earlier: Dict[str, List[Dict[str, Any]]] = {name: [] for name in self.recipients}
+        self._stand_ins: dict[str, Talker] = {}
+        self._orders = itertools.count()
+        #: Messages that those who are dead had received.
+        self._earlier: dict[str, list[dict[str, Any]]] = {name: [] for name in self.recipients}
         self.ports = Ports()
         self._folder = Folder(directory)
         self.directory = self._folder.path
         try:
             self.authority = Authority(self._folder.keys)
-            for name in [PUBLISHER, "shell"] + self.recipients:
+            for name in [PUBLISHER, "shell", *self.recipients]:
                 self._on_wait()
                 self.authority.issue(name)
             self.config = bus_configuration(self.recipients, self.ports, self.authority, topic_prefix, relay)
@@ -97,13 +105,13 @@ class Sandbox:
             self.stop()
             raise
 
-    def __enter__(self) -> "Sandbox":
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self) -> "Sandbox":
+    def start(self) -> Self:
         """Write ``fedmsg.d``, start every process, return when all of them listen; stop, should that fail.
 
         Raises:
@@ -112,13 +120,13 @@ class Sandbox:
             OSError: ``fedmsg.d`` cannot be written.
         """
         if self._state != "made":
-            raise ConfigurationError("this sandbox was %s before, and each runs once; make another" % self._state)
+            raise ConfigurationError(f"this sandbox was {self._state} before, and each runs once; make another")
         self._state = "started"
         try:
             self._folder.write(self.config)
             for name in self.recipients:
                 self._launch(name)
-            if self._relay:
+            if self._has_relay:
                 self._launch_relay()
             for name in self.recipients:
                 self._wait_until_ready(name)
@@ -131,17 +139,16 @@ class Sandbox:
         """End every process and remove the temporary folder; idempotent, takes a second at most."""
         self._state = "stopped"
         deadline = time.monotonic() + _STOP_LIMIT
-        for stand_in in self._stand_ins.values():
-            stand_in.hang_up()
-        if self._relay_process is not None:
-            self._relay_process.stop(_STOP_LIMIT)
-            self._relay_process = None
-        for name in list(self._stand_ins):
-            self._stand_ins.pop(name).stop(max(0.0, deadline - time.monotonic()))
+        processes = [*self._stand_ins.values(), *filter(None, [self._relay])]
+        for one in processes:
+            one.hang_up()
+        for one in processes:
+            one.stop(max(0.0, deadline - time.monotonic()))
+        self._stand_ins.clear()
         self.ports.close()
         self._folder.release()
 
-    def received(self, common_name: str) -> List[Dict[str, Any]]:
+    def received(self, common_name: str) -> list[dict[str, Any]]:
         """Return the messages that *common_name* got, in order; ACKs of others are left out.
 
         When publish has returned, each recipient that acknowledged holds the message here.
@@ -151,13 +158,12 @@ class Sandbox:
 
     def forget(self) -> None:
         """Forget all messages received so far."""
-        for name in self.recipients:
-            self._earlier[name] = []
+        self._earlier = {name: [] for name in self.recipients}
         for stand_in in self._stand_ins.values():
             stand_in.clear()
 
     def is_alive(self, common_name: str) -> bool:
-        """Whether the process of *common_name* runs."""
+        """Tell if the process of *common_name* runs."""
         stand_in = self._stand_ins.get(self._known(common_name))
         return stand_in is not None and stand_in.alive
 
@@ -177,7 +183,7 @@ class Sandbox:
         """
         number = isinstance(seconds, (int, float)) and math.isfinite(seconds)
         if not number or not 0 <= seconds <= threading.TIMEOUT_MAX:
-            raise ConfigurationError("%r cannot be waited for; give a number of seconds" % (seconds,))
+            raise ConfigurationError(f"{seconds!r} cannot be waited for; give a number of seconds")
         self._tell(common_name, float(seconds))
 
     def dead(self, common_name: str) -> None:
@@ -195,62 +201,60 @@ class Sandbox:
             TimeoutError: it does not react, or does not come up.
         """
         if self.is_alive(common_name):
-            if self._delays.get(common_name) != 0:
-                self._tell(common_name, 0.0)
-            return
-        self.dead(common_name)
-        self._launch(common_name)
-        self._wait_until_ready(common_name)
+            self._tell(common_name, 0.0)
+        else:
+            self.dead(common_name)
+            self._launch(common_name)
+            self._wait_until_ready(common_name)
 
     def _known(self, common_name: str) -> str:
         if common_name not in self.recipients:
             names = ", ".join(self.recipients)
-            raise ConfigurationError("%r is not a recipient here; these are: %s" % (common_name, names))
+            raise ConfigurationError(f"{common_name!r} is not a recipient here; these are: {names}")
         return common_name
 
-    def _tell(self, common_name: str, delay: Optional[float]) -> None:
+    def _tell(self, common_name: str, delay: float | None) -> None:
         """Change how *common_name* behaves; return when it has."""
         if not self.is_alive(common_name):
-            raise ConfigurationError("%s is dead; make it well first" % common_name)
+            raise ConfigurationError(f"{common_name} is dead; make it well first")
         stand_in = self._stand_ins[common_name]
         before = len(stand_in.events())
-        # Until it has said so nobody knows, and whoever wants it well tells it again.
-        self._delays.pop(common_name, None)
-        self._orders += 1
-        order = {"delay": delay, "order": self._orders}
+        # Numbered, for it may obey late, when nobody waits for that any more.
+        order = {"delay": delay, "order": next(self._orders)}
         stand_in.tell(order)
-        self._wait_for(lambda: stand_in.said("obeys", before, **order), "%s obeys" % common_name)
-        self._delays[common_name] = delay
+        self._wait_for(lambda: stand_in.said("obeys", before, **order), f"{common_name} obeys")
 
     def _wait_for(self, condition: Callable[[], Any], what: str) -> None:
-        _process.wait_for(lambda: self._on_wait() or condition(), what)
+        wait_for(lambda: self._on_wait() or condition(), what)
 
     def _wait_until_ready(self, name: str) -> None:
-        self._wait_for(lambda: self._stand_ins[name].said("ready"), "%s is ready" % name)
+        self._wait_for(lambda: self._stand_ins[name].said("ready"), f"{name} is ready")
 
     def _launch(self, name: str) -> None:
         if self._state != "started":
             what_to_do = "was stopped; make another" if self._state == "stopped" else "was not started; start it first"
             raise ConfigurationError("this sandbox " + what_to_do)
-        report = self._on_event
-        self._delays[name] = 0.0
-        self._stand_ins[name] = _process.Talker(
-            "gilmsg._standin",
+        self._stand_ins[name] = Talker(
+            "gilmsg.sandbox.standin",
             dict(self.config, name=name),
             cwd=self.directory,
-            on_event=(lambda event: report(name, event)) if report else None,
+            on_event=self._on_event and functools.partial(self._on_event, name),
         )
 
     def _launch_relay(self) -> None:
-        relay = self._relay_process = Relay(self.directory)
-        for endpoint in [self.config["relay_inbound"]] + self.config["endpoints"]["relay_outbound"]:
-            self._wait_for(functools.partial(relay.listens, endpoint), "the relay listens at %s" % endpoint)
+        self._relay = Talker("gilmsg.sandbox.standin", None, cwd=self.directory)
+        for endpoint in [self.config["relay_inbound"], *self.config["endpoints"]["relay_outbound"]]:
+            listens = functools.partial(_relay_listens, self._relay, endpoint)
+            self._wait_for(listens, f"the relay listens at {endpoint}")
 
 
-def _messages(stand_in: Optional[_process.Talker]) -> List[Dict[str, Any]]:
+def _relay_listens(relay: Talker, endpoint: str) -> bool:
+    if relay.alive:
+        return can_connect(endpoint)
+    said = "\n".join(event["text"] for event in relay.events())[-_SHOWN:].strip()
+    raise TimeoutError(f"fedmsg-relay ended with exit status {relay.status}: {said or 'it said nothing'}")
+
+
+def _messages(stand_in: Talker | None) -> list[dict[str, Any]]:
     events = stand_in.events() if stand_in is not None else []
-    return [
-        event["message"]
-        for event in events
-        if event["event"] == "message" and not _acks.on_ack_topic(event["topic"])
-    ]
+    return [event["message"] for event in events if event["event"] == "message" and not on_ack_topic(event["topic"])]

@@ -1,8 +1,10 @@
 """A throw-away certificate authority, for the sandbox and for tests."""
 
-import datetime
+from __future__ import annotations
+
 import os
-from typing import List, Optional, Sequence, Union
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -10,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 #: Days. Enough for any sandbox, too little to be mistaken for the real thing.
 _LIFETIME = 30
+
+_PEM = serialization.Encoding.PEM
 
 
 def new_key(bits: int = 2048) -> rsa.RSAPrivateKey:
@@ -32,43 +36,32 @@ class Authority:
         self.crl_file = os.path.join(folder, "crl.pem")
         self._name = _subject([name])
         self._key = new_key()
-        self._revoked: List[int] = []
+        self._revoked: list[int] = []
         self.write_ca()
         self.write_crl()
 
     def write_ca(self, days: float = _LIFETIME, age: float = 1) -> None:
         """Write the CA certificate, valid from *age* days ago for *days* days from now."""
-        certificate = (
-            _builder(self._name, self._name, self._key.public_key(), days, age)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(signs_certificates=True), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-        write(self.ca_file, certificate.public_bytes(serialization.Encoding.PEM))
+        certificate = self._certify(self._name, self._key.public_key(), days, age, is_ca=True)
+        write(self.ca_file, certificate.public_bytes(_PEM))
 
     def write_crl(self, days: float = _LIFETIME, age: float = 1) -> None:
         """Write the CRL, next due in *days* days (negative: it has ended)."""
-        now = _now()
-        builder = (
-            x509.CertificateRevocationListBuilder()
-            .issuer_name(self._name)
-            .last_update(now - datetime.timedelta(days=max(age, 1 - days)))
-            .next_update(now + datetime.timedelta(days=days))
-        )
+        begin, end = _span(days, age)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name).last_update(begin).next_update(end)
         for serial in self._revoked:
             revoked = x509.RevokedCertificateBuilder().serial_number(serial)
-            builder = builder.add_revoked_certificate(revoked.revocation_date(now).build())
-        crl = builder.sign(self._key, hashes.SHA256())
-        write(self.crl_file, crl.public_bytes(serialization.Encoding.PEM))
+            builder = builder.add_revoked_certificate(revoked.revocation_date(_now()).build())
+        write(self.crl_file, builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
 
     def issue(
         self,
         name: str,
-        common_names: Optional[Sequence[str]] = None,
+        common_names: Sequence[str] | None = None,
         days: float = _LIFETIME,
         age: float = 1,
-        key: Optional[rsa.RSAPrivateKey] = None,
-        folder: Optional[str] = None,
+        key: rsa.RSAPrivateKey | None = None,
+        folder: str | None = None,
     ) -> x509.Certificate:
         """Write a key pair called *name* and return its certificate.
 
@@ -81,18 +74,13 @@ class Authority:
         """
         key = key or new_key()
         subject = _subject([name] if common_names is None else common_names)
-        certificate = (
-            _builder(subject, self._name, key.public_key(), days, age)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs_certificates=False), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
+        certificate = self._certify(subject, key.public_key(), days, age, is_ca=False)
         base = os.path.join(folder or self.folder, name)
         write(base + ".key", private_pem(key), mode=0o600)
-        write(base + ".crt", certificate.public_bytes(serialization.Encoding.PEM))
+        write(base + ".crt", certificate.public_bytes(_PEM))
         return certificate
 
-    def revoke(self, certificate: Union[x509.Certificate, str]) -> None:
+    def revoke(self, certificate: x509.Certificate | str) -> None:
         """Put *certificate* (or the issued one of that name) on the CRL and write it."""
         if isinstance(certificate, str):
             with open(os.path.join(self.folder, certificate + ".crt"), "rb") as stream:
@@ -100,14 +88,24 @@ class Authority:
         self._revoked.append(certificate.serial_number)
         self.write_crl()
 
+    def _certify(
+        self, subject: x509.Name, key: rsa.RSAPublicKey, days: float, age: float, *, is_ca: bool
+    ) -> x509.Certificate:
+        begin, end = _span(days, age)
+        usage = {name: False for name in ("content_commitment", "key_encipherment", "data_encipherment",
+                                          "key_agreement", "encipher_only", "decipher_only")}
+        usage.update(digital_signature=not is_ca, key_cert_sign=is_ca, crl_sign=is_ca)
+        return (
+            x509.CertificateBuilder(self._name, subject, key, x509.random_serial_number(), begin, end)
+            .add_extension(x509.BasicConstraints(is_ca, 0 if is_ca else None), critical=True)
+            .add_extension(x509.KeyUsage(**usage), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+
 
 def private_pem(key: rsa.RSAPrivateKey) -> bytes:
     """Return *key* as unencrypted PEM."""
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.NoEncryption(),
-    )
+    return key.private_bytes(_PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
 
 
 def write(path: str, content: bytes, mode: int = 0o644) -> None:
@@ -122,35 +120,12 @@ def _subject(common_names: Sequence[str]) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name) for name in common_names])
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: rsa.RSAPublicKey, days: float, age: float
-) -> x509.CertificateBuilder:
-    now = _now()
-    begin = now - datetime.timedelta(days=max(age, 1 - days) if days < 0 else age)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begin)
-        .not_valid_after(now + datetime.timedelta(days=days))
-    )
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
-def _usage(signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
+def _span(days: float, age: float) -> tuple[datetime, datetime]:
+    """Return when it begins, *age* days ago (what has ended: a day before its end at the latest), and when it ends."""
+    if days < 0:
+        age = max(age, 1 - days)
+    return _now() - timedelta(days=age), _now() + timedelta(days=days)

@@ -1,0 +1,272 @@
+"""The engine on real sockets: order, head starts, ends, and who is told what when the thread dies."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import zmq
+
+from gilmsg import _engine
+from gilmsg._engine import CallbackFuture, loop
+from gilmsg.errors import ConfigurationError, EndpointError, ListenerError, Timeout
+
+from .conftest import CONFIG, LIMIT, TOPIC, Bus, until
+
+
+def test_a_message_leaves_when_its_recipient_is_present_and_ends_with_the_ack(bus: Bus) -> None:
+    """A held message leaves at the announcement, and its ACK settles it."""
+    port = bus.port()
+    message = bus.message(port, "1")
+    port.publish(message)
+    bus.recipient.announce()
+    assert bus.recipient.received() == "1"
+    bus.recipient.acknowledge("1", message.digest)
+    receipt = port.result_of(message.outcome, LIMIT)
+    assert receipt.msg_id == "1"
+    assert set(receipt.acks) == {"backend01"}
+
+
+def test_a_thread_keeps_its_order_and_holds_back_no_other(bus: Bus) -> None:
+    """What one thread hands over leaves behind its held message; another thread's message leaves at once."""
+    bus.recipient.announce("org.example.dev.b")
+    port = bus.port()
+    until(lambda: port.look(lambda: port.way("org.example.dev.b").ready(["backend01"])), "presence")
+    port.publish(bus.message(port, "held", head_start=LIMIT, recipients=["nobody"]))
+    with ThreadPoolExecutor(2) as other:
+        mine = other.submit(port.plain, [b"org.example.dev.b", b'{"msg_id": "other"}'])
+        mine.result(LIMIT)
+        assert bus.recipient.received() == "other"
+    done = threading.Event()
+
+    def both() -> None:
+        port.publish(bus.message(port, "first", recipients=["nobody"], topic="org.example.dev.b",
+                                 parts=[b"org.example.dev.b", b'{"msg_id": "first"}']))  # fmt: skip
+        port.publish(bus.message(port, "second", topic="org.example.dev.b", way=port.way("org.example.dev.b"),
+                                 parts=[b"org.example.dev.b", b'{"msg_id": "second"}']))  # fmt: skip
+        done.set()
+
+    threading.Thread(target=both).start()
+    assert done.wait(LIMIT)
+    assert not bus.recipient.sub.poll(50), "the second message overtook the first"
+    _engine.destroy()
+    assert [bus.recipient.received(), bus.recipient.received()] == ["first", "second"]
+
+
+def test_an_abandoned_message_never_leaves(bus: Bus) -> None:
+    """A message whose caller has gone is not sent when its recipient comes."""
+    port = bus.port()
+    gone = bus.message(port, "gone")
+    port.publish(gone)
+    port.forget(gone)
+    bus.recipient.announce()
+    until(lambda: port.look(lambda: port.way(TOPIC).ready(["backend01"])), "presence")
+    port.publish(bus.message(port, "next"))
+    assert bus.recipient.received() == "next"
+
+
+def test_destroy_lets_leave_what_is_held_and_tells_who_waits(bus: Bus) -> None:
+    """At destroy() a held message leaves, its waiter is told that delivery is unknown, and the port is free."""
+    bus.recipient.sub.setsockopt(zmq.SUBSCRIBE, TOPIC.encode())  # plain: no announcement
+    port = bus.port()
+    message = bus.message(port, "held")
+    port.publish(message)
+    until(lambda: port.look(lambda: port.way(TOPIC).peers.subscribed(TOPIC)), "the subscription")
+    _engine.destroy()
+    assert bus.recipient.received() == "held"
+    with pytest.raises(ListenerError, match="stopped by destroy.*unknown"):
+        port.result_of(message.outcome, LIMIT)
+    with pytest.raises(_engine.Gone, match="nothing was sent"):
+        port.publish(message)
+    again = bus.port()
+    assert again.endpoint == bus.ours
+    assert again.origin != port.origin
+
+
+def test_whoever_waits_is_told_at_once_when_the_thread_dies(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception on the engine thread ends every wait with its cause, futures too, and the next call starts anew."""
+    port = bus.port()
+    waiting, future = bus.message(port, "1", head_start=0.0), CallbackFuture()
+    port.publish(waiting)
+    port.publish(bus.message(port, "2", head_start=0.0, outcome=future))
+    port.look(lambda: None)  # both have left by now
+    monkeypatch.setattr(loop.Engine, "_operate", lambda self, now: 1 // 0)
+    began = time.monotonic()
+    with pytest.raises(ListenerError, match="died") as told:
+        port.plain([b"a", b"b"])
+    assert isinstance(told.value.__cause__, ZeroDivisionError)
+    for wait in (lambda: port.result_of(waiting.outcome, LIMIT), lambda: future.result(LIMIT)):
+        with pytest.raises(ListenerError, match="died.*unknown"):
+            wait()
+    assert time.monotonic() - began < 5
+    monkeypatch.undo()
+    assert bus.port().alive
+
+
+def test_a_step_that_dies_tells_whom_it_had_in_hand(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message taken out to be sent, or to be decided, is not forgotten when just that step fails."""
+    port = bus.port()
+    message = bus.message(port, "1", head_start=0.0, ack_timeout=0.05)
+    monkeypatch.setattr("gilmsg._protocol.result", lambda entry: 1 // 0)
+    port.publish(message)
+    with pytest.raises(ListenerError, match="died.*unknown"):
+        port.result_of(message.outcome, LIMIT)
+    monkeypatch.undo()
+    port = bus.port()
+    message = bus.message(port, "2", head_start=0.0)
+    monkeypatch.setattr(_engine.Message, "leave", lambda self, engine: 1 // 0)
+    port.publish(message)
+    with pytest.raises(ListenerError, match="died.*nothing was sent"):
+        port.result_of(message.outcome, LIMIT)
+
+
+def test_what_is_put_when_the_thread_has_just_ended_is_settled(bus: Bus) -> None:
+    """An operation put after the last drain is refused by its own caller: nobody waits for ever."""
+    port = bus.port()
+    engine = _engine._engine
+    assert engine is not None
+    _engine.destroy()
+    message = bus.message(port, "late")
+    engine.put(message)
+    with pytest.raises(ListenerError, match="nothing was sent"):
+        port.result_of(message.outcome, 0.0)
+
+
+def test_the_same_id_twice_is_refused(bus: Bus) -> None:
+    """A second message of an id that is still on its way is a ConfigurationError, and the first goes on."""
+    port = bus.port()
+    first, second = (bus.message(port, "1", head_start=0.0, ack_timeout=0.3) for _ in range(2))
+    port.publish(first)
+    port.publish(second)
+    with pytest.raises(ConfigurationError, match="still waits"):
+        port.result_of(second.outcome, LIMIT)
+    with pytest.raises(Timeout):
+        port.result_of(first.outcome, LIMIT)
+
+
+def test_an_ack_waits_for_its_listener_and_leaves_at_last(bus: Bus) -> None:
+    """An ACK of a young socket waits for the listener's announcement; in vain it leaves all the same."""
+    port = _engine.publisher(bus.address, None, CONFIG)
+    bus.recipient.sub.setsockopt(zmq.SUBSCRIBE, b"org.example.dev.gilmsg.ack")
+    began = time.monotonic()
+    port.acknowledge([b"org.example.dev.gilmsg.ack", b'{"msg_id": "ack"}'], "0123456789ab")
+    assert 0.3 < time.monotonic() - began < LIMIT
+    assert bus.recipient.received() == "ack"
+
+
+def test_the_last_handle_closes_the_socket(bus: Bus) -> None:
+    """A socket lives as long as one handle of it does; then its port is free, and what waits there fails."""
+    first, second = bus.port(), bus.port()
+    assert (first.shared, second.shared, second.shared_listener) == (False, True, True)
+    first.close()
+    message = bus.message(second, "1")
+    second.publish(message)
+    other = zmq.Context()
+    with pytest.raises(zmq.ZMQError):
+        other.socket(zmq.PUB).bind(bus.ours.replace("127.0.0.1", "*"))
+    second.close()
+    with pytest.raises(ListenerError, match="nothing was sent"):
+        second.result_of(message.outcome, LIMIT)
+    until(lambda: _binds(other, bus.ours), "the port")
+    other.destroy(linger=0)
+
+
+def _binds(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> bool:
+    try:
+        context.socket(zmq.PUB).bind(endpoint)
+    except zmq.ZMQError:
+        return False
+    return True
+
+
+def test_a_taken_port_is_an_endpoint_error_and_leaves_nothing_open(bus: Bus) -> None:
+    """Where no declared port is free the caller is told, and the next call can succeed."""
+    other = zmq.Context()
+    taker = other.socket(zmq.PUB)
+    taker.bind(bus.ours.replace("127.0.0.1", "*"))
+    with pytest.raises(EndpointError, match="in use"):
+        bus.port()
+    other.destroy(linger=0)
+    assert until(lambda: _port_or_none(bus), "the port").endpoint == bus.ours
+
+
+def _port_or_none(bus: Bus) -> _engine.Port | None:
+    try:
+        return bus.port()
+    except EndpointError:
+        return None
+
+
+def test_every_call_on_the_engine_thread_is_refused(bus: Bus) -> None:
+    """A __del__ that the garbage collector runs on the engine thread must not wait for that thread."""
+    port = bus.port()
+    calls = [bus.port, _engine.destroy, lambda: port.plain([b"a", b"b"])]
+    for call in calls:
+        with pytest.raises(ConfigurationError, match="own thread"):
+            port.look(call)
+
+
+def test_a_handler_that_publishes_within_the_start_is_told(monkeypatch: pytest.MonkeyPatch, bus: Bus) -> None:
+    """A signal handler that interrupts the very start of the engine gets a ListenerError at once."""
+    told = []
+    start = loop.Engine.start
+
+    def interrupted(self: loop.Engine) -> None:
+        try:
+            bus.port()
+        except ListenerError as error:
+            told.append(str(error))
+        start(self)
+
+    monkeypatch.setattr(loop.Engine, "start", interrupted)
+    bus.port()
+    assert "nothing was sent" in told[0]
+
+
+def test_replaced_puts_another_engine_in_place_and_brings_the_first_back(bus: Bus) -> None:
+    """Within replaced() calls reach an engine of their own; afterwards the first one is as it was."""
+    port = bus.port()
+    with _engine.replaced():
+        assert not _engine.running()
+        inner = _engine.publisher(None, Bus().book, CONFIG)
+        assert inner.origin != port.origin
+    assert not inner.alive
+    assert port.alive
+    assert bus.port().shared
+
+
+def test_a_forked_child_starts_its_own_engine(bus: Bus) -> None:
+    """A child refuses the parent's handle, takes the next declared port, and harms nothing of the parent's."""
+    second = Bus()
+    bus.address = bus.address._replace(endpoints=(bus.ours, second.ours))
+    port = bus.port()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            with pytest.raises(ListenerError, match="forked"):
+                port.plain([b"a", b"b"])
+            code = 0 if bus.port().endpoint == second.ours else 2
+            _engine.destroy()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    bus.recipient.announce()
+    port.publish(bus.message(port, "1"))
+    assert bus.recipient.received() == "1"
+    second.recipient.close()
+
+
+def test_nothing_is_left_of_an_engine(bus: Bus) -> None:
+    """After destroy() no thread of it runs, and no descriptor stays open."""
+    bus.port()
+    _engine.destroy()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        bus.port()
+        _engine.destroy()
+    until(lambda: len(os.listdir("/proc/self/fd")) <= before, "the descriptors of three engines are closed")
+    assert not [one.name for one in threading.enumerate() if one.name == "gilmsg-engine"]

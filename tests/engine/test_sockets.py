@@ -1,0 +1,233 @@
+"""Connections, host names, open files, and what a forked child closes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pytest
+
+from gilmsg import _engine
+from gilmsg._engine import connections, descriptors, sockets
+from gilmsg._engine.waiting import CallbackFuture, Outcome, Worker, callbacks, futures
+from gilmsg.errors import ConfigurationError, ListenerError
+
+from ..talking import environment
+from .conftest import ACKS, LIMIT, Bus, until
+
+
+def test_a_connection_that_libzmq_gave_up_is_made_anew(bus: Bus) -> None:
+    """After a frame that is too large, which ends the connection for good, the listener hears the next ACK."""
+    port = bus.port()
+    bus.recipient.heard(port.origin)
+    bus.recipient.pub.send_multipart([ACKS.encode(), b"x" * 2_000_000])
+    began = time.monotonic()
+    bus.recipient.heard(port.origin)
+    assert time.monotonic() - began < 3
+    bus.recipient.announce()
+    message = bus.message(port, "1")
+    port.publish(message)
+    assert bus.recipient.received() == "1"
+    bus.recipient.acknowledge("1", message.digest)
+    assert port.result_of(message.outcome, LIMIT).msg_id == "1"
+
+
+class Resolver:
+    """A name server: host -> addresses; slow where it is told to be."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, list[str]] = {}
+        self.release = threading.Event()
+        self.slow: set[str] = set()
+
+    def __call__(self, host: str, *_: object) -> list[tuple[object, ...]]:
+        if host in self.slow:
+            self.release.wait(LIMIT)
+        if host not in self.known:
+            raise socket.gaierror(-2, "Name or service not known")
+        return [(None, None, None, None, (one, 0)) for one in self.known[host]]
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
+    """A name server in the place of the system's."""
+    resolver = Resolver()
+    monkeypatch.setattr(sockets, "_socket", type("Fake", (), {"getaddrinfo": resolver, "AF_INET": 2, "SOCK_STREAM": 1}))
+    monkeypatch.setattr(connections, "_LOOK_UP_AGAIN", 0.1)
+    yield resolver
+    resolver.release.set()
+
+
+def test_a_host_that_resolves_later_is_found(bus: Bus, resolver: Resolver) -> None:
+    """A name that does not resolve at first is looked up again, and meanwhile the diagnosis says so."""
+    bus.book.publishing["backend01"] = [bus.theirs.replace("127.0.0.1", "backend01.example")]
+    port = bus.port()
+    way = port.way("a")
+    assert port.look(lambda: way.unresolved("backend01"))
+    resolver.known["backend01.example"] = ["127.0.0.1"]
+    bus.recipient.heard(port.origin)
+    until(lambda: port.look(lambda: way.linked("backend01")), "the link")
+    assert not port.look(lambda: way.unresolved("backend01"))
+
+
+def test_a_slow_name_holds_up_nobody(bus: Bus, resolver: Resolver) -> None:
+    """A foreign host that takes seconds to resolve delays neither the engine nor the other connections."""
+    resolver.slow.add("slow.example")
+    bus.book.publishing["other"] = ["tcp://slow.example:3000"]
+    began = time.monotonic()
+    port = bus.port()
+    bus.recipient.heard(port.origin)
+    assert time.monotonic() - began < LIMIT / 2
+
+
+def test_an_address_that_changed_is_connected_to(bus: Bus, resolver: Resolver) -> None:
+    """Where a host is down and resolves to another address, the listener connects there."""
+    resolver.known["moves.example"] = ["127.0.0.9"]
+    bus.book.publishing["backend01"] = [bus.theirs.replace("127.0.0.1", "moves.example")]
+    port = bus.port()
+    until(lambda: not port.look(lambda: port.way("a").unresolved("backend01")), "the first answer")
+    resolver.known["moves.example"] = ["127.0.0.1"]
+    bus.recipient.heard(port.origin)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "found"),
+    [
+        pytest.param("tcp://a:1", ("tcp", "a", "1"), id="host"),
+        pytest.param("tcp://*:3000", ("tcp", "127.0.0.1", "3000"), id="every interface is reached on loopback"),
+        pytest.param("tcp://10.0.0.1:65535", ("tcp", "10.0.0.1", "65535"), id="address"),
+    ],
+)
+def test_parts(endpoint: str, found: tuple[str, str, str]) -> None:
+    """An endpoint falls into scheme, host and port."""
+    assert sockets.parts(endpoint) == found
+
+
+@pytest.mark.parametrize("endpoint", ["ipc:///tmp/a", "tcp://a", "tcp://a:x", "tcp://a:0", "tcp://a:65536", "tcp://a:" + 9 * "1"])
+def test_an_endpoint_without_a_port_cannot_be_bound(endpoint: str) -> None:
+    """What has no port of TCP is refused, with its value."""
+    with pytest.raises(ConfigurationError, match="cannot be bound"):
+        sockets.port(endpoint)
+
+
+def test_sockets_of_the_program_are_not_touched() -> None:
+    """With a default timeout set, a look at the open files leaves the program's sockets blocking."""
+    left, right = socket.socketpair()
+    server = socket.create_server(("127.0.0.1", 0))
+    socket.setdefaulttimeout(30)
+    try:
+        assert server.getsockname()[1] in descriptors.listening_ports()
+        descriptors.claim(server, bound=[1])
+        assert all(os.get_blocking(one.fileno()) for one in (left, right, server))
+    finally:
+        socket.setdefaulttimeout(None)
+        for one in (left, right, server):
+            one.close()
+
+
+def test_a_child_closes_what_was_claimed_and_nothing_else(bus: Bus) -> None:
+    """A forked child closes the parent's listening and connected descriptors; others it keeps."""
+    port = bus.port()
+    bus.recipient.heard(port.origin)
+    server = socket.create_server(("127.0.0.1", 0))
+    ours = sockets.port(bus.ours)
+    pid = os.fork()
+    if pid == 0:
+        found = descriptors.listening_ports()
+        os._exit(0 if ours not in found and server.getsockname()[1] in found else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    server.close()
+
+
+LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "code", "says"),
+    [
+        pytest.param(64, 4096, "d.require_files(300, 1); print(resource.getrlimit(7)[0])", "6", id="a soft limit is raised"),
+        pytest.param(64, 128, "d.require_files(300, 1)", "ulimit -n", id="a hard one is named"),
+        pytest.param(20, 20, "d.new_context({})", "ulimit -n", id="no context where files end"),
+    ],
+)
+def test_open_files(soft: int, hard: int, code: str, says: str) -> None:
+    """The limit of open files is looked at before libzmq meets it: raised, or named."""
+    program = f"from gilmsg._engine import descriptors as d; {LIMITED.format(soft=soft, hard=hard)} {code}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment()
+    )
+    assert says in done.stdout + done.stderr
+    assert done.returncode in (0, 1), "libzmq aborted the process"
+
+
+def test_an_outcome_raises_in_a_forked_child() -> None:
+    """A wait that a child inherits ends: only the parent gets the outcome."""
+    outcome: Outcome[None] = Outcome()
+    future = CallbackFuture()
+    pid = os.fork()
+    if pid == 0:
+        code = 0
+        for wait in (lambda: outcome.wait(60), lambda: future.result(60)):
+            try:
+                wait()
+                code = 1
+            except ListenerError:
+                pass
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_blocked_callback_delays_no_future(bus: Bus) -> None:
+    """A callback may wait for another future: futures are settled on a thread of their own."""
+    first, second = CallbackFuture(), CallbackFuture()
+    seen: Future[str] = Future()
+    first.add_done_callback(lambda _: seen.set_result(second.result(LIMIT)))
+    futures.run(lambda: first.settle("1", None))
+    futures.run(lambda: second.settle("2", None))
+    assert seen.result(LIMIT) == "2"
+
+
+def test_callbacks_run_in_order_and_one_that_fails_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A callback that raises, SystemExit too, is logged; the next ones run, in the order of completion."""
+    order: list[int] = []
+    done: Future[None] = Future()
+    callbacks.run(lambda: order.append(1))
+    callbacks.run(sys.exit)
+    callbacks.run(lambda: order.append(2))
+    callbacks.run(lambda: done.set_result(None))
+    done.result(LIMIT)
+    assert order == [1, 2]
+    assert "callback" in caplog.text
+
+
+def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can start, require() raises, and run() keeps the job for the next one."""
+    worker, done = Worker("gilmsg-test"), threading.Event()
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no more threads")))
+    with pytest.raises(ListenerError, match="nothing was sent"):
+        worker.require()
+    worker.run(done.set)
+    monkeypatch.undo()
+    worker.run(lambda: None)
+    assert done.wait(LIMIT)
+    jobs = worker._jobs
+    worker.forget()
+    jobs.put(lambda: None)  # the thread finds that this is its queue no more, and ends
+
+
+def test_a_rate_limited_log_counts_what_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
+    """One line in an interval; the next one says how many were left out."""
+
+
+    log = _engine.RateLimitedLog(logging.getLogger("gilmsg.test"), interval=0.2)
+    for _ in range(3):
+        log.warning("dropped %s", "it")
+    until(lambda: log.warning("dropped %s", "it") or "more like it" in caplog.text, "the second line")
+    assert caplog.text.count("dropped it") == 2

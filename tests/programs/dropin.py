@@ -1,0 +1,62 @@
+"""What an import of gilmsg does to a process; each function here is a case, named on the command line."""
+
+import atexit
+import importlib
+import json
+import logging
+import sys
+
+
+def crypto(*order):
+    for name in order:
+        importlib.import_module(name)
+    print(importlib.import_module("fedmsg.crypto").x509._cryptography)
+
+
+def without_crypto(config):
+    sys.modules["OpenSSL"] = sys.modules["OpenSSL.crypto"] = None
+    import gilmsg
+
+    try:
+        gilmsg.publish(topic="t", msg={}, recipients=["alice"], **json.loads(config))
+    except gilmsg.ConfigurationError as error:
+        print(error)
+
+
+def loaded():
+    importlib.import_module("fedmsg")
+    before = set(sys.modules)
+    importlib.import_module("gilmsg")
+    print(json.dumps([sorted(set(sys.modules) - before), logging.getLogger().handlers]))
+
+
+def later():
+    import gilmsg
+
+    assert set(gilmsg.__all__) <= set(dir(gilmsg))
+    assert all(map(callable, (gilmsg.publish_async, gilmsg.tail_messages, gilmsg.check)))
+    assert not [name for name in sys.modules if name.startswith("moksha.")]
+    found = {name: getattr(gilmsg, name) for name in gilmsg.__all__}
+    assert all(getattr(gilmsg, name) is one for name, one in found.items())
+    assert gilmsg.send_message is gilmsg.publish
+    stars = {}
+    exec("from gilmsg import *", stars)  # noqa: S102  # that is what is tested
+    assert all(stars[name] is one for name, one in found.items())
+    print("same")
+
+
+def guessed(config):
+    sys.path.insert(0, ".")
+    importlib.import_module("mymodule").go(json.loads(config))
+
+
+def at_exit(config):
+    import gilmsg
+
+    config = json.loads(config)
+    gilmsg.init(**config)
+    plain = dict(topic="t", msg={}, pre_fire_hook=lambda message: print(message["topic"]), **config)
+    atexit.register(gilmsg.publish, **plain)
+
+
+globals()[sys.argv[1]](*sys.argv[2:])

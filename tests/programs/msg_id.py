@@ -1,0 +1,6 @@
+"""Do as ``jq .msg.id`` does, which need not be installed."""
+
+import json
+import sys
+
+print(json.load(sys.stdin)["msg"]["id"])

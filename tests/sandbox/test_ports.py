@@ -1,0 +1,66 @@
+"""Ports that stay ours, and dates of certificates."""
+
+import socket
+import sys
+import types
+from datetime import timedelta
+
+import pytest
+
+from gilmsg.sandbox import folder, pki
+
+
+@pytest.fixture
+def two_ports():
+    """Two free ports."""
+    ports = folder.Ports()
+    found = ports.take(), ports.take()
+    ports.close()
+    return found
+
+
+def drawn(monkeypatch, *ports):
+    """Let these be the ports that chance will have."""
+    picks = iter(ports)
+    chance = types.SimpleNamespace(randint=lambda *_: next(picks))
+    monkeypatch.setattr(folder, "random", types.SimpleNamespace(SystemRandom=lambda: chance))
+
+
+def test_no_port_is_handed_out_twice(two_ports, monkeypatch):
+    """Neither by one, nor by another who asks meanwhile; when it is given back, it can be had again."""
+    one, other = two_ports
+    ours, theirs = folder.Ports(), folder.Ports()
+    try:
+        drawn(monkeypatch, one, one, other, other, one)
+        assert (ours.take(), theirs.take()) == (one, other)
+        ours.close()
+        assert ours.take() == one
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def test_a_port_that_is_bound_is_not_handed_out(two_ports, monkeypatch):
+    """A port on which somebody listens is left alone."""
+    taken, free = two_ports
+    drawn(monkeypatch, taken, free)
+    ports = folder.Ports()
+    with socket.create_server(("127.0.0.1", taken)):
+        assert ports.take() == free
+    ports.close()
+
+
+def test_where_the_kernel_has_no_names_nothing_is_claimed(monkeypatch):
+    """Off Linux a port is handed out all the same. (The platform is patched: there is no other one here.)"""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    ports = folder.Ports()
+    assert ports.take() and not ports._claims
+
+
+@pytest.mark.parametrize("days, age, begins", [(30, 1, -1), (30, -1, 1), (0, 1, -1), (-1, 1, -2), (-2, -1, -3)])
+def test_what_has_ended_had_begun(days, age, begins):
+    """A span that is over lasted a day at least; any other begins as told."""
+    before = pki._now()
+    begin, end = pki._span(days, age)
+    assert abs(begin - before - timedelta(days=begins)) < timedelta(seconds=5)
+    assert abs(end - before - timedelta(days=days)) < timedelta(seconds=5)
