@@ -220,11 +220,13 @@ class Engine:
             ear.born -= _OLD
 
     def settle(self, entry: Message, result: Any, error: BaseException | None) -> None:
-        """Tell whoever waits for *entry* its end."""
-        if isinstance(entry.outcome, CallbackFuture):
-            self._settled.append((entry.outcome, result, error))
-        else:
+        """Tell whoever waits for *entry* its end; for any thread once the engine is over."""
+        if not isinstance(entry.outcome, CallbackFuture):
             entry.outcome.settle(result, error)
+        elif self.over:  # no round comes any more
+            futures.run(lambda: _settle_all([(entry.outcome, result, error)]))
+        else:
+            self._settled.append((entry.outcome, result, error))
 
     # The thread.
 

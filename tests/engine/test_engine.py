@@ -270,3 +270,14 @@ def test_nothing_is_left_of_an_engine(bus: Bus) -> None:
         _engine.destroy()
     assert len(os.listdir("/proc/self/fd")) == before
     assert not [one.name for one in threading.enumerate() if one.name == "gilmsg-engine"]
+
+
+def test_a_future_put_when_the_thread_has_just_ended_is_settled(bus: Bus) -> None:
+    """The same of a message whose end is told to a future: no round comes that would hand it over."""
+    port, engine = bus.port(), _engine._engine
+    assert engine is not None
+    _engine.destroy()
+    future = CallbackFuture()
+    engine.put(bus.message(port, "late", outcome=future))
+    with pytest.raises(ListenerError, match="nothing was sent"):
+        future.result(LIMIT)
