@@ -203,6 +203,9 @@ class Message(protocol.Entry):
     def leave(self, engine: Engine) -> None:
         if self.abandoned:
             return
+        if self.ear.closed:  # while this was held
+            self.fail(engine, closed())
+            return
         now = time.monotonic()
         self.out.take(now)
         self.left = self.out.peers.mark

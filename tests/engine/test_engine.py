@@ -281,3 +281,15 @@ def test_a_future_put_when_the_thread_has_just_ended_is_settled(bus: Bus) -> Non
     engine.put(bus.message(port, "late", outcome=future))
     with pytest.raises(ListenerError, match="nothing was sent"):
         future.result(LIMIT)
+
+
+def test_what_is_held_while_its_listener_is_closed_is_told(bus: Bus) -> None:
+    """A listener closes while a message that it was to await is still held: nobody would keep the deadline."""
+    port = bus.port()
+    message = bus.message(port, "1", head_start=0.3, recipients=["nobody"])
+    port.publish(message)
+    other = _engine.publisher(bus.address, None, CONFIG)
+    port.close()
+    with pytest.raises(ListenerError, match="nothing was sent"):
+        port.result_of(message.outcome, LIMIT)
+    assert other.alive
