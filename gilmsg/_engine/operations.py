@@ -213,8 +213,12 @@ class Message(protocol.Entry):
             self.ear.delivery.expect(self, now)
         except ConfigurationError as error:
             self.fail(engine, error)
-        else:
+            return
+        try:
             self.out.send(self.parts)
+        except BaseException:
+            self.ear.delivery.forget(self)  # or its end would be told twice
+            raise
 
     def fail(self, engine: Engine, error: BaseException) -> None:
         engine.settle(self, None, error)

@@ -293,3 +293,23 @@ def test_what_is_held_while_its_listener_is_closed_is_told(bus: Bus) -> None:
     with pytest.raises(ListenerError, match="nothing was sent"):
         port.result_of(message.outcome, LIMIT)
     assert other.alive
+
+
+def test_a_send_that_dies_keeps_no_other_from_being_told(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message whose send fails is told once, and everybody else is told too, futures as well."""
+    port = bus.port()
+    sent, future, fatal = (bus.message(port, one, head_start=0.0) for one in ("1", "2", "3"))
+    future.outcome = CallbackFuture()
+    for message in (sent, future):
+        port.publish(message)
+    port.look(lambda: None)
+    monkeypatch.setattr(type(port._out), "send", lambda *_: 1 // 0)
+    port.publish(fatal)
+    with pytest.raises(ListenerError, match="died.*nothing was sent"):
+        port.result_of(fatal.outcome, LIMIT)
+    with pytest.raises(ListenerError, match="died.*unknown"):
+        port.result_of(sent.outcome, LIMIT)
+    with pytest.raises(ListenerError, match="died.*unknown"):
+        future.outcome.result(LIMIT)
+    assert port._out is not None
+    until(lambda: port._out.closed, "the sockets are closed")
