@@ -313,3 +313,13 @@ def test_a_send_that_dies_keeps_no_other_from_being_told(bus: Bus, monkeypatch: 
         future.outcome.result(LIMIT)
     assert port._out is not None
     until(lambda: port._out.closed, "the sockets are closed")
+
+
+@pytest.mark.parametrize("parts", [[], [b"topic", "text"]])
+def test_frames_that_cannot_be_sent_are_the_callers_error(bus: Bus, parts: list[bytes]) -> None:
+    """Whoever sends through ``context.publisher`` what is no message is told, and ends no engine."""
+    port = bus.port()
+    with pytest.raises(TypeError):
+        port.plain(parts)
+    assert port.alive
+    port.plain([b"topic", b"bytes"])
