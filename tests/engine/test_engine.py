@@ -323,3 +323,17 @@ def test_frames_that_cannot_be_sent_are_the_callers_error(bus: Bus, parts: list[
         port.plain(parts)
     assert port.alive
     port.plain([b"topic", b"bytes"])
+
+
+def test_no_linger_is_for_ever(bus: Bus) -> None:
+    """With libzmq's endless linger, and a peer that reads nothing, the engine ends all the same, and its port is free."""
+    bus.recipient.sub.setsockopt(zmq.RCVHWM, 1)
+    bus.recipient.sub.setsockopt(zmq.SUBSCRIBE, b"x")
+    port = _engine.publisher(bus.address, None, {**CONFIG, "zmq_linger": -1})
+    until(lambda: port.look(lambda: port.way("x").peers.subscribed("x")), "the subscription")
+    for _ in range(50):
+        port.plain([b"x", bytes(1_000_000)])
+    began = time.monotonic()
+    _engine.destroy()
+    assert time.monotonic() - began < 1.5
+    assert "gilmsg-engine" not in [thread.name for thread in threading.enumerate()]
