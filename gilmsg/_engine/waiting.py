@@ -140,12 +140,11 @@ class CallbackFuture(Future[Any]):
 
     def settle(self, result: Any, error: BaseException | None) -> None:
         """Set the result, or the exception if there is one; on the thread of ``futures``."""
-        if self.done():  # its owner has set it, who may do as he likes
-            return
-        if error is None:
-            self.set_result(result)
-        else:
-            self.set_exception(error)
+        with contextlib.suppress(concurrent.futures.InvalidStateError):  # its owner has set it, who may do as he likes
+            if error is None:
+                self.set_result(result)
+            else:
+                self.set_exception(error)
 
     def result(self, timeout: float | None = None) -> Any:
         """As for any Future; in a forked child, what was open at the fork is a ListenerError."""
