@@ -113,7 +113,7 @@ def connected(endpoint):
 
 def new_origin():
     """Digits that name some listener."""
-    return _protocol.checked_origin("%08x" % random.getrandbits(32))
+    return _protocol.checked_origin(f"{random.getrandbits(32):08x}")
 
 
 def break_engine(patch, error):
@@ -133,7 +133,6 @@ STEPS = {
     "a success": (delivery, "Receipt"),
     "a Timeout": (importlib.import_module("gilmsg._protocol.diagnosis"), "explain"),
     "an opening": (ends.Ear, "__init__"),
-    "settling futures": (loop.Engine, "_hand_over_settled"),
 }
 
 
@@ -254,7 +253,7 @@ def kinds_of(objects):
 
 def fill_warnings():
     """Let as many topics be warned of as are remembered."""
-    _publish._warned.update("filled %d" % n for n in range(_publish._MOST_WARNED - len(_publish._warned)))
+    _publish._warned.update(f"filled {n}" for n in range(_publish._MOST_WARNED - len(_publish._warned)))
 
 
 def bound_warnings(patch, most):

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 import gilmsg
-from . import talking as _process
 
 from . import processes
+from . import talking as _process
 from .conftest import own_config
 from .helpers import REPOSITORY, Inbox, sampled, write_config
 

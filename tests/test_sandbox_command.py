@@ -9,10 +9,8 @@ import time
 import psutil
 import pytest
 
-from .processes import wait_for
-
 from .helpers import write_config
-from .processes import Program, run
+from .processes import Program, run, wait_for
 
 #: Seconds. Three are promised; a CI machine has a lot else to do.
 END_LIMIT = 10

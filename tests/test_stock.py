@@ -18,7 +18,6 @@ from .conftest import make_room
 from .helpers import publish, sampled, subscriber, until_present, write_config, write_consumers
 from .processes import Whole, program, wait_for
 from .stock import Stock, environment
-from .talking import wait_for
 
 #: fedmsg's commands that listen to the bus, or stand on the way.
 PEERS = ("relay", "gateway", "hub", "tail")

@@ -35,7 +35,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import EndpointError, ListenerError
-from . import descriptors, sockets
+from . import descriptors, sockets, waiting
 from .connections import Connections
 from .descriptors import claim, listening_ports, new_context, require_files
 from .ends import Address
@@ -169,9 +169,9 @@ def _running_engine(config: Mapping[str, Any]) -> Engine:
 def _after_fork() -> None:
     global _engine, _starting, _began
     descriptors.close_inherited(_engine)
-    for inherited in (_engine, callbacks, futures):
-        if inherited is not None:
-            inherited.forget()
+    waiting.forget()
+    if _engine is not None:
+        _engine.forget()
     _engine, _starting, _began = None, threading.RLock(), False
 
 

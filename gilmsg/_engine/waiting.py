@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import logging
@@ -139,13 +140,10 @@ class CallbackFuture(Future[Any]):
         super().add_done_callback(lambda future: callbacks.run(lambda: fn(future)))
 
     def settle(self, result: Any, error: BaseException | None) -> None:
-        """Set the result, or the exception if there is one; on the thread of ``futures``."""
-        if self.done():  # its owner has set it, who may do as he likes
-            return
-        if error is None:
-            self.set_result(result)
-        else:
-            self.set_exception(error)
+        """Have the result set, or the exception if there is one, on the thread of ``futures``; never blocks."""
+        _ended.append((self, result, error))
+        if len(_ended) == 1:  # else a job that takes all of them is on its way
+            futures.run(_settle_all)
 
     def result(self, timeout: float | None = None) -> Any:
         """As for any Future; in a forked child, what was open at the fork is a ListenerError."""
@@ -174,6 +172,28 @@ class CallbackFuture(Future[Any]):
                         raise
         finally:
             del self, ask  # as in result()
+
+
+#: Futures with their ends, which the thread of ``futures`` is to set.
+_ended: collections.deque[tuple[CallbackFuture, Any, BaseException | None]] = collections.deque()
+
+
+def _settle_all() -> None:
+    while _ended:
+        future, result, error = _ended.popleft()
+        if future.done():  # its owner has set it, who may do as he likes
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+
+def forget() -> None:
+    """Forget, in a forked child, the parent's threads and what they were to do."""
+    _ended.clear()
+    for worker in (callbacks, futures):
+        worker.forget()
 
 
 class RateLimitedLog:
