@@ -371,4 +371,4 @@ def free_ports():
 
 def stand_in(bus, common_name):
     """The process id of a stand-in."""
-    return bus._stand_ins[common_name].pid
+    return bus._processes[common_name][-1].pid
