@@ -16,7 +16,7 @@ from gilmsg import _ack_socket, _callbacks, _ledger, _listener, _listeners, _out
 from ..conftest import own_config
 from ..helpers import own_descriptors
 from ..processes import PROMPT
-from ..talking import wait_for
+from ..processes import wait_for
 from .children import run
 
 FAULTS = [OSError("injected"), MemoryError("injected"), SystemExit("injected"), KeyboardInterrupt("injected")]
