@@ -19,7 +19,7 @@ from gilmsg._engine import connections, descriptors, sockets
 from gilmsg._engine.waiting import CallbackFuture, Outcome, Worker, callbacks, futures
 from gilmsg.errors import ConfigurationError, ListenerError
 
-from ..talking import environment
+from ..processes import environment
 from .conftest import ACKS, LIMIT, Bus, until
 
 
