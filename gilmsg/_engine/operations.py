@@ -210,8 +210,12 @@ class Message(protocol.Entry):
             self.ear.delivery.expect(self, now)
         except ConfigurationError as error:
             self.fail(error)
-        else:
+            return
+        try:
             self.out.send(self.parts)
+        except BaseException:
+            self.ear.delivery.forget(self)  # the thread dies of it: who waits is told once
+            raise
 
     def fail(self, error: BaseException) -> None:
         self.outcome.settle(None, error)
