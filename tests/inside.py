@@ -8,8 +8,8 @@ import zmq
 
 from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import receive
-from gilmsg._engine import ends, loop, operations, sockets, waiting
-from gilmsg._protocol import diagnosis
+from gilmsg._engine import ends, loop, mailbox, operations, sockets, waiting
+from gilmsg._protocol import delivery, diagnosis
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
 
@@ -118,17 +118,13 @@ def new_origin():
 
 def break_engine(patch, error):
     """Let what hears ACKs fail with *error*: nothing from outside can do that, it promises."""
-
-    def broken(*_):
-        raise error
-
-    patch.setattr(ends.Ear, "take", broken)
+    break_step(patch, "a frame", error)
 
 
 #: Steps of the engine thread, each of which may be made to fail: see `break_step`.
 STEPS = {
     "a round": (loop.Engine, "_round"),
-    "a frame": (ends.Ear, "take"),
+    "a frame": (_protocol.Delivery, "frame"),
     "a send": (ends.Out, "send"),
     "a success": (diagnosis, "Receipt"),
     "a Timeout": (diagnosis, "explain"),
@@ -152,7 +148,7 @@ def kill_engine(error):
         def run(self, engine, now):
             raise error
 
-        def fail(self, engine, error):
+        def fail(self, *_):
             pass
 
     dying = _engine._engine
@@ -163,7 +159,7 @@ def kill_engine(error):
 def stop_time(patch, grace=0.05):
     """Let the engine keep no deadline, and callers lose patience with it in *grace* seconds."""
     patch.setattr(_protocol.Delivery, "expired", lambda self, now: [])
-    patch.setattr(loop, "_GRACE", (grace,))
+    patch.setattr(mailbox, "_GRACE", (grace,))
 
 
 def refuse_threads(patch, fault, *names):
