@@ -5,6 +5,7 @@ import random
 import threading
 
 import zmq
+from cryptography.hazmat.primitives import serialization
 
 from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import receive
@@ -215,9 +216,10 @@ def spy(patch, see):
     frame = _protocol.Delivery.frame
 
     def seen(delivery, parts, now):
-        entry = frame(delivery, parts, now)
-        see(parts)
-        return entry
+        try:
+            return frame(delivery, parts, now)
+        finally:
+            see(parts)
 
     patch.setattr(_protocol.Delivery, "frame", seen)
 
@@ -350,9 +352,15 @@ def authority(folder, **options):
     return pki.Authority(str(folder), **options)
 
 
-def authority_parts():
-    """How an authority writes its files: (private_pem, write)."""
-    return pki.private_pem, pki.write
+def write_key(authority, path):
+    """Write the private key of *authority* itself to *path*."""
+    pki.write(path, pki.private_pem(authority._key))
+
+
+def read_key(authority, path):
+    """Let *authority* sign with the private key at *path*."""
+    with open(path, "rb") as stream:
+        authority._key = serialization.load_pem_private_key(stream.read(), None)
 
 
 def signed_bus(*arguments, **options):
