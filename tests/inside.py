@@ -5,11 +5,12 @@ import random
 import threading
 
 import zmq
+from cryptography.hazmat.primitives import serialization
 
 from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import receive
-from gilmsg._engine import ends, loop, operations, sockets, waiting
-from gilmsg._protocol import diagnosis
+from gilmsg._engine import ends, loop, mailbox, operations, sockets, waiting
+from gilmsg._protocol import delivery, diagnosis
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
 
@@ -118,17 +119,13 @@ def new_origin():
 
 def break_engine(patch, error):
     """Let what hears ACKs fail with *error*: nothing from outside can do that, it promises."""
-
-    def broken(*_):
-        raise error
-
-    patch.setattr(ends.Ear, "take", broken)
+    break_step(patch, "a frame", error)
 
 
 #: Steps of the engine thread, each of which may be made to fail: see `break_step`.
 STEPS = {
     "a round": (loop.Engine, "_round"),
-    "a frame": (ends.Ear, "take"),
+    "a frame": (_protocol.Delivery, "frame"),
     "a send": (ends.Out, "send"),
     "a success": (diagnosis, "Receipt"),
     "a Timeout": (diagnosis, "explain"),
@@ -152,7 +149,7 @@ def kill_engine(error):
         def run(self, engine, now):
             raise error
 
-        def fail(self, engine, error):
+        def fail(self, *_):
             pass
 
     dying = _engine._engine
@@ -163,7 +160,7 @@ def kill_engine(error):
 def stop_time(patch, grace=0.05):
     """Let the engine keep no deadline, and callers lose patience with it in *grace* seconds."""
     patch.setattr(_protocol.Delivery, "expired", lambda self, now: [])
-    patch.setattr(loop, "_GRACE", (grace,))
+    patch.setattr(mailbox, "_GRACE", (grace,))
 
 
 def refuse_threads(patch, fault, *names):
@@ -219,9 +216,10 @@ def spy(patch, see):
     frame = _protocol.Delivery.frame
 
     def seen(delivery, parts, now):
-        entry = frame(delivery, parts, now)
-        see(parts)
-        return entry
+        try:
+            return frame(delivery, parts, now)
+        finally:
+            see(parts)
 
     patch.setattr(_protocol.Delivery, "frame", seen)
 
@@ -354,9 +352,15 @@ def authority(folder, **options):
     return pki.Authority(str(folder), **options)
 
 
-def authority_parts():
-    """How an authority writes its files: (private_pem, write)."""
-    return pki.private_pem, pki.write
+def write_key(authority, path):
+    """Write the private key of *authority* itself to *path*."""
+    pki.write(path, pki.private_pem(authority._key))
+
+
+def read_key(authority, path):
+    """Let *authority* sign with the private key at *path*."""
+    with open(path, "rb") as stream:
+        authority._key = serialization.load_pem_private_key(stream.read(), None)
 
 
 def signed_bus(*arguments, **options):

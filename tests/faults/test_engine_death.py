@@ -178,8 +178,8 @@ def test_a_report_without_a_thread_to_make_it_harms_no_waiter(bus, call, monkeyp
             gilmsg.publish(**dict(call, ack_timeout=0.05))
     waiting = gilmsg.publish_async(**call)
     bus.well("alice")
+    assert waiting.result(30).acks
     works_again(call)
-    assert isinstance(waiting.exception(30), gilmsg.Timeout) or waiting.result().acks
 
 
 def test_an_engine_that_keeps_no_deadline(call, monkeypatch):
