@@ -73,7 +73,8 @@ class Out:
         #: Those who use it. Weak, so that those of threads that have ended do not count.
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self.connections: Connections | None = None
-        self._linger = min(int(config.get("zmq_linger", 1000)), LONGEST_LINGER)
+        linger = int(config.get("zmq_linger", 1000))  # -1 is libzmq's "for ever"
+        self._linger = min(linger, LONGEST_LINGER) if linger >= 0 else LONGEST_LINGER
         where = f"for the name {address.name!r}"
         try:
             self.socket: sockets.Socket = context.socket(zmq.XPUB)

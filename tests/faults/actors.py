@@ -14,7 +14,7 @@ import time
 import gilmsg
 from gilmsg._acknowledge import Acknowledger
 
-from ..talking import say
+from ..processes import say
 
 #: Seconds. Short enough that a fault does not hold a publisher up, long for a busy machine.
 ACK_TIMEOUTS = (2.0, 3.0)

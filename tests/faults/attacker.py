@@ -22,7 +22,7 @@ import zmq
 from gilmsg import _acks, _presence
 from gilmsg._keypair import KeyPair
 
-from ..talking import say
+from ..processes import say
 from .attacks import ACK, ATTACKS, OWN, Chance
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 
 from ..helpers import Hub
-from ..talking import Talker
+from ..processes import Talker
 from . import actors
 
 #: Seconds that a process may take to be ready, on a slow machine.

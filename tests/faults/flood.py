@@ -29,7 +29,7 @@ from gilmsg.sandbox import Sandbox
 
 from ..conftest import make_room
 from ..processes import Whole
-from ..talking import Talker, wait_for
+from ..processes import Talker, wait_for
 
 KINDS = ("suffix", "unknown", "digest", "signature", "certificate", "padded")
 

@@ -24,7 +24,7 @@ from gilmsg._ledger import Entry
 from gilmsg._pending import Pending
 from gilmsg.sandbox import Sandbox
 
-from .. import talking as _process
+from .. import processes as _process
 from ..helpers import own_descriptors
 from ..processes import module
 

@@ -13,7 +13,7 @@ from gilmsg.sandbox import Authority, Ports
 from gilmsg.sandbox.folder import signed_bus
 
 from ..processes import Whole
-from ..talking import wait_for
+from ..processes import wait_for
 from . import cast, hosts
 from .history import EVERYBODY, Call, Fault, Noted
 from .plan import plan

@@ -19,7 +19,7 @@ from gilmsg.sandbox.pki import Authority, private_pem, write
 
 from ..conftest import make_known, make_room, own_config
 from ..helpers import ack_body, chain_checks, signed
-from ..talking import Talker, wait_for
+from ..processes import Talker, wait_for
 from .attacks import ATTACKS
 
 

@@ -13,7 +13,7 @@ from gilmsg.sandbox import Sandbox
 
 from ..conftest import own_config
 from ..helpers import ack_body, signed
-from ..talking import wait_for
+from ..processes import wait_for
 
 
 @pytest.fixture

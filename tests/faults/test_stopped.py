@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 from ..processes import Program, python
-from ..talking import wait_for
+from ..processes import wait_for
 
 #: Many threads: which of caller and listener wakes first is a race.
 CODE = """

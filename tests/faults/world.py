@@ -6,10 +6,10 @@ import time
 
 from gilmsg.sandbox.folder import signed_bus
 
-from .. import talking as _process
+from .. import processes as _process
 from ..helpers import Hub, write_config
 from ..processes import Program, Whole
-from ..talking import Talker, wait_for
+from ..processes import Talker, wait_for
 from .hosts import Network, listens
 
 PORT = 9000
