@@ -315,7 +315,7 @@ def workers_done():
 PUBLISHER_POINTS = [
     (_publish, "sealed", "sign", "signed"),
     (ends.Out, "send", None, "sent"),
-    (delivery.Delivery, "frame", "decode", "verified"),
+    (_protocol.Delivery, "frame", "decode", "verified"),
 ]
 RECIPIENT_POINTS = [
     (_protocol.Received, "of", "(decode)", None),
