@@ -16,7 +16,7 @@ import pytest
 
 from gilmsg import _engine
 from gilmsg._engine import connections, descriptors, sockets
-from gilmsg._engine.waiting import CallbackFuture, Outcome, Worker, callbacks, futures
+from gilmsg._engine.waiting import CallbackFuture, Worker, callbacks, futures
 from gilmsg.errors import ConfigurationError, ListenerError
 
 from ..processes import environment
@@ -97,26 +97,6 @@ def test_an_address_that_changed_is_connected_to(bus: Bus, resolver: Resolver) -
     bus.recipient.heard(port.origin)
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "found"),
-    [
-        pytest.param("tcp://a:1", ("tcp", "a", "1"), id="host"),
-        pytest.param("tcp://*:3000", ("tcp", "127.0.0.1", "3000"), id="every interface is reached on loopback"),
-        pytest.param("tcp://10.0.0.1:65535", ("tcp", "10.0.0.1", "65535"), id="address"),
-    ],
-)
-def test_parts(endpoint: str, found: tuple[str, str, str]) -> None:
-    """An endpoint falls into scheme, host and port."""
-    assert sockets.parts(endpoint) == found
-
-
-@pytest.mark.parametrize("endpoint", ["ipc:///tmp/a", "tcp://a", "tcp://a:x", "tcp://a:0", "tcp://a:65536", "tcp://a:" + 9 * "1"])
-def test_an_endpoint_without_a_port_cannot_be_bound(endpoint: str) -> None:
-    """What has no port of TCP is refused, with its value."""
-    with pytest.raises(ConfigurationError, match="cannot be bound"):
-        sockets.port(endpoint)
-
-
 def test_sockets_of_the_program_are_not_touched() -> None:
     """With a default timeout set, a look at the open files leaves the program's sockets blocking."""
     left, right = socket.socketpair()
@@ -165,23 +145,6 @@ def test_open_files(soft: int, hard: int, code: str, says: str) -> None:
     )
     assert says in done.stdout + done.stderr
     assert done.returncode in (0, 1), "libzmq aborted the process"
-
-
-def test_an_outcome_raises_in_a_forked_child() -> None:
-    """A wait that a child inherits ends: only the parent gets the outcome."""
-    outcome: Outcome[None] = Outcome()
-    future = CallbackFuture()
-    pid = os.fork()
-    if pid == 0:
-        code = 0
-        for wait in (lambda: outcome.wait(60), lambda: future.result(60)):
-            try:
-                wait()
-                code = 1
-            except ListenerError:
-                pass
-        os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_a_blocked_callback_delays_no_future(bus: Bus) -> None:

@@ -87,12 +87,6 @@ def test_gpg_is_asked_of_fedmsg(settings, monkeypatch):
     assert "fedmsg.crypto failed on it: ZeroDivisionError" in validate({"topic": "t", "msg": {}}, backends)
 
 
-def test_gpg_cannot_prove_a_recipient(settings):
-    """A key pair is x509's."""
-    with pytest.raises(ConfigurationError, match="crypto_backend is 'gpg'; a recipient can only be proven with 'x509'"):
-        _trust.signer(dict(settings, crypto_backend="gpg"), "alice")
-
-
 @pytest.mark.parametrize("value", [None, "", 7, "https://example.com/ca.crt"])
 @pytest.mark.parametrize("setting", ["ca_cert_location", "crl_location"])
 def test_nothing_is_downloaded(settings, setting, value):

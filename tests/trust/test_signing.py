@@ -112,9 +112,3 @@ def test_a_certificate_of_our_own_has_exactly_one_name(authority, settings, name
         signed(settings)
     authority.issue("file", common_names=["bob.example.com"])
     assert _trust.signer(settings, "file").common_name == "bob.example.com"
-
-
-def test_when_something_ends_is_told_for_people():
-    """With a date, or without an end."""
-    assert signing.Span("it", 0.0, 86400.0, "renew it").until() == "1970-01-02 00:00:00 UTC"
-    assert signing.Span("it", 0.0, float("inf"), "renew it").until() == "replaced (no end)"

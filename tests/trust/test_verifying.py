@@ -91,19 +91,6 @@ def test_a_ca_or_crl_that_cannot_be_used_is_named(settings, other, clock, named,
         assert all(f"{settings[one]} ({one})" in str(raised.value) or f"{one}: {settings[one]}" in str(raised.value) for one in named)
 
 
-def test_a_crl_without_an_end_counts(authority, settings):
-    """A CRL need not tell when the next one is due."""
-    text = pathlib.Path(authority.crl_file).read_bytes()
-    assert verifying.read_crl(authority.crl_file).span.until().endswith("UTC")
-    crl = x509.load_pem_x509_crl(text)
-    bare = type("Crl", (), {"last_update_utc": crl.last_update_utc, "next_update_utc": None})
-    with pytest.MonkeyPatch.context() as patch:  # cryptography builds none without
-        patch.setattr(verifying.x509, "load_pem_x509_crl", lambda _: bare)
-        span = verifying.read_crl(authority.crl_file).span
-    span.require_current()
-    assert span.until() == "replaced (no end)"
-
-
 @pytest.mark.parametrize("setting", ["ca_cert_location", "crl_location"])
 @pytest.mark.parametrize(
     "spoil, problem",
