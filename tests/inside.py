@@ -9,7 +9,7 @@ import zmq
 from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import receive
 from gilmsg._engine import ends, loop, operations, sockets, waiting
-from gilmsg._protocol import delivery
+from gilmsg._protocol import diagnosis
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
 
@@ -130,8 +130,8 @@ STEPS = {
     "a round": (loop.Engine, "_round"),
     "a frame": (ends.Ear, "take"),
     "a send": (ends.Out, "send"),
-    "a success": (delivery, "Receipt"),
-    "a Timeout": (importlib.import_module("gilmsg._protocol.diagnosis"), "explain"),
+    "a success": (diagnosis, "Receipt"),
+    "a Timeout": (diagnosis, "explain"),
     "an opening": (ends.Ear, "__init__"),
 }
 
@@ -166,16 +166,27 @@ def stop_time(patch, grace=0.05):
     patch.setattr(loop, "_GRACE", (grace,))
 
 
-def refuse_threads(patch, *names):
-    """Let threads of these names not start any more: to use up the machine's would harm everybody else on it."""
+def refuse_threads(patch, fault, *names):
+    """Let threads of these names not start, by *fault*: to use up the machine's would harm everybody else on it."""
     start = threading.Thread.start
 
     def refused(thread):
         if thread.name in names:
-            raise RuntimeError("can't start new thread")
+            raise fault
         start(thread)
 
     patch.setattr(threading.Thread, "start", refused)
+
+
+def forget_workers(patch):
+    """Let the threads of futures and callbacks be started anew by their next job."""
+    for worker in (waiting.futures, waiting.callbacks):
+        patch.setattr(worker, "_thread", None)
+
+
+def on_engine_thread(job):
+    """Do *job* there; return what it returns."""
+    return _context.port(_context.current()).look(job)
 
 
 def resolve(patch, getaddrinfo):
@@ -360,4 +371,4 @@ def free_ports():
 
 def stand_in(bus, common_name):
     """The process id of a stand-in."""
-    return bus._stand_ins[common_name].pid
+    return bus._processes[common_name][-1].pid

@@ -9,7 +9,6 @@ import struct
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Callable
 
 import zmq
 
@@ -67,15 +66,16 @@ class Connections:
             else:
                 names.ask(host)
 
-    def take(self, now: float, tell: Callable[[str], None] | None = None) -> None:
-        """Take in the monitor's events; call *tell* with each."""
-        while self.monitor is not None and self.monitor.poll(0):
+    def take(self, now: float) -> set[str]:
+        """Take in the monitor's events; return their kinds."""
+        kinds = set()
+        while self.monitor is not None and sockets.readable(self.monitor):
             told, address = self.monitor.recv_multipart()
-            event = _EVENTS.get(_EVENT.unpack(told)[0])
-            if event is not None:
-                self.links.note(event, address.decode("utf-8", "replace"), now)
-                if tell is not None:
-                    tell(event)
+            kind = _EVENTS.get(_EVENT.unpack(told)[0])
+            if kind is not None:
+                self.links.note(kind, address.decode("utf-8", "replace"), now)
+                kinds.add(kind)
+        return kinds
 
     def answer(self, host: str, addresses: Sequence[str]) -> None:
         """Connect to *host*, which resolves to *addresses*, unless one of them is in use; if none, look again later."""

@@ -73,7 +73,8 @@ class Out:
         #: Those who use it. Weak, so that those of threads that have ended do not count.
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self.connections: Connections | None = None
-        self._linger = min(int(config.get("zmq_linger", 1000)), LONGEST_LINGER)
+        linger = int(config.get("zmq_linger", 1000))  # -1 is libzmq's "for ever"
+        self._linger = min(linger, LONGEST_LINGER) if linger >= 0 else LONGEST_LINGER
         where = f"for the name {address.name!r}"
         try:
             self.socket: sockets.Socket = context.socket(zmq.XPUB)
@@ -121,15 +122,15 @@ class Out:
 
     def take(self, now: float) -> None:
         """Take in the subscriptions that have come, and how the connection to a relay fares."""
-        if self.connections is not None:
-            self.connections.take(now, self._heard_of_relay)
+        self.take_events(now)
         for _ in range(_SUBSCRIPTIONS_AT_ONCE):
             if not sockets.readable(self.socket):
                 return
             self.peers.note(*self.socket.recv_multipart(zmq.NOBLOCK))
 
-    def _heard_of_relay(self, event: str) -> None:
-        if event == protocol.DOWN:
+    def take_events(self, now: float) -> None:
+        """Take in how the connection to a relay fares."""
+        if self.connections is not None and protocol.DOWN in self.connections.take(now):
             self.peers.end_all()
 
     def send(self, parts: Sequence[bytes]) -> None:
@@ -178,8 +179,7 @@ class Ear:
         self.born = time.monotonic()
 
     def take(self, now: float) -> None:
-        """Take in how the connections fare, and one batch of ACKs."""
-        self.connections.take(now)
+        """Take in one batch of ACKs."""
         for _ in range(_FRAMES_AT_ONCE):
             if not sockets.readable(self.socket) or time.monotonic() - now > _BATCH_TIME:
                 return
@@ -191,6 +191,10 @@ class Ear:
             else:
                 if entry is not None:
                     self._settled.append(entry)
+
+    def take_events(self, now: float) -> None:
+        """Take in how the connections fare."""
+        self.connections.take(now)
 
     @property
     def closed(self) -> bool:

@@ -54,6 +54,8 @@ class Engine(Mailbox):
         self._ears: dict[Any, Ear] = {}
         self._readers: dict[Any, Callable[[float], None]] = {}
         self._polled: list[tuple[Any, int]] = []
+        self._connections: list[Connections] = []
+        self._scheduled: list[Any] = []
         # What is taken out to be done, until it is done: should the thread die in between, `_end` knows whom to tell.
         self._in_hand: Operation | None = None
         self._leaving: collections.deque[Leaving] = collections.deque()
@@ -137,7 +139,7 @@ class Engine(Mailbox):
         for ear in self._ears.values():
             self._undecided.extend(ear.delivery.expired(now))
         self._decide()
-        for connections in self._connections():
+        for connections in self._connections:
             due = connections.next_due()
             if due is not None and due <= now:
                 connections.tick(now)
@@ -146,17 +148,14 @@ class Engine(Mailbox):
         """Return how long to sleep; round up, never spin."""
         if self.stopping or not self._operations.empty():
             return 0
-        dues = [out.lines.next_due() for out in self._outs.values()]
-        dues += [ear.delivery.next_due() for ear in self._ears.values()]
-        dues += [connections.next_due() for connections in self._connections()]
-        due = min((one for one in dues if one is not None), default=None)
-        return -1 if due is None else min(_LONGEST_SLEEP, max(0, int((due - time.monotonic()) * 1000) + 1))
+        dues = [due for due in [one.next_due() for one in self._scheduled] if due is not None]
+        if not dues:
+            return -1
+        due = min(dues)
+        return min(_LONGEST_SLEEP, max(0, int((due - time.monotonic()) * 1000) + 1))
 
     def _ends(self) -> list[Out | Ear]:
         return [*self._outs.values(), *self._ears.values()]
-
-    def _connections(self) -> list[Connections]:
-        return [end.connections for end in self._ends() if end.connections is not None]
 
     def _operate(self, now: float) -> None:
         for _, operation in zip(range(_OPERATIONS_AT_ONCE), self._queued()):
@@ -184,19 +183,22 @@ class Engine(Mailbox):
             self._undecided.popleft()
 
     def _watch(self) -> None:
-        """Note anew what to poll, and who reads it: the wake-up, the sockets and their monitors."""
+        """Note anew what to poll and who reads it, the sockets and their monitors, and who has something due."""
+        self._connections = [end.connections for end in self._ends() if end.connections is not None]
         self._readers = {self._inside.fileno(): self._woken}
         for end in self._ends():
             self._readers[end.socket] = end.take
             if end.connections is not None:
-                self._readers[end.connections.monitor] = end.take
+                self._readers[end.connections.monitor] = end.take_events
         self._polled = [(source, zmq.POLLIN) for source in self._readers]
+        lines = [out.lines for out in self._outs.values()]
+        self._scheduled = [*lines, *(ear.delivery for ear in self._ears.values()), *self._connections]
 
     def _woken(self, now: float) -> None:
         with contextlib.suppress(BlockingIOError):
             self._inside.recv(4096)
         for host, addresses in self._names.answers():
-            for connections in self._connections():
+            for connections in self._connections:
                 connections.answer(host, addresses)
 
     def _end(self) -> None:

@@ -203,6 +203,9 @@ class Message(protocol.Entry):
     def leave(self, engine: Engine) -> None:
         if self.abandoned:
             return
+        if self.ear.closed:  # while this was held
+            self.fail(closed())
+            return
         now = time.monotonic()
         self.out.take(now)
         self.left = self.out.peers.mark
@@ -210,8 +213,12 @@ class Message(protocol.Entry):
             self.ear.delivery.expect(self, now)
         except ConfigurationError as error:
             self.fail(error)
-        else:
+            return
+        try:
             self.out.send(self.parts)
+        except BaseException:
+            self.ear.delivery.forget(self)  # or its end would be told twice
+            raise
 
     def fail(self, error: BaseException) -> None:
         self.outcome.settle(None, error)

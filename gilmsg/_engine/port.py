@@ -112,7 +112,9 @@ class Port:
                 self._engine.ask(lambda: message.ear.delivery.forget(message))
 
     def plain(self, parts: Sequence[bytes]) -> None:
-        """Send a message that nobody confirms; return when it was given to the socket."""
+        """Send a message that nobody confirms; return when it was given to the socket. The *parts* must be bytes."""
+        if not parts or not all(isinstance(part, bytes) for part in parts):  # the engine would die of them
+            raise TypeError(f"a message is one or more frames of bytes; these are {parts!r:.80}")
         self._held(Plain(self._sending(), parts))
 
     def acknowledge(self, parts: Sequence[bytes], origin: str | None) -> None:

@@ -181,12 +181,11 @@ _ended: collections.deque[tuple[CallbackFuture, Any, BaseException | None]] = co
 def _settle_all() -> None:
     while _ended:
         future, result, error = _ended.popleft()
-        if future.done():  # its owner has set it, who may do as he likes
-            continue
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
+        with contextlib.suppress(concurrent.futures.InvalidStateError):  # its owner has set it, who may do as he likes
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
 
 
 def forget() -> None:

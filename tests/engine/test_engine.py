@@ -256,3 +256,70 @@ def test_nothing_is_left_of_an_engine(bus: Bus) -> None:
         _engine.destroy()
     until(lambda: len(os.listdir("/proc/self/fd")) <= before, "the descriptors of three engines are closed")
     assert not [one.name for one in threading.enumerate() if one.name == "gilmsg-engine"]
+
+
+def test_a_future_put_when_the_thread_has_just_ended_is_settled(bus: Bus) -> None:
+    """The same of a message whose end is told to a future: no round comes that would hand it over."""
+    port, engine = bus.port(), _engine._engine
+    assert engine is not None
+    _engine.destroy()
+    future = CallbackFuture()
+    engine.put(bus.message(port, "late", outcome=future))
+    with pytest.raises(ListenerError, match="nothing was sent"):
+        future.result(LIMIT)
+
+
+def test_what_is_held_while_its_listener_is_closed_is_told(bus: Bus) -> None:
+    """A listener closes while a message that it was to await is still held: nobody would keep the deadline."""
+    port = bus.port()
+    message = bus.message(port, "1", head_start=0.3, recipients=["nobody"])
+    port.publish(message)
+    other = _engine.publisher(bus.address, None, CONFIG)
+    port.close()
+    with pytest.raises(ListenerError, match="nothing was sent"):
+        port.result_of(message.outcome, LIMIT)
+    assert other.alive
+
+
+def test_a_send_that_dies_keeps_no_other_from_being_told(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message whose send fails is told once, and everybody else is told too, futures as well."""
+    port = bus.port()
+    sent, future, fatal = (bus.message(port, one, head_start=0.0) for one in ("1", "2", "3"))
+    future.outcome = CallbackFuture()
+    for message in (sent, future):
+        port.publish(message)
+    port.look(lambda: None)
+    monkeypatch.setattr(type(port._out), "send", lambda *_: 1 // 0)
+    port.publish(fatal)
+    with pytest.raises(ListenerError, match="died.*nothing was sent"):
+        port.result_of(fatal.outcome, LIMIT)
+    with pytest.raises(ListenerError, match="died.*unknown"):
+        port.result_of(sent.outcome, LIMIT)
+    with pytest.raises(ListenerError, match="died.*unknown"):
+        future.outcome.result(LIMIT)
+    assert port._out is not None
+    until(lambda: port._out.closed, "the sockets are closed")
+
+
+@pytest.mark.parametrize("parts", [[], [b"topic", "text"]])
+def test_frames_that_cannot_be_sent_are_the_callers_error(bus: Bus, parts: list[bytes]) -> None:
+    """Whoever sends through ``context.publisher`` what is no message is told, and ends no engine."""
+    port = bus.port()
+    with pytest.raises(TypeError):
+        port.plain(parts)
+    assert port.alive
+    port.plain([b"topic", b"bytes"])
+
+
+def test_no_linger_is_for_ever(bus: Bus) -> None:
+    """With libzmq's endless linger, and a peer that reads nothing, the engine ends all the same, and its port is free."""
+    bus.recipient.sub.setsockopt(zmq.RCVHWM, 1)
+    bus.recipient.sub.setsockopt(zmq.SUBSCRIBE, b"x")
+    port = _engine.publisher(bus.address, None, {**CONFIG, "zmq_linger": -1})
+    until(lambda: port.look(lambda: port.way("x").peers.subscribed("x")), "the subscription")
+    for _ in range(50):
+        port.plain([b"x", bytes(1_000_000)])
+    began = time.monotonic()
+    _engine.destroy()
+    assert time.monotonic() - began < 1.5
+    assert "gilmsg-engine" not in [thread.name for thread in threading.enumerate()]

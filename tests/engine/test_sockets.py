@@ -194,3 +194,14 @@ def test_a_rate_limited_log_counts_what_it_leaves_out(caplog: pytest.LogCaptureF
         log.warning("dropped %s", "it")
     until(lambda: log.warning("dropped %s", "it") or "more like it" in caplog.text, "the second line")
     assert caplog.text.count("dropped it") == 2
+
+
+def test_a_future_that_its_owner_sets_keeps_no_other_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Futures are settled in batches: one that is set by its owner, at whatever moment, costs the others nothing."""
+    mine, other = CallbackFuture(), CallbackFuture()
+    mine.set_result("mine")
+    monkeypatch.setattr(CallbackFuture, "done", lambda self: False)  # it was set just after the look
+    mine.settle("theirs", None)
+    other.settle("theirs", None)
+    assert other.result(LIMIT) == "theirs"
+    assert mine.result(LIMIT) == "mine"

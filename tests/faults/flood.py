@@ -172,7 +172,7 @@ def direct():
     bus = Sandbox([VICTIM])
     make_room(bus, "hostile")
     with bus:
-        yield bus.config, bus._stand_ins[VICTIM].pid
+        yield bus.config, bus._processes[VICTIM][-1].pid
 
 
 @contextlib.contextmanager
