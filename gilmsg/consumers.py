@@ -19,7 +19,7 @@ from kitchen.iterutils import iterate
 
 from . import _protocol, _trust
 from ._client import context as _context
-from ._client.receive import Acknowledger, can_acknowledge
+from ._client import receive as _receive
 from ._engine import sockets
 from .errors import BadFrame
 
@@ -70,7 +70,7 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
     """
 
     config_key: str | None = None
-    _acknowledger: Acknowledger | None = None
+    _acknowledger: _receive.Acknowledger | None = None
 
     def __init__(self, hub: Any) -> None:
         if not self.config_key:
@@ -80,17 +80,17 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
             # Before the base class subscribes: then the first message finds us ready.
             self._consume_after_ack: Callable[[Any], Any] = self.consume  # type: ignore[has-type]  # the class's
             self.consume = self._acknowledge_and_consume
-            if can_acknowledge(hub.config, type(self).__name__):
+            if _receive.can_acknowledge(hub.config, type(self).__name__):
                 config = _context.named_after(hub.config, type(self).__module__.partition(".")[0])
                 publisher = _context.SharedPublisher(_context.require_publisher(config), config)
-                self._acknowledger = Acknowledger(config, publisher.port)
+                self._acknowledger = _receive.Acknowledger(config, publisher.port)
             for extension in _extensions(hub):
                 _watch_links(extension)
         super().__init__(hub)
         if self._acknowledger is not None and self._initialized:
             self._announce(self._acknowledger)
 
-    def _announce(self, acknowledger: Acknowledger) -> None:
+    def _announce(self, acknowledger: _receive.Acknowledger) -> None:
         """Make us visible to publishers, on each socket that the hub subscribed for us."""
         for extension in _extensions(self.hub):
             for connection in getattr(extension, "subscriber_factories", {}).values():

@@ -1,22 +1,23 @@
 """All that tests ask of gilmsg's inside; the rest of tests/, but for a room's own folder, uses public names only."""
 
-import importlib
 import random
 import threading
 
 import zmq
 
 from gilmsg import _engine, _protocol, _trust
+from gilmsg._client import context as _context
+from gilmsg._client import publish as _publish
 from gilmsg._client import receive
 from gilmsg._engine import ends, loop, operations, sockets, waiting
 from gilmsg._protocol import diagnosis
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
+from gilmsg.sandbox.processes import Talker, can_connect, wait_for
+from gilmsg.sandbox.standin import say
 
-from .processes import wait_for
+__all__ = ["Talker", "can_connect", "say"]
 
-_context = importlib.import_module("gilmsg._client.context")
-_publish = importlib.import_module("gilmsg._client.publish")
 
 #: Threads that stay for the life of the process, asleep, by design.
 KEPT_THREADS = {"gilmsg-callbacks", "gilmsg-futures", "gilmsg-talker"}
@@ -228,7 +229,7 @@ def spy(patch, see):
 
 def spy_acks(note):
     """Call *note* with the id of each message whose ACK is about to leave this process, for the rest of its life."""
-    acknowledger = importlib.import_module("gilmsg._client.receive").Acknowledger
+    acknowledger = receive.Acknowledger
     send = acknowledger.acknowledge
 
     def noted(self, body):
@@ -315,7 +316,7 @@ def workers_done():
 PUBLISHER_POINTS = [
     (_publish, "sealed", "sign", "signed"),
     (ends.Out, "send", None, "sent"),
-    (delivery.Delivery, "frame", "decode", "verified"),
+    (_protocol.Delivery, "frame", "decode", "verified"),
 ]
 RECIPIENT_POINTS = [
     (_protocol.Received, "of", "(decode)", None),
