@@ -141,10 +141,8 @@ def line(topic, subtitle, numbers, users):
 @pytest.mark.parametrize(
     "changes, subtitle",
     [
-        ({"topic": "org.fedoraproject.prod.gilmsg.other"}, ""),
-        ({"topic": "org.fedoraproject.prod.gilmsg"}, ""),
-        ({"msg": None}, ""),
-        ({"msg": {"ack_msg_id": 7}}, ""),
+        ({"topic": "org.fedoraproject.prod.gilmsg.other"}, ""), ({"topic": "org.fedoraproject.prod.gilmsg"}, ""),
+        ({"msg": None}, ""), ({"msg": {"ack_msg_id": 7}}, ""),
         ({"certificate": "rubbish", "username": None}, "somebody confirmed receipt of " + ID),
     ],
 )

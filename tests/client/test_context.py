@@ -110,9 +110,7 @@ def test_who_cannot_publish_is_told_why(config, changes, words):
 @pytest.mark.parametrize(
     "config, expected",
     [
-        ({"name": "me"}, "me"),
-        ({}, f"caller.{HOST}"),
-        ({"name": ""}, f"caller.{HOST}"),
+        ({"name": "me"}, "me"), ({}, f"caller.{HOST}"), ({"name": ""}, f"caller.{HOST}"),
         ({"active": True}, "relay_inbound"),
     ],
 )

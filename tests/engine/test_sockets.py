@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,10 +14,9 @@ import pytest
 
 from gilmsg import _engine
 from gilmsg._engine import connections, descriptors, sockets
-from gilmsg._engine.waiting import CallbackFuture, Worker, callbacks, futures
-from gilmsg.errors import ConfigurationError, ListenerError
+from gilmsg._engine.waiting import CallbackFuture, Worker, futures
+from gilmsg.errors import ListenerError
 
-from ..processes import environment
 from .conftest import ACKS, LIMIT, Bus, until
 
 
@@ -126,27 +123,6 @@ def test_a_child_closes_what_was_claimed_and_nothing_else(bus: Bus) -> None:
     server.close()
 
 
-LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
-
-
-@pytest.mark.parametrize(
-    ("soft", "hard", "code", "says"),
-    [
-        pytest.param(64, 4096, "d.require_files(300, 1); print(resource.getrlimit(7)[0])", "6", id="a soft limit is raised"),
-        pytest.param(64, 128, "d.require_files(300, 1)", "ulimit -n", id="a hard one is named"),
-        pytest.param(20, 20, "d.new_context({})", "ulimit -n", id="no context where files end"),
-    ],
-)
-def test_open_files(soft: int, hard: int, code: str, says: str) -> None:
-    """The limit of open files is looked at before libzmq meets it: raised, or named."""
-    program = f"from gilmsg._engine import descriptors as d; {LIMITED.format(soft=soft, hard=hard)} {code}"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment()
-    )
-    assert says in done.stdout + done.stderr
-    assert done.returncode in (0, 1), "libzmq aborted the process"
-
-
 def test_a_blocked_callback_delays_no_future(bus: Bus) -> None:
     """A callback may wait for another future: futures are settled on a thread of their own."""
     first, second = CallbackFuture(), CallbackFuture()
@@ -155,19 +131,6 @@ def test_a_blocked_callback_delays_no_future(bus: Bus) -> None:
     futures.run(lambda: first.settle("1", None))
     futures.run(lambda: second.settle("2", None))
     assert seen.result(LIMIT) == "2"
-
-
-def test_callbacks_run_in_order_and_one_that_fails_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """A callback that raises, SystemExit too, is logged; the next ones run, in the order of completion."""
-    order: list[int] = []
-    done: Future[None] = Future()
-    callbacks.run(lambda: order.append(1))
-    callbacks.run(sys.exit)
-    callbacks.run(lambda: order.append(2))
-    callbacks.run(lambda: done.set_result(None))
-    done.result(LIMIT)
-    assert order == [1, 2]
-    assert "callback" in caplog.text
 
 
 def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,8 @@
 """The sentences about who is missing, their codes, and what becomes of an entry: pure, without a socket."""
 
-import ast
-import pathlib
 
 import pytest
 
-from gilmsg import _protocol
 from gilmsg._protocol import BEHIND_RELAY, Entry, absent, announcement, diagnosis, result
 from gilmsg._protocol.delivery import DIGEST_DIFFERS
 from gilmsg.errors import Reason, Timeout
