@@ -1,6 +1,5 @@
 """All that tests ask of gilmsg's inside; the rest of tests/, but for a room's own folder, uses public names only."""
 
-import random
 import threading
 
 import zmq
@@ -9,7 +8,7 @@ from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import context as _context
 from gilmsg._client import publish as _publish
 from gilmsg._client import receive
-from gilmsg._engine import ends, loop, operations, sockets, waiting
+from gilmsg._engine import ends, loop, sockets, waiting
 from gilmsg._protocol import diagnosis
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
@@ -56,11 +55,6 @@ def topics(common_name):
 def anyone():
     """Whether anybody at all is connected there."""
     return _look(lambda way: way.peers.anyone())
-
-
-def subscribed_to_just(topic):
-    """Whether somebody is subscribed there to *topic*, and not to its beginning or end."""
-    return _look(lambda way: way.peers.asked_for(topic))
 
 
 def asked_for(name, topic):
@@ -110,20 +104,6 @@ def engine():
 def connected(endpoint):
     """Whether some listener of this process is connected to *endpoint*."""
     return any(ear.connections.links.up(endpoint) for ear in _ears())
-
-
-def new_origin():
-    """Digits that name some listener."""
-    return _protocol.checked_origin(f"{random.getrandbits(32):08x}")
-
-
-def break_engine(patch, error):
-    """Let what hears ACKs fail with *error*: nothing from outside can do that, it promises."""
-
-    def broken(*_):
-        raise error
-
-    patch.setattr(ends.Ear, "take", broken)
 
 
 #: Steps of the engine thread, each of which may be made to fail: see `break_step`.
@@ -208,13 +188,6 @@ def quicken_heartbeats(patch, interval, timeout):
     patch.setattr(sockets, "_HEARTBEATS", {**sockets._HEARTBEATS, **quick})
 
 
-def hold_acks(patch, seconds):
-    """Let consumers wait *seconds* for the very listener that awaits an ACK, no socket counting as young."""
-    patch.setattr(operations.Acknowledgement, "YOUNG", 0.0)
-    patch.setattr(operations.Acknowledgement, "HOLD", seconds)
-    patch.setattr(operations.Acknowledgement, "IN_VAIN_SECONDS", 1000.0)
-
-
 def spy(patch, see):
     """Call *see* with the parts of each frame that is looked at as an ACK, on the engine thread."""
     frame = _protocol.Delivery.frame
@@ -252,25 +225,6 @@ def sizes():
         "handles": sum(len(end.users) for end in _outs() + _ears()),
         "names seen": sum(len(out.peers._ended) for out in _outs()),
     }  # fmt: skip
-
-
-def kinds_of(objects):
-    """How many of *objects* are of the kinds of which none is to stay."""
-    kinds = [type(one) for one in objects]
-    return {
-        "messages": sum(issubclass(kind, (_protocol.Entry, operations.Held)) for kind in kinds),
-        "outcomes": sum(issubclass(kind, (waiting.Outcome, waiting.CallbackFuture)) for kind in kinds),
-    }
-
-
-def fill_warnings():
-    """Let as many topics be warned of as are remembered."""
-    _publish._warned.update(f"filled {n}" for n in range(_publish._MOST_WARNED - len(_publish._warned)))
-
-
-def bound_warnings(patch, most):
-    """Let at most so many topics be remembered as warned of."""
-    patch.setattr(_publish, "_MOST_WARNED", most)
 
 
 def warnings():
@@ -353,11 +307,6 @@ def verifier(config):
 def authority(folder, **options):
     """A throw-away CA in *folder*."""
     return pki.Authority(str(folder), **options)
-
-
-def authority_parts():
-    """How an authority writes its files: (private_pem, write)."""
-    return pki.private_pem, pki.write
 
 
 def signed_bus(*arguments, **options):

@@ -151,7 +151,6 @@ def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_rate_limited_log_counts_what_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
     """One line in an interval; the next one says how many were left out."""
 
-
     log = _engine.RateLimitedLog(logging.getLogger("gilmsg.test"), interval=0.2)
     for _ in range(3):
         log.warning("dropped %s", "it")
