@@ -215,10 +215,6 @@ def chain_checks(monkeypatch):
 
 # Processes, ports, files.
 
-#: As text, for tests/faults, which adds to it.
-CONSUMERS = (REPOSITORY / "tests/programs/consumers.py").read_text()
-
-
 class Hub(Program):
     """A fedmsg-hub in a folder of its own, its consumers found by their entry points; its output is in "log".
 

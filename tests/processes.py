@@ -11,9 +11,8 @@ import tempfile
 
 import psutil
 
-from gilmsg.sandbox import processes
-from gilmsg.sandbox.processes import can_connect, wait_for
-from gilmsg.sandbox.standin import say
+from . import inside
+from .inside import can_connect, say, wait_for
 
 __all__ = ["say"]
 
@@ -35,7 +34,7 @@ def script(function):
     return [sys.executable, "-m", "tests.programs.script", function]
 
 
-class Talker(processes.Talker):
+class Talker(inside.Talker):
     """A module of the tests as a child that talks in JSON lines."""
 
     def said(self, kind, after=0):

@@ -178,7 +178,7 @@ def test_a_broken_ack_never_counts(forgery, how):
         broken = dict(signed(forgery.config, certname, ack_body(message, **body), ssldir=ssldir), **changes)
         return [frames(broken), frames(signed(forgery.config, "bob", ack_body(message)))]
 
-    for ack_timeout in (0.4, 10):  # on a slow machine bob's may take longer
+    for ack_timeout in (0.5, 2, 10):  # on a slow machine bob's may take longer
         with Forger(forgery.config, "alice", answer, ["bob"]):
             timeout = lost(["alice", "bob"], **own_config(forgery, ack_timeout=ack_timeout))
         if timeout.acks:
