@@ -157,11 +157,15 @@ def _running_engine(config: Mapping[str, Any]) -> Engine:
             raise ListenerError("a signal handler published while its own thread started the publisher; nothing was sent")
         _began = True
         try:
-            if _engine is None or not _engine.alive:
+            engine = _engine  # destroy(), in another thread, may forget it at any moment
+            if engine is None or not engine.alive:
+                if engine is not None:
+                    refuse_on(engine)
+                    engine.stop()  # until then it has its ports
                 engine = Engine(config)
                 engine.start()
                 _engine = engine
-            return _engine
+            return engine
         finally:
             _began = False
 

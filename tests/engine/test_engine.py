@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import zmq
 
 from gilmsg import _engine
 from gilmsg._engine import CallbackFuture, loop
+from gilmsg._engine.operations import Ask
 from gilmsg.errors import ConfigurationError, EndpointError, ListenerError, Timeout
 
 from .conftest import CONFIG, LIMIT, TOPIC, Bus, until
@@ -337,3 +340,39 @@ def test_no_linger_is_for_ever(bus: Bus) -> None:
     _engine.destroy()
     assert time.monotonic() - began < 1.5
     assert "gilmsg-engine" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_an_engine_starts_when_the_one_before_has_given_its_ports_back(bus: Bus) -> None:
+    """A call that comes while destroy() has not done its work finds the port free, a moment later."""
+    bus.port()
+    engine = _engine._engine
+    assert engine is not None
+    engine.put(Ask(lambda: time.sleep(0.3)))
+    ending = threading.Thread(target=_engine.destroy)
+    ending.start()
+    until(lambda: engine.stopping, "the end begins")
+    assert bus.port().endpoint == bus.ours
+    ending.join(LIMIT)
+    assert bus.port().alive
+
+
+def test_an_engine_that_is_destroyed_while_it_starts_is_started_again(bus: Bus) -> None:
+    """destroy() in another thread, between any two lines of the start, costs another attempt at most."""
+    destroyed = []
+
+    def at_each_line(frame: Any, event: str, argument: Any) -> Any:
+        if event == "line" and _engine._engine is not None and not destroyed:
+            destroyed.append(frame.f_lineno)
+            _engine.destroy()
+        return at_each_line
+
+    def start() -> _engine.Port:
+        sys.settrace(lambda frame, *_: at_each_line if frame.f_code.co_name == "_running_engine" else None)
+        try:
+            return bus.port()
+        finally:
+            sys.settrace(None)
+
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(start).result(LIMIT).alive
+    assert destroyed
