@@ -109,6 +109,13 @@ class Worker:
         finally:
             self._starting.release()
 
+    def finish(self, until: float) -> None:
+        """Return when what was queued is done, at *until* (monotonic) at the latest; for the interpreter's end."""
+        if self._thread is not None and self._thread.is_alive():
+            done = threading.Event()
+            self._jobs.put(done.set)
+            done.wait(max(0.0, until - time.monotonic()))
+
     def _work(self, jobs: queue.SimpleQueue[Job]) -> None:
         while jobs is self._jobs:  # a job may fork: then this is the child's only thread, and it ends
             job = jobs.get()

@@ -241,3 +241,10 @@ def test_a_future_that_its_owner_sets_keeps_no_other_from_its_end(monkeypatch: p
     futures.run(lambda: loop._settle_all([(mine, "theirs", None), (other, "theirs", None)]))
     assert other.result(LIMIT) == "theirs"
     assert mine.result(LIMIT) == "mine"
+
+
+def test_log_lines_are_written_before_the_interpreter_ends() -> None:
+    """What the threads of futures and callbacks have in hand when the program ends is not lost."""
+    command = [sys.executable, "-m", "tests.engine.last_words"]
+    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stderr == "the last word\n"
