@@ -165,8 +165,8 @@ class Port:
             raise Gone(*closed().args)
 
     def _held(self, operation: Held) -> None:
-        self._engine.put(operation)
         try:
+            self._engine.put(operation)
             self._engine.result_of(operation.outcome, max(_LONGEST_HOLD, operation.until - time.monotonic()))
         except BaseException:
             operation.abandoned = True

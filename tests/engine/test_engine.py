@@ -376,3 +376,23 @@ def test_an_engine_that_is_destroyed_while_it_starts_is_started_again(bus: Bus) 
     with ThreadPoolExecutor(1) as other:
         assert other.submit(start).result(LIMIT).alive
     assert destroyed
+
+
+def test_a_plain_message_is_abandoned_wherever_its_caller_is_interrupted(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler raises just after the hand-over: what waits behind a held message never leaves then."""
+    bus.recipient.sub.setsockopt(zmq.SUBSCRIBE, b"")
+    port, put = bus.port(), loop.Engine.put
+    until(lambda: port.look(lambda: port.way("x").peers.subscribed("x")), "the subscription")
+
+    def interrupted(self: loop.Engine, operation: Any) -> None:
+        put(self, operation)
+        raise KeyboardInterrupt
+
+    port.publish(bus.message(port, "held"))
+    monkeypatch.setattr(loop.Engine, "put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        port.plain([b"x", b'{"msg_id": "plain"}'])
+    monkeypatch.undo()
+    bus.recipient.announce()
+    port.plain([b"x", b'{"msg_id": "next"}'])
+    assert [bus.recipient.received(), bus.recipient.received()] == ["held", "next"]
