@@ -16,6 +16,7 @@ import pytest
 
 from gilmsg import _engine
 from gilmsg._engine import connections, descriptors, loop, sockets
+from gilmsg._engine.sockets import Names
 from gilmsg._engine.waiting import CallbackFuture, Outcome, Worker, callbacks, futures
 from gilmsg.errors import ConfigurationError, ListenerError
 
@@ -248,3 +249,37 @@ def test_log_lines_are_written_before_the_interpreter_ends() -> None:
     command = [sys.executable, "-m", "tests.engine.last_words"]
     ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True)
     assert ended.stderr == "the last word\n"
+
+
+def test_listeners_that_come_and_go_leave_no_look_ups_behind() -> None:
+    """Connections that share their names hear each other's answers: each plans one look-up of a host all the same."""
+    asked: list[str] = []
+    names = Names(lambda: None)
+    names.ask = asked.append  # type: ignore[method-assign]
+    one = connections.Connections([("tcp://nohost.invalid:3000", None)], names)  # type: ignore[list-item]
+    for _ in range(5):
+        one.answer("nohost.invalid", [])
+    assert len(one._look_ups) == 1
+    one.tick(time.monotonic() + 60.0)
+    assert len(asked) == 2
+    assert not one._look_ups
+
+
+def test_a_look_up_that_gets_no_thread_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can start, the host does not resolve, and whoever waits is told; unless a thread has it by now."""
+    told: list[bool] = []
+    names = Names(lambda: told.append(True))
+
+    def refused(self: threading.Thread) -> None:
+        if taken:
+            names._wanted.popleft()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    taken = False
+    names.ask("a.invalid")
+    assert list(names.answers()) == [("a.invalid", [])]
+    assert told
+    taken = True
+    names.ask("b.invalid")
+    assert not list(names.answers())
