@@ -168,7 +168,7 @@ class _Call:
         outcome: Outcome[Receipt] = Outcome()
         try:
             port, entry = self.handed_over(outcome, waits_for_presence=True)
-            receipt: Receipt = port.result_of(outcome, max(0.0, entry.until - time.monotonic()) + entry.ack_timeout)
+            receipt: Receipt = port.result_of(outcome, entry.ack_timeout)
         except Timeout as timeout:
             _log_end(timeout)
             raise

@@ -396,3 +396,19 @@ def test_a_plain_message_is_abandoned_wherever_its_caller_is_interrupted(bus: Bu
     bus.recipient.announce()
     port.plain([b"x", b'{"msg_id": "next"}'])
     assert [bus.recipient.received(), bus.recipient.received()] == ["held", "next"]
+
+
+def test_who_waits_behind_a_longer_head_start_keeps_patience(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message is held behind one of its thread's with a longer head start: its caller does not give the engine up."""
+    monkeypatch.setattr(loop, "_GRACE", (0.05,))
+    monkeypatch.setattr("gilmsg._engine.port._LONGEST_HOLD", 0.05)
+    bus.recipient.announce()
+    port = bus.port()
+    port.publish(bus.message(port, "long", head_start=1.0, recipients=["nobody"], outcome=CallbackFuture()))
+    short = bus.message(port, "short", head_start=0.0, ack_timeout=0.1)
+    port.publish(short)
+    with pytest.raises(Timeout):
+        port.result_of(short.outcome, short.ack_timeout)
+    port.publish(bus.message(port, "longer", head_start=2.0, recipients=["nobody"], outcome=CallbackFuture()))
+    port.plain([b"x", b"plain"])
+    assert port.alive
