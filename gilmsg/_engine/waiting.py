@@ -92,8 +92,11 @@ class Worker:
         """Have *job* done soon; an exception from it is logged."""
         self._jobs.put(job)
         if self._thread is None or not self._thread.is_alive():
-            with contextlib.suppress(ListenerError):  # no more threads: the next job tries again
+            try:
                 self.require()
+            except ListenerError as error:  # the next job tries again
+                told = "there was no thread %s, its work had to wait: %s", self._name, error.__cause__
+                callbacks._jobs.put(lambda: log.error(*told))
 
     def require(self) -> None:
         """Start the thread, if there is none; raise ListenerError if it cannot start."""

@@ -208,8 +208,8 @@ def test_callbacks_run_in_order_and_one_that_fails_ends_nothing(caplog: pytest.L
     assert "callback" in caplog.text
 
 
-def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread can start, require() raises, and run() keeps the job for the next one."""
+def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Where no thread can start, require() raises, and run() keeps the job for the next one; the log tells of it."""
     worker, done = Worker("gilmsg-test"), threading.Event()
     monkeypatch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no more threads")))
     with pytest.raises(ListenerError, match="nothing was sent"):
@@ -218,6 +218,8 @@ def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.undo()
     worker.run(lambda: None)
     assert done.wait(LIMIT)
+    callbacks.run(lambda: None)
+    until(lambda: "there was no thread gilmsg-test" in caplog.text, "the log line")
     jobs = worker._jobs
     worker.forget()
     jobs.put(lambda: None)  # the thread finds that this is its queue no more, and ends
