@@ -141,7 +141,7 @@ def test_a_recipient_that_was_handed_altered_content_does_not_count(field, attac
     try:
         carol.hear("ready")
         wait_for(lambda: attacker.said("victim", before), "carol listens to the man in the middle")
-        send = lambda **body: gilmsg.publish(  # noqa: E731
+        send = lambda **body: gilmsg.publish(
             topic="t", msg=body, recipients=["carol"], ack_timeout=3.0, **config
         )
         send(harmless=True)  # passed on as it is, it counts

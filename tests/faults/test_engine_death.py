@@ -205,7 +205,7 @@ def test_death_again_and_again_leaves_nothing(call):
     works_again(call)
     inside.workers_done()
     process = psutil.Process()
-    left = lambda: (own_descriptors(), process.num_threads())  # noqa: E731
+    left = lambda: (own_descriptors(), process.num_threads())
     before = left()
     for _ in range(5):
         inside.kill_engine(OSError("injected"))
