@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import receive
 from gilmsg._engine import ends, loop, mailbox, operations, sockets, waiting
-from gilmsg._protocol import delivery, diagnosis
+from gilmsg._protocol import delivery, diagnosis, wire
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
 
@@ -333,10 +333,19 @@ def acknowledge_by(send):
 
 # For those who aim at the parsers.
 
+#: The pure core: whatever bytes come from the bus, it lets out BadFrame and Refused only.
+protocol = _protocol
+protocol_wire = wire
+
 
 def bridge(patch, seconds):
     """Let a trust file that has become unreadable be bridged for so long by what was read before."""
     patch.setattr(verifying, "_BRIDGE", seconds)
+
+
+def sealed(message, config, certname):
+    """*message*, signed, the bytes that this covers, and those on the wire."""
+    return _publish.sealed(message, config, certname)
 
 
 def verifier(config):
