@@ -1,8 +1,10 @@
 """All that tests ask of gilmsg's inside; the rest of tests/, but for a room's own folder, uses public names only."""
 
+import collections
 import importlib
 import random
 import threading
+import types
 
 import zmq
 from cryptography.hazmat.primitives import serialization
@@ -110,6 +112,12 @@ def engine():
 def connected(endpoint):
     """Whether some listener of this process is connected to *endpoint*."""
     return any(ear.connections.links.up(endpoint) for ear in _ears())
+
+
+def ear(context, ack_topic, endpoints):
+    """The socket by which the ACKs of a bus come in, without a thread that reads it."""
+    book = types.SimpleNamespace(ack_topic=ack_topic, publishing={"all": endpoints}, key=ack_topic)
+    return ends.Ear(context, book, {}, sockets.Names(lambda: None), collections.deque())
 
 
 def new_origin():
