@@ -1,7 +1,9 @@
 """All that tests ask of gilmsg's inside; the rest of tests/, but for a room's own folder, uses public names only."""
 
+import collections
 import random
 import threading
+import types
 
 import zmq
 from cryptography.hazmat.primitives import serialization
@@ -11,7 +13,7 @@ from gilmsg._client import context as _context
 from gilmsg._client import publish as _publish
 from gilmsg._client import receive
 from gilmsg._engine import ends, loop, mailbox, sockets, waiting
-from gilmsg._protocol import diagnosis
+from gilmsg._protocol import diagnosis, wire
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
 from gilmsg.sandbox.processes import Talker, can_connect, wait_for
@@ -106,6 +108,12 @@ def engine():
 def connected(endpoint):
     """Whether some listener of this process is connected to *endpoint*."""
     return any(ear.connections.links.up(endpoint) for ear in _ears())
+
+
+def ear(context, ack_topic, endpoints):
+    """The socket by which the ACKs of a bus come in, without a thread that reads it."""
+    book = types.SimpleNamespace(ack_topic=ack_topic, publishing={"all": endpoints}, key=ack_topic)
+    return ends.Ear(context, book, {}, sockets.Names(lambda: None), collections.deque())
 
 
 def new_origin():
@@ -303,10 +311,19 @@ def acknowledge_by(send):
 
 # For those who aim at the parsers.
 
+#: The pure core: whatever bytes come from the bus, it lets out BadFrame and Refused only.
+protocol = _protocol
+protocol_wire = wire
+
 
 def bridge(patch, seconds):
     """Let a trust file that has become unreadable be bridged for so long by what was read before."""
     patch.setattr(verifying, "_BRIDGE", seconds)
+
+
+def sealed(message, config, certname):
+    """*message*, signed, the bytes that this covers, and those on the wire."""
+    return _publish.sealed(message, config, certname)
 
 
 def verifier(config):
