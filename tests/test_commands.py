@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 import gilmsg
-from . import talking as _process
 
 from . import processes
+from . import talking as _process
 from .conftest import own_config
 from .helpers import REPOSITORY, Inbox, sampled, write_config
 
@@ -136,13 +136,6 @@ def test_tail_refuses_in_one_line(carol, tmp_path, arguments, content):
         assert len(tail.err().splitlines()) == 1 and tail.out() == "", tail.err()
         named = arguments[1:] + (["rubbish.py"] if content else [])
         assert all(one in tail.err() for one in named), tail.err()
-
-
-def test_config_filename_stands_alone(carol, tmp_path):
-    """--config-filename works where no other configuration can be found."""
-    (tmp_path / "only.py").write_text(f"config = {dict(carol, environment='prod')}")
-    done = run("gilmsg.commands.tail", "--config-filename", "only.py", "--print-config", cwd=tmp_path)
-    assert done.returncode == 0 and json.loads(done.stdout)["environment"] == "prod", done.stderr
 
 
 def test_exec_gets_each_message_as_json(bus, config, carol, tmp_path):
