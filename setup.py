@@ -38,7 +38,7 @@ def give_an_old_pip_what_it_needs():
 def long_description():
     """Return README for PyPI, which has no files beside it: the picture is that of this release."""
     return read("README.rst").replace(
-        ".. image:: docs/", ".. image:: https://raw.githubusercontent.com/fedora-infra/gilmsg/%s/docs/" % VERSION
+        ".. image:: docs/", f".. image:: https://raw.githubusercontent.com/fedora-infra/gilmsg/{VERSION}/docs/"
     )
 
 
@@ -59,7 +59,7 @@ setup(
     project_urls={
         "Source": "https://github.com/fedora-infra/gilmsg",
         "Issues": "https://github.com/fedora-infra/gilmsg/issues",
-        "Changelog": "https://github.com/fedora-infra/gilmsg/blob/%s/CHANGELOG.rst" % VERSION,
+        "Changelog": f"https://github.com/fedora-infra/gilmsg/blob/{VERSION}/CHANGELOG.rst",
     },
     keywords="fedmsg zeromq messaging acknowledgement delivery x509",
     python_requires=">=3.9",

@@ -38,9 +38,9 @@ def parsed(text):
 
 def _event(line, lanes):
     names = "|".join(lanes)
-    found = re.match(r"(%s) (?:([>x]) (%s): (.+)|\. (.+))$" % (names, names), line)
+    found = re.match(rf"({names}) (?:([>x]) ({names}): (.+)|\. (.+))$", line)
     if not found:
-        raise ValueError("not understood: %r" % line)
+        raise ValueError(f"not understood: {line!r}")
     place, sign, target, label, note = found.groups()
     if note:
         return ".", lanes.index(place), None, note
@@ -61,11 +61,11 @@ def _text_line(count, sign, start, end, label):
     if end is None:
         line = line[: start * STEP + 1] + list(" * " + label) + line[start * STEP + 4 + len(label):]
     else:
-        shaft = (" %s " % label).center(STEP - 3, "-")
+        shaft = (f" {label} ").center(STEP - 3, "-")
         if sign == "x":
-            arrow = "%s-x " % shaft[:-1] if end > start else " x-%s" % shaft[:-1]
+            arrow = f"{shaft[:-1]}-x " if end > start else f" x-{shaft[:-1]}"
         else:
-            arrow = "-%s>" % shaft if end > start else "<%s-" % shaft
+            arrow = f"-{shaft}>" if end > start else f"<{shaft}-"
         first = min(start, end) * STEP + 1
         line[first:first + STEP - 1] = list(arrow)
     return ("    " + "".join(line)).rstrip()
@@ -82,26 +82,25 @@ def as_svg(lanes, scenes):
         for number, lane in enumerate(lanes):
             x = MARGIN + number * WIDE
             body.append(_line(x, y + 6, x, bottom, "life"))
-            body.append('<text x="%d" y="%d" class="lane what">%s</text>' % (x, y, lane))
+            body.append(f'<text x="{int(x)}" y="{int(y)}" class="lane what">{lane}</text>')
         for event in events:
             y += HIGH
             body += _drawn(y, *event)
         y = bottom
     wide, high = 2 * MARGIN + (len(lanes) - 1) * WIDE + 60, y + 20
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d">\n'
-        "<title>What passes between who in a publish</title>\n<style>%s</style>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {int(high)}" width="{wide}" height="{int(high)}">\n'
+        f"<title>What passes between who in a publish</title>\n<style>{STYLE}</style>\n"
         '<defs><marker id="head" markerWidth="9" markerHeight="8" refX="8" refY="4" orient="auto">'
         '<path d="M0,0 L9,4 L0,8 z" fill="#3c6eb4"/></marker></defs>\n'
-        '<rect width="100%%" height="100%%"/>\n%s\n</svg>\n'
-        % (wide, high, wide, high, STYLE, "\n".join(body))
+        '<rect width="100%" height="100%"/>\n' + "\n".join(body) + "\n</svg>\n"
     )
 
 
 def _drawn(y, sign, start, end, label):
     x = MARGIN + start * WIDE
     if end is None:
-        return ['<circle cx="%d" cy="%d" r="3" class="dot"/>' % (x, y - 4), _words(x + 9, y, "note", label)]
+        return [f'<circle cx="{int(x)}" cy="{int(y - 4)}" r="3" class="dot"/>', _words(x + 9, y, "note", label)]
     target = MARGIN + end * WIDE
     if sign == ">":
         middle = (x + target) / 2
@@ -112,11 +111,11 @@ def _drawn(y, sign, start, end, label):
 
 
 def _words(x, y, kind, text):
-    return '<text x="%d" y="%d" class="%s">%s</text>' % (x, y, kind, xml.sax.saxutils.escape(text))
+    return f'<text x="{int(x)}" y="{int(y)}" class="{kind}">{xml.sax.saxutils.escape(text)}</text>'
 
 
 def _line(x, y, to_x, to_y, kind, more=""):
-    return '<line x1="%d" y1="%d" x2="%d" y2="%d" class="%s"%s/>' % (x, y, to_x, to_y, kind, more)
+    return f'<line x1="{int(x)}" y1="{int(y)}" x2="{int(to_x)}" y2="{int(to_y)}" class="{kind}"{more}/>'
 
 
 def main():

@@ -1,22 +1,24 @@
 """All that tests ask of gilmsg's inside; the rest of tests/, but for a room's own folder, uses public names only."""
 
-import importlib
 import random
 import threading
 
 import zmq
+from cryptography.hazmat.primitives import serialization
 
 from gilmsg import _engine, _protocol, _trust
+from gilmsg._client import context as _context
+from gilmsg._client import publish as _publish
 from gilmsg._client import receive
-from gilmsg._engine import ends, loop, operations, sockets, waiting
-from gilmsg._protocol import delivery
+from gilmsg._engine import ends, loop, mailbox, sockets, waiting
+from gilmsg._protocol import diagnosis
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
+from gilmsg.sandbox.processes import Talker, can_connect, wait_for
+from gilmsg.sandbox.standin import say
 
-from .processes import wait_for
+__all__ = ["Talker", "can_connect", "say"]
 
-_context = importlib.import_module("gilmsg._client.context")
-_publish = importlib.import_module("gilmsg._client.publish")
 
 #: Threads that stay for the life of the process, asleep, by design.
 KEPT_THREADS = {"gilmsg-callbacks", "gilmsg-futures", "gilmsg-talker"}
@@ -55,11 +57,6 @@ def topics(common_name):
 def anyone():
     """Whether anybody at all is connected there."""
     return _look(lambda way: way.peers.anyone())
-
-
-def subscribed_to_just(topic):
-    """Whether somebody is subscribed there to *topic*, and not to its beginning or end."""
-    return _look(lambda way: way.peers.asked_for(topic))
 
 
 def asked_for(name, topic):
@@ -113,27 +110,22 @@ def connected(endpoint):
 
 def new_origin():
     """Digits that name some listener."""
-    return _protocol.checked_origin("%08x" % random.getrandbits(32))
+    return _protocol.checked_origin(f"{random.getrandbits(32):08x}")
 
 
 def break_engine(patch, error):
     """Let what hears ACKs fail with *error*: nothing from outside can do that, it promises."""
-
-    def broken(*_):
-        raise error
-
-    patch.setattr(ends.Ear, "take", broken)
+    break_step(patch, "a frame", error)
 
 
 #: Steps of the engine thread, each of which may be made to fail: see `break_step`.
 STEPS = {
     "a round": (loop.Engine, "_round"),
-    "a frame": (ends.Ear, "take"),
+    "a frame": (_protocol.Delivery, "frame"),
     "a send": (ends.Out, "send"),
-    "a success": (delivery, "Receipt"),
-    "a Timeout": (importlib.import_module("gilmsg._protocol.diagnosis"), "explain"),
+    "a success": (diagnosis, "Receipt"),
+    "a Timeout": (diagnosis, "explain"),
     "an opening": (ends.Ear, "__init__"),
-    "settling futures": (loop.Engine, "_hand_over_settled"),
 }
 
 
@@ -153,7 +145,7 @@ def kill_engine(error):
         def run(self, engine, now):
             raise error
 
-        def fail(self, engine, error):
+        def fail(self, *_):
             pass
 
     dying = _engine._engine
@@ -164,19 +156,30 @@ def kill_engine(error):
 def stop_time(patch, grace=0.05):
     """Let the engine keep no deadline, and callers lose patience with it in *grace* seconds."""
     patch.setattr(_protocol.Delivery, "expired", lambda self, now: [])
-    patch.setattr(loop, "_GRACE", (grace,))
+    patch.setattr(mailbox, "_GRACE", (grace,))
 
 
-def refuse_threads(patch, *names):
-    """Let threads of these names not start any more: to use up the machine's would harm everybody else on it."""
+def refuse_threads(patch, fault, *names):
+    """Let threads of these names not start, by *fault*: to use up the machine's would harm everybody else on it."""
     start = threading.Thread.start
 
     def refused(thread):
         if thread.name in names:
-            raise RuntimeError("can't start new thread")
+            raise fault
         start(thread)
 
     patch.setattr(threading.Thread, "start", refused)
+
+
+def forget_workers(patch):
+    """Let the threads of futures and callbacks be started anew by their next job."""
+    for worker in (waiting.futures, waiting.callbacks):
+        patch.setattr(worker, "_thread", None)
+
+
+def on_engine_thread(job):
+    """Do *job* there; return what it returns."""
+    return _context.port(_context.current()).look(job)
 
 
 def resolve(patch, getaddrinfo):
@@ -197,28 +200,22 @@ def quicken_heartbeats(patch, interval, timeout):
     patch.setattr(sockets, "_HEARTBEATS", {**sockets._HEARTBEATS, **quick})
 
 
-def hold_acks(patch, seconds):
-    """Let consumers wait *seconds* for the very listener that awaits an ACK, no socket counting as young."""
-    patch.setattr(operations.Acknowledgement, "YOUNG", 0.0)
-    patch.setattr(operations.Acknowledgement, "HOLD", seconds)
-    patch.setattr(operations.Acknowledgement, "IN_VAIN_SECONDS", 1000.0)
-
-
 def spy(patch, see):
     """Call *see* with the parts of each frame that is looked at as an ACK, on the engine thread."""
     frame = _protocol.Delivery.frame
 
     def seen(delivery, parts, now):
-        entry = frame(delivery, parts, now)
-        see(parts)
-        return entry
+        try:
+            return frame(delivery, parts, now)
+        finally:
+            see(parts)
 
     patch.setattr(_protocol.Delivery, "frame", seen)
 
 
 def spy_acks(note):
     """Call *note* with the id of each message whose ACK is about to leave this process, for the rest of its life."""
-    acknowledger = importlib.import_module("gilmsg._client.receive").Acknowledger
+    acknowledger = receive.Acknowledger
     send = acknowledger.acknowledge
 
     def noted(self, body):
@@ -241,25 +238,6 @@ def sizes():
         "handles": sum(len(end.users) for end in _outs() + _ears()),
         "names seen": sum(len(out.peers._ended) for out in _outs()),
     }  # fmt: skip
-
-
-def kinds_of(objects):
-    """How many of *objects* are of the kinds of which none is to stay."""
-    kinds = [type(one) for one in objects]
-    return {
-        "messages": sum(issubclass(kind, (_protocol.Entry, operations.Held)) for kind in kinds),
-        "outcomes": sum(issubclass(kind, (waiting.Outcome, waiting.CallbackFuture)) for kind in kinds),
-    }
-
-
-def fill_warnings():
-    """Let as many topics be warned of as are remembered."""
-    _publish._warned.update("filled %d" % n for n in range(_publish._MOST_WARNED - len(_publish._warned)))
-
-
-def bound_warnings(patch, most):
-    """Let at most so many topics be remembered as warned of."""
-    patch.setattr(_publish, "_MOST_WARNED", most)
 
 
 def warnings():
@@ -305,7 +283,7 @@ def workers_done():
 PUBLISHER_POINTS = [
     (_publish, "sealed", "sign", "signed"),
     (ends.Out, "send", None, "sent"),
-    (delivery.Delivery, "frame", "decode", "verified"),
+    (_protocol.Delivery, "frame", "decode", "verified"),
 ]
 RECIPIENT_POINTS = [
     (_protocol.Received, "of", "(decode)", None),
@@ -344,9 +322,15 @@ def authority(folder, **options):
     return pki.Authority(str(folder), **options)
 
 
-def authority_parts():
-    """How an authority writes its files: (private_pem, write)."""
-    return pki.private_pem, pki.write
+def write_key(authority, path):
+    """Write the private key of *authority* itself to *path*."""
+    pki.write(path, pki.private_pem(authority._key))
+
+
+def read_key(authority, path):
+    """Let *authority* sign with the private key at *path*."""
+    with open(path, "rb") as stream:
+        authority._key = serialization.load_pem_private_key(stream.read(), None)
 
 
 def signed_bus(*arguments, **options):
@@ -361,4 +345,4 @@ def free_ports():
 
 def stand_in(bus, common_name):
     """The process id of a stand-in."""
-    return bus._stand_ins[common_name].pid
+    return bus._processes[common_name][-1].pid

@@ -3,10 +3,12 @@
 Each ``type: ignore`` is a wrong use: mypy must reject it, with that very code, or it complains of an
 ignore that is not needed.
 """
+from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any, Dict, Generator, Iterator, List, Mapping, Optional, Tuple
+from typing import Any
 
 import gilmsg
 from gilmsg.errors import ConfigurationError, EndpointError, GilmsgError, ListenerError, Timeout
@@ -14,13 +16,13 @@ from gilmsg.sandbox import Sandbox
 from gilmsg.testing import Bus, Buses, PublishForbidden, forbidden
 
 
-def receipts(config: Dict[str, Any]) -> Optional[gilmsg.Receipt]:
+def receipts(config: dict[str, Any]) -> gilmsg.Receipt | None:
     """publish takes any iterable of names, or one; it returns a Receipt, or None without recipients."""
     some = gilmsg.publish("topic", {"id": 7}, "modname", ("a", gilmsg.any_of("b", "c")), 3.0, print)
     gilmsg.publish(topic="t", msg={}, recipients="a", ack_timeout=3, **config)
     gilmsg.publish(topic="t", msg={}, recipients=(name for name in "ab"), pre_fire_hook=lambda message: None)
     gilmsg.send_message(topic="t", msg={}, recipients={"a"}, active=True)
-    some.acks  # type: ignore[union-attr]  # it may be None
+    some.acks  # type: ignore[union-attr]  # noqa: B018  # it may be None
     gilmsg.publish(topic=b"t", msg={})  # type: ignore[arg-type]
     gilmsg.publish(topic="t", msg={}, recipients=7)  # type: ignore[arg-type]
     gilmsg.publish(topic="t", msg={}, recipients=[b"a"])  # type: ignore[list-item]
@@ -32,29 +34,29 @@ def receipts(config: Dict[str, Any]) -> Optional[gilmsg.Receipt]:
     return some
 
 
-def parts(receipt: gilmsg.Receipt) -> Tuple[str, str, Mapping[str, float]]:
+def parts(receipt: gilmsg.Receipt) -> tuple[str, str, Mapping[str, float]]:
     """What a Receipt holds; it cannot be changed."""
     receipt.topic = "other"  # type: ignore[misc]
-    receipt.missing  # type: ignore[attr-defined]
-    wrong: Dict[str, str] = receipt.acks  # type: ignore[assignment]
+    receipt.missing  # type: ignore[attr-defined]  # noqa: B018
+    wrong: dict[str, str] = receipt.acks  # type: ignore[assignment]
     del wrong
     return receipt.msg_id, receipt.topic, receipt.acks
 
 
-async def later() -> Optional[gilmsg.Receipt]:
+async def later() -> gilmsg.Receipt | None:
     """publish_async returns a real Future of what publish returns."""
-    future: "Future[Optional[gilmsg.Receipt]]" = gilmsg.publish_async(topic="t", msg={}, recipients=["a"])
-    wrong: "Future[str]" = gilmsg.publish_async(topic="t", msg={})  # type: ignore[assignment]
+    future: Future[gilmsg.Receipt | None] = gilmsg.publish_async(topic="t", msg={}, recipients=["a"])
+    wrong: Future[str] = gilmsg.publish_async(topic="t", msg={})  # type: ignore[assignment]
     del wrong
     gilmsg.publish_async(topic="t", msg={}, recipients=[None])  # type: ignore[list-item]
     return await asyncio.wrap_future(future)
 
 
-def failures() -> Tuple[Dict[str, str], Dict[str, float]]:
+def failures() -> tuple[dict[str, str], dict[str, float]]:
     """Each exception is what the documentation says it is, and Timeout tells what is known."""
     value_error: ValueError = ConfigurationError("x")
     io_error: IOError = EndpointError("x")
-    ours: List[GilmsgError] = [ConfigurationError(), EndpointError(), ListenerError()]
+    ours: list[GilmsgError] = [ConfigurationError(), EndpointError(), ListenerError()]
     no_value_error: ValueError = ListenerError("x")  # type: ignore[assignment]
     del value_error, io_error, ours, no_value_error
     try:
@@ -65,7 +67,7 @@ def failures() -> Tuple[Dict[str, str], Dict[str, float]]:
         del text, seconds
         return timeout.missing, timeout.acks
     except (gilmsg.ListenerError, gilmsg.EndpointError, gilmsg.ConfigurationError, gilmsg.GilmsgError) as error:
-        error.missing  # type: ignore[attr-defined]
+        error.missing  # type: ignore[attr-defined]  # noqa: B018
     return {}, {}
 
 
@@ -75,7 +77,7 @@ def a_timeout() -> Timeout:
     return Timeout("id", "topic", 0.25, {"a": 0.1}, {"b": "never connected"}, 2)
 
 
-def tail() -> Iterator[Tuple[str, Dict[str, Any]]]:
+def tail() -> Iterator[tuple[str, dict[str, Any]]]:
     """tail_messages is a generator of four, which can be closed."""
     messages = gilmsg.tail_messages(topic="org.example", passive=False, name="a")
     for name, endpoint, topic, message in messages:
@@ -92,7 +94,7 @@ class Consumer(gilmsg.GilmsgConsumer):
     topic = "org.example.prod.compose"
     config_key = "consumer.enabled"
 
-    def consume(self, message: Dict[str, Any]) -> None:
+    def consume(self, message: dict[str, Any]) -> None:
         """Take a message."""
         print(message["topic"], message["body"]["msg"])
 
@@ -103,14 +105,14 @@ class Wrong(gilmsg.GilmsgConsumer):
     config_key = 7  # type: ignore[assignment]
 
 
-def check() -> List[str]:
+def check() -> list[str]:
     """check answers with a Report."""
     report: gilmsg.Report = gilmsg.check(["a"], topic="org.example.prod.t", name="b")
     gilmsg.check(topic=7)  # type: ignore[arg-type]
-    plain: Dict[str, Any] = report.as_dict()
+    plain: dict[str, Any] = report.as_dict()
     known = {name: (seen.endpoints, seen.reachable, seen.listening, seen.detail)
              for name, seen in report.recipients.items()}
-    own: List[Tuple[str, bool, str]] = [(line.check, line.ok, line.detail) for line in report.lines]
+    own: list[tuple[str, bool, str]] = [(line.check, line.ok, line.detail) for line in report.lines]
     sure: bool = report.recipients["a"].reachable  # type: ignore[assignment]  # it may be None
     del plain, known, own, sure
     return report.missing + report.failures() if not report.ok else []
@@ -124,7 +126,7 @@ def context() -> str:
     return gilmsg.__version__
 
 
-def sandbox() -> Dict[str, Any]:
+def sandbox() -> dict[str, Any]:
     """A bus of one's own."""
     Sandbox(relay=1.5)  # type: ignore[arg-type]
     with Sandbox(["a", "b"], relay=True, topic_prefix="com.acme", on_event=lambda name, event: None) as bus:
@@ -136,7 +138,7 @@ def sandbox() -> Dict[str, Any]:
         bus.dead(["a"])  # type: ignore[arg-type]
         bus.forget()
         alive: bool = bus.is_alive("a")
-        messages: List[Dict[str, Any]] = bus.received("a")
+        messages: list[dict[str, Any]] = bus.received("a")
         del alive, messages
         return dict(bus.config, directory=bus.directory, recipients=bus.recipients)
 
@@ -145,7 +147,7 @@ def a_test(gilmsg_bus: Bus, gilmsg_forbidden: None) -> None:
     """The fixtures of pytest, as types."""
     gilmsg_bus.kill(gilmsg_bus.recipients[0])
     gilmsg_bus.silence(7)  # type: ignore[arg-type]
-    got: List[Dict[str, Any]] = gilmsg_bus.received["a"]
+    got: list[dict[str, Any]] = gilmsg_bus.received["a"]
     gilmsg_bus.received["a"] = got  # type: ignore[index]
 
 

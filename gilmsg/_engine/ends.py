@@ -68,12 +68,15 @@ class Out:
         self.address = address
         self.peers = protocol.Peers()
         self.lines: protocol.Lines[Leaving] = protocol.Lines()
+        #: Until when, at most, a message is held here.
+        self.held_until = 0.0
         #: When ACKs last left without their listener having been seen.
         self.in_vain: list[float] = []
         #: Those who use it. Weak, so that those of threads that have ended do not count.
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self.connections: Connections | None = None
-        self._linger = min(int(config.get("zmq_linger", 1000)), LONGEST_LINGER)
+        linger = int(config.get("zmq_linger", 1000))  # -1 is libzmq's "for ever"
+        self._linger = min(linger, LONGEST_LINGER) if linger >= 0 else LONGEST_LINGER
         where = f"for the name {address.name!r}"
         try:
             self.socket: sockets.Socket = context.socket(zmq.XPUB)
@@ -121,15 +124,15 @@ class Out:
 
     def take(self, now: float) -> None:
         """Take in the subscriptions that have come, and how the connection to a relay fares."""
-        if self.connections is not None:
-            self.connections.take(now, self._heard_of_relay)
+        self.take_events(now)
         for _ in range(_SUBSCRIPTIONS_AT_ONCE):
             if not sockets.readable(self.socket):
                 return
             self.peers.note(*self.socket.recv_multipart(zmq.NOBLOCK))
 
-    def _heard_of_relay(self, event: str) -> None:
-        if event == protocol.DOWN:
+    def take_events(self, now: float) -> None:
+        """Take in how the connection to a relay fares."""
+        if self.connections is not None and protocol.DOWN in self.connections.take(now):
             self.peers.end_all()
 
     def send(self, parts: Sequence[bytes]) -> None:
@@ -151,12 +154,21 @@ class Out:
 class Ear:
     """The socket by which the ACKs of one bus come in: subscribed, connected to whoever may send one, bounded."""
 
-    def __init__(self, context: Context, book: Book, config: Mapping[str, Any], names: Names) -> None:
+    def __init__(
+        self,
+        context: Context,
+        book: Book,
+        config: Mapping[str, Any],
+        names: Names,
+        settled: collections.deque[Message],
+    ) -> None:
         self.ack_topic = book.ack_topic
         #: By this consumers know that this very listener hears them.
         self.origin = protocol.checked_origin(binascii.hexlify(os.urandom(4)).decode("ascii"))
         self.delivery: protocol.Delivery[Message] = protocol.Delivery(book.ack_topic)
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
+        #: Where the entries go that an ACK settles.
+        self._settled = settled
         self._warn = RateLimitedLog(logging.getLogger("gilmsg.listener"))
         self.socket: sockets.Socket = context.socket(zmq.SUB)
         sockets.tune(self.socket, config)
@@ -168,8 +180,8 @@ class Ear:
         self.connections = Connections([(one, self.socket) for one in endpoints], names, self.socket)
         self.born = time.monotonic()
 
-    def take(self, now: float, settled: collections.deque[Message]) -> None:
-        """Take in one batch of what has come; append to *settled* the entries that it settles."""
+    def take(self, now: float) -> None:
+        """Take in one batch of ACKs."""
         for _ in range(_FRAMES_AT_ONCE):
             if not sockets.readable(self.socket) or time.monotonic() - now > _BATCH_TIME:
                 return
@@ -180,7 +192,11 @@ class Ear:
                 self._warn.warning("dropped what came on the ACK topic: %s", error)
             else:
                 if entry is not None:
-                    settled.append(entry)
+                    self._settled.append(entry)
+
+    def take_events(self, now: float) -> None:
+        """Take in how the connections fare."""
+        self.connections.take(now)
 
     @property
     def closed(self) -> bool:

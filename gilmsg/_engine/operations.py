@@ -34,7 +34,7 @@ class Operation(Protocol):
     """``run`` begins it on the engine thread; ``fail`` settles one that cannot be run, on any thread."""
 
     def run(self, engine: Engine, now: float) -> None: ...
-    def fail(self, engine: Engine, error: BaseException) -> None: ...
+    def fail(self, error: BaseException) -> None: ...
 
 
 def closed() -> ListenerError:
@@ -57,7 +57,7 @@ class Ask(Generic[T]):
         else:
             self.outcome.settle(result, None)
 
-    def fail(self, engine: Engine, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         self.outcome.settle(None, error)
 
 
@@ -78,7 +78,7 @@ class Held:
 
     def run(self, engine: Engine, now: float) -> None:
         if self.out.closed:
-            self.fail(engine, closed())
+            self.fail(closed())
         else:
             self.out.lines.submit(self.thread, self)
 
@@ -88,7 +88,7 @@ class Held:
     def leave(self, engine: Engine) -> None:
         self.outcome.settle(None, None)
 
-    def fail(self, engine: Engine, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         self.outcome.settle(None, error)
 
 
@@ -118,7 +118,7 @@ class Presence(Held):
 
     def leave(self, engine: Engine) -> None:
         if engine.stopping:  # what is to be sent could not leave any more
-            self.fail(engine, engine.ended("nothing was sent"))
+            self.fail(engine.ended("nothing was sent"))
         else:
             super().leave(engine)
 
@@ -191,7 +191,7 @@ class Message(protocol.Entry):
 
     def run(self, engine: Engine, now: float) -> None:
         if self.out.closed or self.ear.closed:
-            self.fail(engine, closed())
+            self.fail(closed())
         elif not self.out.lines and (now >= self.until or self.ready()):
             self.leave(engine)
         else:
@@ -203,18 +203,25 @@ class Message(protocol.Entry):
     def leave(self, engine: Engine) -> None:
         if self.abandoned:
             return
+        if self.ear.closed:  # while this was held
+            self.fail(closed())
+            return
         now = time.monotonic()
         self.out.take(now)
         self.left = self.out.peers.mark
         try:
             self.ear.delivery.expect(self, now)
         except ConfigurationError as error:
-            self.fail(engine, error)
-        else:
+            self.fail(error)
+            return
+        try:
             self.out.send(self.parts)
+        except BaseException:
+            self.ear.delivery.forget(self)  # or its end would be told twice
+            raise
 
-    def fail(self, engine: Engine, error: BaseException) -> None:
-        engine.settle(self, None, error)
+    def fail(self, error: BaseException) -> None:
+        self.outcome.settle(None, error)
 
 
 #: What waits to leave at a publishing socket.

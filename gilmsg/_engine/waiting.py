@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import logging
@@ -92,8 +93,11 @@ class Worker:
         """Have *job* done soon; an exception from it is logged."""
         self._jobs.put(job)
         if self._thread is None or not self._thread.is_alive():
-            with contextlib.suppress(ListenerError):  # no more threads: the next job tries again
+            try:
                 self.require()
+            except ListenerError as error:  # the next job tries again
+                told = "there was no thread %s, its work had to wait: %s", self._name, error.__cause__
+                callbacks._jobs.put(lambda: log.error(*told))
 
     def require(self) -> None:
         """Start the thread, if there is none; raise ListenerError if it cannot start."""
@@ -108,6 +112,13 @@ class Worker:
             raise ListenerError(f"there is no thread {self._name}: {error}; nothing was sent") from error
         finally:
             self._starting.release()
+
+    def finish(self, until: float) -> None:
+        """Return when what was queued is done, at *until* (monotonic) at the latest; for the interpreter's end."""
+        if self._thread is not None and self._thread.is_alive():
+            done = threading.Event()
+            self._jobs.put(done.set)
+            done.wait(max(0.0, until - time.monotonic()))
 
     def _work(self, jobs: queue.SimpleQueue[Job]) -> None:
         while jobs is self._jobs:  # a job may fork: then this is the child's only thread, and it ends
@@ -139,13 +150,10 @@ class CallbackFuture(Future[Any]):
         super().add_done_callback(lambda future: callbacks.run(lambda: fn(future)))
 
     def settle(self, result: Any, error: BaseException | None) -> None:
-        """Set the result, or the exception if there is one; on the thread of ``futures``."""
-        if self.done():  # its owner has set it, who may do as he likes
-            return
-        if error is None:
-            self.set_result(result)
-        else:
-            self.set_exception(error)
+        """Have the result set, or the exception if there is one, on the thread of ``futures``; never blocks."""
+        _ended.append((self, result, error))
+        if len(_ended) == 1:  # else a job that takes all of them is on its way
+            futures.run(_settle_all)
 
     def result(self, timeout: float | None = None) -> Any:
         """As for any Future; in a forked child, what was open at the fork is a ListenerError."""
@@ -174,6 +182,27 @@ class CallbackFuture(Future[Any]):
                         raise
         finally:
             del self, ask  # as in result()
+
+
+#: Futures with their ends, which the thread of ``futures`` is to set.
+_ended: collections.deque[tuple[CallbackFuture, Any, BaseException | None]] = collections.deque()
+
+
+def _settle_all() -> None:
+    while _ended:
+        future, result, error = _ended.popleft()
+        with contextlib.suppress(concurrent.futures.InvalidStateError):  # its owner has set it, who may do as he likes
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+
+def forget() -> None:
+    """Forget, in a forked child, the parent's threads and what they were to do."""
+    _ended.clear()
+    for worker in (callbacks, futures):
+        worker.forget()
 
 
 class RateLimitedLog:

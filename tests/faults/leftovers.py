@@ -17,14 +17,14 @@ import tracemalloc
 
 import psutil
 import zmq
+from gilmsg._ledger import Entry
+from gilmsg._pending import Pending
 
 import gilmsg
 from gilmsg import _callbacks, _listeners, _outlets, _own_sockets, _publish
-from gilmsg._ledger import Entry
-from gilmsg._pending import Pending
 from gilmsg.sandbox import Sandbox
 
-from .. import talking as _process
+from .. import processes as _process
 from ..helpers import own_descriptors
 from ..processes import module
 

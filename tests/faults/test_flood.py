@@ -7,7 +7,7 @@ import pytest
 import gilmsg
 
 from ..helpers import sampled
-from ..talking import wait_for
+from ..processes import wait_for
 from . import flood
 from .flood import KINDS, Flood, publish, run
 

@@ -7,15 +7,15 @@ import time
 
 import pytest
 import zmq
+from gilmsg._keypair import KeyPair
 
 import gilmsg
 from gilmsg import _diagnosis, _listeners, _message, _outlets, _presence
-from gilmsg._keypair import KeyPair
 from gilmsg.sandbox import Sandbox
 
 from ..conftest import own_config, with_neighbours
 from ..helpers import Hub, bind, digest, frames
-from ..talking import wait_for
+from ..processes import wait_for
 
 ACK = b"org.example.dev.gilmsg.ack"
 MB = 1000 * 1000

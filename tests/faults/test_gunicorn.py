@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from .. import talking as _process
+from .. import processes as _process
 from ..conftest import own_config
 from ..helpers import sampled
 from ..processes import Program

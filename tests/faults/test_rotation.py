@@ -5,15 +5,15 @@ import threading
 
 import pytest
 import zmq
+from gilmsg._acks import Refused
 
 import gilmsg
 from gilmsg import _acks, _chain, _trust
-from gilmsg._acks import Refused
 from gilmsg.sandbox import Sandbox
 
 from ..conftest import own_config
 from ..helpers import ack_body, signed
-from ..talking import wait_for
+from ..processes import wait_for
 
 
 @pytest.fixture
