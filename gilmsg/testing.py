@@ -10,12 +10,16 @@ from __future__ import annotations
 import atexit
 import copy
 import os
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Callable
+
+import fedmsg
+import fedmsg.config
 
 from . import _engine, _settings
-from ._client import isolated
 from ._client import publish as _publish
 from .errors import ConfigurationError, GilmsgError
 from .sandbox import DEFAULT_RECIPIENTS, Sandbox
@@ -63,7 +67,7 @@ def forbidden() -> Iterator[None]:
 
 
 class Received(Mapping[str, list[dict[str, Any]]]):
-    """Common name -> the messages that it got in this test, as they are now."""
+    """Common name to the messages that it got in this test, as they are now."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -142,8 +146,9 @@ class Buses:
 
     @contextmanager
     def bus(self, recipients: Sequence[str] = DEFAULT_RECIPIENTS) -> Iterator[Bus]:
-        """Give a bus with these recipients, all of them well; for as long as it is in use, gilmsg
-        and fedmsg are configured for it, and what they were before returns afterwards.
+        """Give a bus with these *recipients*, all of them well.
+
+        For as long as it is in use, gilmsg and fedmsg are configured for it; what they were before returns afterwards.
 
         Raises:
             ConfigurationError: a name that cannot be a stand-in's.
@@ -155,7 +160,7 @@ class Buses:
         in_order = False
         try:
             sandbox = self._ready(key)
-            with isolated(sandbox.config) as start_anew:
+            with _isolated(sandbox.config) as start_anew:
                 # Every recipient answers over this test's publisher, so its first message needs no head start. Nor
                 # does one to a recipient that the test has killed wait for it in vain: it passes for an old one.
                 _send(sandbox.recipients)
@@ -194,19 +199,66 @@ def _send(recipients: Sequence[str]) -> None:
 
 
 def _settled(sandbox: Sandbox) -> bool:
-    """Let all that was sent in this test arrive, or it would turn up in the next one.
+    """Let all that was sent in this test arrive, or it would turn up in the next one; False if that is in vain.
 
-    What leaves through one socket arrives in order: who acknowledges one more message has had
-    all before it. Returns False if the stand-ins are not in order any more.
+    What leaves through one socket arrives in order: who acknowledges one more message has had all before it.
     """
     alive = [name for name in sandbox.recipients if sandbox.is_alive(name)]
-    if not _engine.running() or not alive:
-        return True
     try:
-        for name in alive:
-            sandbox.well(name)
-        _send(alive)
+        if _engine.running() and alive:
+            for name in alive:
+                sandbox.well(name)
+            _send(alive)
     except (GilmsgError, TimeoutError):
         return False
     return True
+
+
+@contextmanager
+def _isolated(config: Mapping[str, Any]) -> Iterator[Callable[[], None]]:
+    """Run as a process that is configured by *config* and has initialized nothing; give what makes it so once more.
+
+    At the end the contexts made meanwhile are closed, whatever thread made them. Relied on, of fedmsg:
+    ``fedmsg.__local`` is a thread-local, found by its name in fedmsg's module at each call, whose attribute
+    ``__context`` holds the thread's context; a new one in its place is empty in every thread at once.
+    ``fedmsg.config.conf`` is imported by name, hence changed in place; ``_loaded`` tells that it is loaded.
+    """
+    conf = fedmsg.config.conf
+    before, loaded, kept, local = dict(conf), conf._loaded, _settings.kept(), fedmsg.__local
+
+    class Local(threading.local):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if value is not None:
+                contexts.callback(_close, value)
+            super().__setattr__(name, value)
+
+    def start_anew() -> None:
+        _use_local(Local())
+        _settings.replace(config)
+
+    with _engine.replaced(), ExitStack() as contexts:  # closes each, though another fails to
+        try:
+            start_anew()
+            conf.load_config(settings=copy.deepcopy(dict(config)))
+            yield start_anew
+        finally:
+            _use_local(local)
+            _settings.keep(kept)
+            conf.clear()
+            conf.update(before)
+            conf._loaded = loaded
+
+
+def _use_local(local: threading.local) -> None:
+    for module in (fedmsg, sys.modules["gilmsg"]):  # it is one and the same
+        setattr(module, "__local", local)
+
+
+def _close(context: Any) -> None:
+    """Close a context of any thread, unless a thread may read from a socket of it: ``destroy()`` would wait for that."""
+    publisher = getattr(context, "publisher", None)
+    if publisher is not None:
+        publisher.close()  # it may be fedmsg's own, a socket of this context
+    if context.context is not None and all(one.closed for one in context.context._sockets):
+        context.destroy()
 

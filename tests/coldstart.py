@@ -1,8 +1,4 @@
-"""Cold start: how often, and how soon, does the first message of a fresh process arrive?
-
-::
-
-    python -m tests.coldstart [--count 100] [--to tail hub relay] [--ack-timeout 0.25]
+"""Cold start: how often, and how soon, does the first message of a fresh process arrive? ``python -m tests.coldstart``.
 
 Each publisher is a process of its own, with fedmsg's shipped settings and the default
 ack_timeout, unless it is given. Its consumers have been running, and trying its port in
@@ -11,8 +7,6 @@ has a port that was never used before.
 """
 
 import argparse
-import functools
-import operator
 import pathlib
 import statistics
 import sys
@@ -23,7 +17,7 @@ from gilmsg.sandbox import Sandbox
 
 from .conftest import make_known
 from .helpers import Hub
-from .processes import Program, Whole, program_words
+from .processes import Program, program_words
 
 #: Seconds; gilmsg's own.
 DEFAULT_ACK_TIMEOUT = 0.25
@@ -38,56 +32,39 @@ WAYS = tuple(RECIPIENTS)
 BACKED_OFF = 3.0
 
 
-class Scene(Whole):
-    """A bus with a tail (alice), a hub (carol) and a relay, backed off from *count* dead ports a way."""
+def measure(count, ways=WAYS, ack_timeout=DEFAULT_ACK_TIMEOUT):
+    """Return way -> list of (seconds or None, stderr).
 
-    def __init__(self, folder, count, ack_timeout):
-        self._folder = folder
-        self._bus = Sandbox(["alice"], relay=True)
-        self._ports = {way: [self._bus.ports.endpoint() for _ in range(count)] for way in ("tail", "hub")}
-        self._bus.config["gilmsg.ack_timeout"] = ack_timeout
-        self._bus.config["endpoints"]["publisher"] = functools.reduce(operator.iadd, self._ports.values(), [])
-        make_known(self._bus, "carol")
-        self._hub = None
-
-    def _start(self):
-        self._bus.start()
-        self._hub = Hub(self._folder / "hub", dict(self._bus.config, name="carol"), ["First"])
-        self._hub.__enter__()
+    There are a tail (alice), a hub (carol) and a relay, backed off from *count* dead ports a way.
+    """
+    bus = Sandbox(["alice"], relay=True)
+    ports = {way: [bus.ports.endpoint() for _ in range(count)] for way in ("tail", "hub")}
+    bus.config["gilmsg.ack_timeout"] = ack_timeout
+    bus.config["endpoints"]["publisher"] = ports["tail"] + ports["hub"]
+    make_known(bus, "carol")
+    folder = tempfile.TemporaryDirectory(prefix="gilmsg-")
+    with folder, bus, Hub(pathlib.Path(folder.name) / "hub", dict(bus.config, name="carol"), ["First"]):
         # No wait for something to settle: that they try in vain for so long is the situation.
         time.sleep(BACKED_OFF)
-
-    def __exit__(self, *_):
-        if self._hub is not None:
-            self._hub.__exit__()
-        self._bus.stop()
-
-    def run(self, way, number):
-        """Start a publisher; return (seconds from its start to the proof, or None, what it said)."""
-        began = time.monotonic()
-        with Program(self._words(way, number), self._bus.directory) as publisher:
-            try:
-                publisher.wait_for(RECIPIENTS[way], limit=30)
-                seconds = time.monotonic() - began
-                confirmed = publisher.end(30) == 0
-            except (AssertionError, TimeoutError):
-                confirmed = False
-            return (seconds if confirmed else None), publisher.err()
-
-    def _words(self, way, number):
-        if way == "relay":
-            options = ["--recipients", "alice", "--message", "x", "--verbose"]
-            return [sys.executable, "-m", "gilmsg.commands.logger"] + options
-        endpoints = dict(self._bus.config["endpoints"], publisher=[self._ports[way][number]])
-        call = dict(self._bus.config, endpoints=endpoints, topic="cold", msg={}, recipients=[RECIPIENTS[way]])
-        return program_words("publish", call, flags=["-W", "ignore"])
+        return {way: [_run(bus, way, ports.get(way, [])[number:][:1]) for number in range(count)] for way in ways}
 
 
-def measure(count, ways=WAYS, ack_timeout=DEFAULT_ACK_TIMEOUT):
-    """Return way -> list of (seconds or None, stderr)."""
-    folder = tempfile.TemporaryDirectory(prefix="gilmsg-")
-    with folder, Scene(pathlib.Path(folder.name), count, ack_timeout) as scene:
-        return {way: [scene.run(way, number) for number in range(count)] for way in ways}
+def _run(bus, way, publisher):
+    """Start a publisher at the port *publisher*; return (seconds until the proof, or None, what it said)."""
+    words = [sys.executable, "-m", "gilmsg.commands.logger", "--recipients", "alice", "--message", "x", "--verbose"]
+    if way != "relay":
+        endpoints = dict(bus.config["endpoints"], publisher=publisher)
+        call = dict(bus.config, endpoints=endpoints, topic="cold", msg={}, recipients=[RECIPIENTS[way]])
+        words = program_words("publish", call, flags=["-W", "ignore"])
+    began = time.monotonic()
+    with Program(words, bus.directory) as program:
+        try:
+            program.wait_for(RECIPIENTS[way], limit=30)
+            seconds = time.monotonic() - began
+            confirmed = program.end(30) == 0
+        except (AssertionError, TimeoutError):
+            confirmed = False
+        return (seconds if confirmed else None), program.err()
 
 
 def main():

@@ -1,6 +1,5 @@
 """One sandbox per worker, a clean process before and after every test."""
 
-import _thread
 import compileall
 import contextlib
 import functools
@@ -43,21 +42,6 @@ def pytest_collection_finish():
     """Leave what was imported out of the garbage collections from here on: there is one after each test."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def bare_threads_are_measured():
-    """Coverage hears of a thread from ``threading``; gilmsg starts some by ``_thread`` alone."""
-    trace = threading._trace_hook
-    start = _thread.start_new_thread
-
-    def measured(work, arguments):
-        return start(lambda: (sys.settrace(trace), work(*arguments)), ())
-
-    with pytest.MonkeyPatch.context() as patch:
-        if trace is not None:
-            patch.setattr(_thread, "start_new_thread", measured)
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -136,7 +120,7 @@ def nothing_left_behind(tmp_path, monkeypatch):
     gc.collect()
     wait_for(lambda: _threads() <= before[0], f"no new thread is left: {_threads()}", 5)
     wait_for(
-        lambda: len(_children()) <= max(len(before[1]), _stand_ins()),
+        lambda: len(_children()) <= max(len(before[1]), 3),  # the session's bus may come up meanwhile, with its relay
         f"no new process is left: {_children()}",
         5,
     )
@@ -158,44 +142,27 @@ def _children():
     for task in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/children") as stream:
             pids.update(map(int, stream.read().split()))
-    return {pid for pid in pids if psutil.pid_exists(pid) and _is_alive(psutil.Process(pid))}
+    alive = set()
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            alive.update([pid] if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE else [])
+    return alive
 
 
-def _is_alive(process):
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _stand_ins():
-    """The session's bus may come up during a test: two stand-ins and a relay."""
-    return 3
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionstart(session):
+def pytest_report_header():
     """Say how to have this order again."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter and "PYTEST_XDIST_WORKER" not in os.environ:
-        reporter.write_line("order: GILMSG_SEED={}".format(os.environ["GILMSG_SEED"]))
+    return "order: GILMSG_SEED={}".format(os.environ["GILMSG_SEED"])
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Put the tests into the order of ``GILMSG_SEED``, the same in every worker."""
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    items[:] = in_order(items, os.environ["GILMSG_SEED"], workers)
-
-
-def in_order(items, seed, workers):
-    """Return *items* in an order that *seed* decides: modules at random, and the tests within each.
+    """Put the tests into an order that ``GILMSG_SEED`` decides: modules at random, and the tests within each.
 
     A module's stay together, for the sake of what its fixtures start. But the long ones come first, at the beginnings
     of the workers' shares: the others run beside them.
     """
-    chance = random.Random(seed)
-    items = sorted(items, key=lambda item: item.nodeid)
+    workers, chance = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), random.Random(os.environ["GILMSG_SEED"])
+    items.sort(key=lambda item: item.nodeid)
     long = [item for item in items if item.get_closest_marker("long")]
     modules = {}
     for item in items:
@@ -205,22 +172,16 @@ def in_order(items, seed, workers):
     others = [item for tests in shuffled for item in chance.sample(tests, len(tests))]
     for number, item in enumerate(chance.sample(long, len(long))):
         others.insert(number % workers * (len(items) // workers), item)
-    return others
+    items[:] = others
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport():
-    """Where GILMSG_NO_SKIPS is set (as .ci/run does), a test that skips has failed."""
-    _forbid_skip((yield).get_result())
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_make_collect_report():
-    """The same for a module that skips itself."""
-    _forbid_skip((yield).get_result())
-
-
-def _forbid_skip(report):
+    """Where GILMSG_NO_SKIPS is set (as .ci/run does), a test, or a module, that skips has failed."""
+    report = (yield).get_result()
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("GILMSG_NO_SKIPS"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which GILMSG_NO_SKIPS forbids: {report.longrepr}"
+
+
+pytest_make_collect_report = pytest_runtest_makereport

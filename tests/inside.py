@@ -1,7 +1,6 @@
 """All that tests ask of gilmsg's inside; the rest of tests/, but for a room's own folder, uses public names only."""
 
 import collections
-import importlib
 import random
 import threading
 import types
@@ -10,16 +9,18 @@ import zmq
 from cryptography.hazmat.primitives import serialization
 
 from gilmsg import _engine, _protocol, _trust
+from gilmsg._client import context as _context
+from gilmsg._client import publish as _publish
 from gilmsg._client import receive
-from gilmsg._engine import ends, loop, mailbox, operations, sockets, waiting
-from gilmsg._protocol import delivery, diagnosis, wire
+from gilmsg._engine import ends, loop, mailbox, sockets, waiting
+from gilmsg._protocol import diagnosis, wire
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
+from gilmsg.sandbox.processes import Talker, can_connect, wait_for
+from gilmsg.sandbox.standin import say
 
-from .processes import wait_for
+__all__ = ["Talker", "can_connect", "say"]
 
-_context = importlib.import_module("gilmsg._client.context")
-_publish = importlib.import_module("gilmsg._client.publish")
 
 #: Threads that stay for the life of the process, asleep, by design.
 KEPT_THREADS = {"gilmsg-callbacks", "gilmsg-futures", "gilmsg-talker"}
@@ -58,11 +59,6 @@ def topics(common_name):
 def anyone():
     """Whether anybody at all is connected there."""
     return _look(lambda way: way.peers.anyone())
-
-
-def subscribed_to_just(topic):
-    """Whether somebody is subscribed there to *topic*, and not to its beginning or end."""
-    return _look(lambda way: way.peers.asked_for(topic))
 
 
 def asked_for(name, topic):
@@ -212,13 +208,6 @@ def quicken_heartbeats(patch, interval, timeout):
     patch.setattr(sockets, "_HEARTBEATS", {**sockets._HEARTBEATS, **quick})
 
 
-def hold_acks(patch, seconds):
-    """Let consumers wait *seconds* for the very listener that awaits an ACK, no socket counting as young."""
-    patch.setattr(operations.Acknowledgement, "YOUNG", 0.0)
-    patch.setattr(operations.Acknowledgement, "HOLD", seconds)
-    patch.setattr(operations.Acknowledgement, "IN_VAIN_SECONDS", 1000.0)
-
-
 def spy(patch, see):
     """Call *see* with the parts of each frame that is looked at as an ACK, on the engine thread."""
     frame = _protocol.Delivery.frame
@@ -234,7 +223,7 @@ def spy(patch, see):
 
 def spy_acks(note):
     """Call *note* with the id of each message whose ACK is about to leave this process, for the rest of its life."""
-    acknowledger = importlib.import_module("gilmsg._client.receive").Acknowledger
+    acknowledger = receive.Acknowledger
     send = acknowledger.acknowledge
 
     def noted(self, body):
@@ -257,25 +246,6 @@ def sizes():
         "handles": sum(len(end.users) for end in _outs() + _ears()),
         "names seen": sum(len(out.peers._ended) for out in _outs()),
     }  # fmt: skip
-
-
-def kinds_of(objects):
-    """How many of *objects* are of the kinds of which none is to stay."""
-    kinds = [type(one) for one in objects]
-    return {
-        "messages": sum(issubclass(kind, (_protocol.Entry, operations.Held)) for kind in kinds),
-        "outcomes": sum(issubclass(kind, (waiting.Outcome, waiting.CallbackFuture)) for kind in kinds),
-    }
-
-
-def fill_warnings():
-    """Let as many topics be warned of as are remembered."""
-    _publish._warned.update(f"filled {n}" for n in range(_publish._MOST_WARNED - len(_publish._warned)))
-
-
-def bound_warnings(patch, most):
-    """Let at most so many topics be remembered as warned of."""
-    patch.setattr(_publish, "_MOST_WARNED", most)
 
 
 def warnings():
@@ -321,7 +291,7 @@ def workers_done():
 PUBLISHER_POINTS = [
     (_publish, "sealed", "sign", "signed"),
     (ends.Out, "send", None, "sent"),
-    (delivery.Delivery, "frame", "decode", "verified"),
+    (_protocol.Delivery, "frame", "decode", "verified"),
 ]
 RECIPIENT_POINTS = [
     (_protocol.Received, "of", "(decode)", None),
@@ -392,4 +362,4 @@ def free_ports():
 
 def stand_in(bus, common_name):
     """The process id of a stand-in."""
-    return bus._stand_ins[common_name].pid
+    return bus._processes[common_name][-1].pid

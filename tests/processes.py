@@ -5,13 +5,16 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 
 import psutil
+
+from . import inside
+from .inside import can_connect, say, wait_for
+
+__all__ = ["say"]
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 
@@ -22,33 +25,29 @@ PROMPT = 15.0
 LIMIT = 60.0
 
 
-def wait_for(condition, what, limit=LIMIT):
-    """Return the first true value of *condition*; raise TimeoutError, naming *what*, after *limit* seconds."""
-    deadline = time.monotonic() + limit
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() >= deadline:
-            raise TimeoutError(f"not within {limit:g} s: {what}")
-        time.sleep(0.005)
-
-
-def can_connect(endpoint):
-    """Whether something accepts connections at *endpoint*."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port_of(endpoint)), 1.0):
-        return True
-    return False
-
-
 def port_of(endpoint):
-    """The port in *endpoint*."""
     return int(endpoint.rpartition(":")[2])
 
 
 def script(function):
     """A command that runs a console script's function (``module:name``) in this Python."""
     return [sys.executable, "-m", "tests.programs.script", function]
+
+
+class Talker(inside.Talker):
+    """A module of the tests as a child that talks in JSON lines."""
+
+    def said(self, kind, after=0):
+        """Return its first event of *kind*, the first *after* of all left out, or None; TimeoutError as ever."""
+        ended = not self.alive
+        found = next((event for event in self.events()[after:] if event["event"] == kind), None)
+        if ended and not found:
+            raise TimeoutError(f"the process ended before it said {kind!r}")
+        return found
+
+    def wait_for(self, kind, limit=LIMIT):
+        """Return its first event of *kind*; TimeoutError if it does not come in time, or the child ended."""
+        return wait_for(lambda: self.said(kind), f"the event {kind!r}", limit)
 
 
 class Whole:
@@ -107,20 +106,15 @@ class Program(Whole):
             stream.close()
 
     def _start(self):
-        """The block is entered when it is up, as far as that can be told."""
         self.wait_until_ready()
 
     def wait_until_ready(self):
-        """Return when it is up."""
-
-    # What it says.
+        """Return when it is up, as far as that can be told."""
 
     def out(self):
-        """What it has written on stdout so far."""
         return self._text("stdout")
 
     def err(self):
-        """The same of stderr."""
         return self._text("stderr")
 
     @property
@@ -136,12 +130,7 @@ class Program(Whole):
         return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("utf-8", "replace")
 
     def wait_for(self, *texts, limit=LIMIT, after=0):
-        """Return once its stdout, the first *after* characters left out, holds all of *texts*.
-
-        Raises:
-            AssertionError: it ended without that; what it wrote is told.
-            TimeoutError: *limit* seconds have passed.
-        """
+        """Return once its stdout, the first *after* characters left out, holds all of *texts*; fail if it ends before."""
 
         def written():
             over = not self.alive
@@ -158,16 +147,12 @@ class Program(Whole):
     def __str__(self):
         return f"{self.out()[-4000:]} {self.err()[-4000:]}"
 
-    # What is done to it.
-
     @property
     def alive(self):
-        """Whether it still runs."""
         return self.process.poll() is None
 
     @property
     def pid(self):
-        """Its process id."""
         return self.process.pid
 
     def tell(self, text):
@@ -183,7 +168,6 @@ class Program(Whole):
                 self.process.stdin.close()
 
     def send(self, number):
-        """Send it a signal."""
         self.process.send_signal(number)
 
     def end(self, limit=PROMPT):
@@ -195,10 +179,9 @@ class Program(Whole):
 
     def family(self):
         """The processes that it has started, and theirs, in whatever session they are."""
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             return psutil.Process(self.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
+        return []
 
     def kill(self):
         """End it at once, and all that it has started, whatever state they are in. Idempotent."""

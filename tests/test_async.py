@@ -140,22 +140,13 @@ def test_the_outcome_is_the_parents(bus, config):
     assert in_a_child(ask) == 9
 
 
-def test_a_wait_for_a_future_has_its_limit(config):
-    """result and exception end after so many seconds, as for any Future; what its owner has set is told as it is."""
-    future, error = send(config, recipient="nobody"), concurrent.futures.TimeoutError("mine")
-    for ask in (future.result, future.exception):
-        with pytest.raises(concurrent.futures.TimeoutError):
-            ask(0.01)
-    future.set_exception(error)
-    with pytest.raises(concurrent.futures.TimeoutError) as raised:
-        future.result(60)
-    assert raised.value is error and future.exception(60) is error
-
-
-def test_a_future_is_settled_whoever_looks_at_it(bus, config):
-    """One that is waited for among others is settled; one that its owner has settled harms nobody."""
+def test_a_future_is_as_any_other(bus, config):
+    """A wait for it has its limit, alone and among others; one that its owner has settled harms nobody."""
     bus.slow("alice", 600.0)
     mine, waited = send(config), send(config, ack_timeout=0.2)
+    for ask in (mine.result, mine.exception):
+        with pytest.raises(concurrent.futures.TimeoutError):
+            ask(0.01)
     mine.set_result("mine")
     assert list(concurrent.futures.as_completed([waited], 60)) == [waited]
     assert isinstance(waited.exception(), gilmsg.Timeout)

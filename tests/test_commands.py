@@ -18,7 +18,7 @@ import pytest
 import gilmsg
 
 from . import processes
-from . import talking as _process
+from . import processes as _process
 from .conftest import own_config
 from .helpers import REPOSITORY, Inbox, sampled, write_config
 

@@ -1,14 +1,8 @@
 """What a message no longer costs must not come back: the calls are counted, not timed."""
 
 import collections
-import copy
-import getpass
-import inspect
-import logging
-import socket
 import sys
 import threading
-import traceback
 from contextlib import contextmanager
 
 import gilmsg
@@ -59,14 +53,7 @@ def test_a_publish_does_only_what_it_must(config):
     with counting(later_threads=True) as counts:
         gilmsg.init(**config)
         send(2)
-        copy.deepcopy(config)
-        traceback.extract_stack()
-        inspect.stack()
-        logging.getLogger("gilmsg.costs").warning("counted")
-        threading.Thread(target=int).start()
-        socket.getaddrinfo("localhost", None)
-        getpass.getuser()
-        assert sorted(ONCE - set(counts)) == []  # what is counted would be seen: each is done by now
+        assert {"load_pem_x509_certificate", "verify_certificate"} <= set(counts)  # what is counted would be seen
         counts.clear()
         send(MESSAGES)
         steady = dict(counts)

@@ -24,9 +24,9 @@ def test_many_dead_endpoints_and_few_files(bus, config, tmp_path):
     assert check == "listener: cannot listen for ACKs: " + publisher
 
 
-@pytest.mark.parametrize("endpoint", ["ipc:///nowhere/socket", "inproc://name", "tcp:2000:"])
-def test_what_has_no_port_cannot_be_published_on(config, endpoint):
+def test_what_has_no_port_cannot_be_published_on(config):
     """An endpoint of our own that is not tcp://host:port is named, by publish and by check in the same words."""
+    endpoint = "ipc:///nowhere/socket"
     config["endpoints"]["publisher"] = [endpoint]
     with pytest.raises(gilmsg.ConfigurationError) as raised:
         publish(["alice"], **config)
@@ -43,10 +43,3 @@ def test_what_others_publish_on_may_be_anything(bus, config, caplog):
     gilmsg.tail_messages(**dict(config, mute=True)).close()
     wait_for(lambda: all(one in caplog.text for one in odd[::2]), "the warnings, which other threads write")
     assert "the host of 'tcp://no-such-host.invalid:2000' does not resolve" in caplog.text
-
-
-def test_a_relay_that_is_no_address_is_named(config):
-    """A relay_inbound that cannot be connected to is a ConfigurationError that says so."""
-    active = dict(config, active=True, name="relay_inbound", relay_inbound="carrier-pigeon://127.0.0.1:1")
-    with pytest.raises(gilmsg.ConfigurationError, match="relay_inbound: cannot connect"):
-        gilmsg.init(**active)

@@ -1,4 +1,4 @@
-"""With stock fedmsg's relays, gateway and tail, with archives, and with gilmsg 0.1.x's wire format."""
+"""With stock fedmsg's relays, gateway and tail, and with archives."""
 
 import json
 
@@ -8,8 +8,8 @@ import pytest
 import gilmsg
 from gilmsg.sandbox import Sandbox
 
-from .conftest import make_room, own_config
-from .helpers import Forger, ack_body, announcement, bound, frames, heard, lost, publish, signed, subscriber
+from .conftest import make_room
+from .helpers import lost, publish, subscriber
 from .processes import wait_for
 from .stock import Stock
 
@@ -87,38 +87,3 @@ def test_messages_from_an_archive_still_validate(bus, config):
             back = fedmsg.crypto.utils.fix_datagrepper_message(answer)
             assert fedmsg.crypto.validate(back, **crypto)
             assert not fedmsg.crypto.validate(dict(back, msg_id="2026-other"), **crypto)
-
-
-def test_acks_of_old_gilmsg_count(config):
-    """gilmsg 0.1.2 answers {"ack_msg_id": ...} and no more: well signed, it counts."""
-
-    def answer(message):
-        return [frames(signed(config, "carol", {"ack_msg_id": message["msg_id"]}))]
-
-    with Forger(config, "carol", answer):
-        assert list(publish(["carol"], **dict(config, **PATIENT)).acks) == ["carol"]
-
-
-@pytest.mark.parametrize("validates", [False, True])
-def test_messages_of_old_gilmsg(bus, config, validates):
-    """0.1.2 marks a message at its top level after signing: acknowledged where nobody validates."""
-    message = signed(config, "publisher", {"old": 1}, topic="org.example.dev.old.t")
-    # As 0.1.2's pre_fire_hook does: the marker breaks the signature.
-    old = dict(message, gilmsg_version="0.1.2")
-    crypto = {k: config[k] for k in ("ca_cert_location", "crl_location", "crypto_backend", "ssldir")}
-    assert fedmsg.crypto.validate(message, **crypto) and not fedmsg.crypto.validate(old, **crypto)
-    theirs = own_config(bus, name="carol", validate_signatures=validates)
-    ours = subscriber(config["endpoints"]["carol"][0])  # 0.1.2 listens to every topic of every endpoint
-    with ours as listener, bound(config["endpoints"]["hostile"][0]) as publisher:
-        tail = gilmsg.tail_messages("org.example.dev.old", **theirs)
-        heard(publisher, announcement("org.example.dev.old", "carol"))
-        publisher.send_multipart(frames(old))
-        publisher.send_multipart(frames(signed(config, "publisher", {}, topic="org.example.dev.old.last")))
-        assert next(tail)[2] == ("org.example.dev.old.last" if validates else "org.example.dev.old.t")
-        assert bool(listener.poll(200 if validates else 10000)) is not validates
-        if not validates:
-            ack = json.loads(listener.recv_multipart()[1])
-            # What 0.1.2 looks at: the id, and who signed it, by fedmsg's own means.
-            assert ack["msg"] == ack_body(old)
-            assert fedmsg.crypto.validate_signed_by(ack, "carol", **crypto)
-        tail.close()

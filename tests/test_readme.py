@@ -23,7 +23,7 @@ from gilmsg.sandbox import Sandbox
 from . import inside, processes
 from .benchmarks.steps import STEPS
 from .conftest import make_known
-from .helpers import Hub, publish, sampled
+from .helpers import Hub, publish, sampled, write_config
 from .processes import REPOSITORY
 
 #: The literal blocks of each section: how they begin, and what runs them.
@@ -153,6 +153,24 @@ SETTINGS = {
 }
 
 
+def shell(lines, folder):
+    """Run *lines* in *folder*, gilmsg's commands found on the PATH."""
+    commands = "".join(
+        f'gilmsg-{name}() {{ "{sys.executable}" -m gilmsg.commands.{name} "$@"; }}\n'
+        for name in ("check", "logger", "tail", "sandbox", "demo")
+    )
+    return processes.run(["bash", "-c", commands + lines], folder)
+
+
+class Reader(processes.Program):
+    """Runs *words* in a folder; what it says is waited for, however it buffers."""
+
+    ENDED_BY = signal.SIGINT
+
+    def __init__(self, words, folder):
+        super().__init__(words, folder, {"PYTHONUNBUFFERED": "1"}, stderr=subprocess.STDOUT)
+
+
 @pytest.fixture
 def readmes_bus():
     """A bus with README's recipients, the service bodhi.app01, and a consumer for a test to play."""
@@ -160,20 +178,6 @@ def readmes_bus():
     make_known(bus, "backend01", "bodhi.app01")
     with bus:
         yield bus
-
-
-@pytest.fixture
-def shell(monkeypatch):
-    """Runs lines in a folder, gilmsg's commands found on the PATH."""
-
-    def run(lines, folder):
-        commands = "".join(
-            '{}() {{ "{}" -m gilmsg.commands.{} "$@"; }}\n'.format(name, sys.executable, name.partition("-")[2])
-            for name in ("gilmsg-check", "gilmsg-logger", "gilmsg-tail", "gilmsg-sandbox", "gilmsg-demo")
-        )
-        return processes.run(["bash", "-c", commands + lines], folder)
-
-    return run
 
 
 @pytest.mark.slow
@@ -193,19 +197,19 @@ def test_configuring(readme, tmp_path):
     """With that file alone, its folder and hosts changed, a message arrives, and all is as gilmsg-check wants it."""
     pki, ports = str(tmp_path / "pki"), inside.free_ports()
     authority = inside.authority(pki)
-    for name in ("app01.example.com", "backend01.example.com"):
+    for name in ("app01.example.com", BACKENDS[0]):
         authority.issue(name)
-    (tmp_path / "fedmsg.d").mkdir()
     text = readme["Publishing"][2].replace("/etc/pki/fedmsg", pki)
-    text = re.sub(r"tcp://[^\"]*", lambda _: ports.endpoint(), text)
-    (tmp_path / "fedmsg.d" / "bus.py").write_text(text)
+    write_config(tmp_path, re.sub(r"tcp://[^\"]*", lambda _: ports.endpoint(), text))
     tail = [sys.executable, "-W", "ignore", "-m", "gilmsg.commands.tail", "--name", "backend01"]
+    us = {"name": "bodhi.app01", "gilmsg.head_start": 20.0}
     try:
         with Reader(tail, tmp_path):
-            done = processes.program("configured", cwd=tmp_path)
+            assert list(publish(BACKENDS[:1], ack_timeout=10.0, **us).acks) == BACKENDS[:1]
+            assert gilmsg.check(BACKENDS[:1], **us).failures() == []
     finally:
+        gilmsg.destroy()
         ports.close()
-    assert done.stdout.splitlines() == ["backend01.example.com", "[]"], done.stdout + done.stderr
 
 
 @pytest.mark.slow
@@ -220,15 +224,6 @@ def test_under_asyncio(readme, readmes_bus, monkeypatch):
     readmes_bus.dead(BACKENDS[0])
     with pytest.raises(gilmsg.Timeout):
         asyncio.run(names["finish"](8))
-
-
-class Reader(processes.Program):
-    """Runs *words* in a folder; what it says is waited for, however it buffers."""
-
-    ENDED_BY = signal.SIGINT
-
-    def __init__(self, words, folder):
-        super().__init__(words, folder, {"PYTHONUNBUFFERED": "1"}, stderr=subprocess.STDOUT)
 
 
 @pytest.mark.slow
@@ -256,34 +251,31 @@ def test_in_a_hub(readme, readmes_bus, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_shell(readme, readmes_bus, shell, tmp_path):
+def test_the_shell(readme, readmes_bus, tmp_path):
     """gilmsg-logger is silent and ends with 0; gilmsg-tail runs its command for what comes."""
     echo, tail = readme["The shell"]
     done = shell(echo, readmes_bus.directory)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     # jq need not be installed: this one stands for it.
     jq = tmp_path / "jq"
-    jq.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m tests.programs.msg_id\n")
+    show = 'import json, sys; print(json.load(sys.stdin)["msg"]["id"])'
+    jq.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{show}'\n")
     jq.chmod(0o755)
-    words = "PATH='{}':$PATH; exec '{}' -m gilmsg.commands.tail{}".format(
-        tmp_path, sys.executable, tail.partition("gilmsg-tail")[2]
-    )
+    rest = tail.partition("gilmsg-tail")[2]
+    words = f"PATH='{tmp_path}':$PATH; exec '{sys.executable}' -m gilmsg.commands.tail{rest}"
     with Reader(["bash", "-c", words], readmes_bus.directory) as running:
         publish(["backend01"], msg={"id": 4711}, **readmes_bus.config)
         running.wait_for("4711\n")
 
 
 @pytest.mark.slow
-def test_checking(readme, readmes_bus, shell, monkeypatch):
+def test_checking(readme, readmes_bus, monkeypatch):
     """Each command line finds all in order, the second one prints JSON; so does the call."""
     lines, code = readme["Before it fails"]
-    first, second, third = lines.splitlines()
-    done = shell(first, readmes_bus.directory)
-    assert done.returncode == 0, done.stdout + done.stderr
-    done = shell(second, readmes_bus.directory)
-    assert done.returncode == 0 and json.loads(done.stdout)["recipients"].keys() == {BACKENDS[0]}, done.stdout
-    done = shell(third, readmes_bus.directory)
-    assert done.returncode == 0, done.stdout + done.stderr
+    for line in lines.splitlines():
+        done = shell(line, readmes_bus.directory)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "--json" not in line or json.loads(done.stdout)["recipients"].keys() == {BACKENDS[0]}, done.stdout
     monkeypatch.chdir(readmes_bus.directory)
     names = {"gilmsg": gilmsg}
     exec(compile(code, "README", "exec"), names)  # noqa: S102  # that is what is tested
@@ -291,7 +283,7 @@ def test_checking(readme, readmes_bus, shell, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_bus_on_the_laptop(readme, shell, tmp_path):
+def test_a_bus_on_the_laptop(readme, tmp_path):
     """gilmsg-sandbox runs in the named folder, and gilmsg-demo ends well."""
     (tmp_path / "home").mkdir()
     command = readme["A bus on the laptop"][0].replace("~", str(tmp_path / "home"))
@@ -303,19 +295,13 @@ def test_a_bus_on_the_laptop(readme, shell, tmp_path):
     assert shell("gilmsg-demo", tmp_path).returncode == 0
 
 
-#: A user's script: it publishes without naming anything, and answers with a status of its own.
-MY_TESTS = """#!/bin/sh
-'%s' -W ignore -m tests.programs.publish '%s'
-exit 7
-"""
-
-
 @pytest.mark.slow
-def test_a_command_on_the_bus(readme, shell, tmp_path):
+def test_a_command_on_the_bus(readme, tmp_path):
     """Typed beside a script, the line runs it with the bus around it, and ends as it does."""
     script = tmp_path / "my_tests.sh"
     call = {"topic": "t", "msg": {}, "recipients": ["backend01"], "ack_timeout": 10, "gilmsg.head_start": 20}
-    script.write_text(MY_TESTS % (sys.executable, json.dumps(call)))
+    run = f"'{sys.executable}' -W ignore -m tests.programs.publish '{json.dumps(call)}'"
+    script.write_text(f"#!/bin/sh\n{run}\nexit 7\n")
     script.chmod(0o755)
     done = shell(readme["A bus on the laptop"][1], tmp_path)
     assert (done.returncode, done.stdout.split()[1:]) == (7, ["backend01"]), done.stderr
@@ -342,8 +328,8 @@ def test_setting_up(readme, tmp_path):
     line = 'python3() {{ "{}" "$@"; }}\n{}'.format(sys.executable, readme["Developing"][0])
     done = processes.run(["bash", "-euc", line], tree, env=settings, limit=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    words = [str(tree / ".venv" / "bin" / "python"), str(REPOSITORY / "tests/programs/where.py")]
-    found = processes.run(words, "/", env={"PYTHONPATH": ""})
+    where = "import importlib.util; print(importlib.util.find_spec('gilmsg').origin)"
+    found = processes.run([str(tree / ".venv/bin/python"), "-c", where], "/", env={"PYTHONPATH": ""})
     assert found.stdout.strip() == str(tree / "gilmsg" / "__init__.py")
 
 

@@ -12,7 +12,7 @@ from gilmsg.sandbox import Sandbox
 
 from .conftest import own_config
 from .helpers import Inbox, listening_ports, write_config
-from .talking import wait_for
+from .processes import wait_for
 
 
 def pid(bus, name):

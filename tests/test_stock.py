@@ -15,9 +15,9 @@ import gilmsg
 from gilmsg.sandbox import Sandbox
 
 from .conftest import make_room
-from .helpers import publish, sampled, subscriber, until_present, write_config, write_consumers
-from .processes import Whole, program, wait_for
-from .stock import Stock, environment
+from .helpers import publish, sampled, subscriber, until_present, write_consumers
+from .processes import Whole, wait_for
+from .stock import Stock
 
 #: fedmsg's commands that listen to the bus, or stand on the way.
 PEERS = ("relay", "gateway", "hub", "tail")
@@ -46,13 +46,6 @@ class Peers(Whole):
 
     def __exit__(self, *_):
         self._stack.close()
-
-    def publish(self, topic):
-        """Let a stock process publish a plain signed message, by a port of its own."""
-        folder = self._folder / "publisher"
-        write_config(folder, dict(self.bus.config, name="stock", post_init_sleep=4.0))
-        done = program("stock_publisher", topic, cwd=folder, env=environment(folder))
-        assert done.returncode == 0, done.stderr
 
     def tailed(self):
         """What fedmsg-tail has written, a `_key` for each message."""
@@ -84,8 +77,7 @@ def stock(tmp_path, request):
     settings = {"logging": logging, "plain.enabled": True, "fedmsg.consumers.gateway.high_water_mark": 0}
     bus = Sandbox(["alice"], **settings)
     bus.config["fedmsg.consumers.gateway.port"] = bus.ports.take()
-    make_room(bus, "relay_outbound", "stock")
-    bus.config["certnames"]["stock"] = "publisher"
+    make_room(bus, "relay_outbound")
     with bus, Peers(bus, tmp_path, request.param) as stock:
         yield stock
 
@@ -127,18 +119,14 @@ def connect(readers):
     """
     sent = []
 
-    def passes():
+    def passes(send, kind=""):
         # Any of them: the last one is still on its way.
-        sent.append(plain())
-        return any(everywhere(readers, [one]) for one in sent)
+        sent.append(send())
+        return any(everywhere(readers, [kind + one]) for one in sent)
 
-    def acknowledged():
-        sent.append(confirmed())
-        return any(everywhere(readers, ["ACK for " + one]) for one in sent)
-
-    wait_for(passes, "a plain signed message reaches all of them", 60)
+    wait_for(lambda: passes(plain), "a plain signed message reaches all of them", 60)
     until_present("alice")
-    wait_for(acknowledged, "an ACK reaches all of them", 60)
+    wait_for(lambda: passes(confirmed, "ACK for "), "an ACK reaches all of them", 60)
     # Read by all: nothing that was sent before these, by us or by alice, is still on its way.
     last = [sent[-1], "ACK for " + sent[-1]]
     wait_for(lambda: everywhere(readers, last), "they have read what was sent so far")
@@ -166,24 +154,12 @@ def test_stock_peers_notice_nothing(stock, gateway):
     wait_for(lambda: everywhere(readers, expected), "they have read it")
     for read, start in zip(readers, known):
         assert sorted(read()[start:]) == sorted(expected)
-    a_stock_publisher_reaches_all(stock, readers)
     gilmsg.destroy()
     the_stock_relay_sends_on(stock, readers)
     for peer in stock.running.values():
         assert peer.alive, str(peer)
         for word in ("Traceback", "ERROR", "Failed", "invalid", "Invalid"):
             assert word not in peer.out(), str(peer)
-
-
-def a_stock_publisher_reaches_all(stock, readers):
-    """A stock PUB socket, to which alice announces herself too, goes on as ever."""
-
-    def arrived():
-        return [m["msg_id"] for m in stock.bus.received("alice") if ".stock." in m["topic"]]
-
-    stock.publish("org.example.dev.stock.hello")
-    wait_for(arrived, "alice has it")
-    wait_for(lambda: everywhere(readers, arrived()), "the others have it")
 
 
 def the_stock_relay_sends_on(stock, readers):

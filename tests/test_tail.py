@@ -7,28 +7,12 @@ import threading
 import psutil
 import pytest
 import zmq
-from fedmsg.replay import ReplayContext
 
 import gilmsg
 
-from . import inside
+from . import helpers, inside
 from .conftest import own_config
-from .helpers import (
-    acked,
-    announcement,
-    bound,
-    compose,
-    digest,
-    frames,
-    heard,
-    in_a_child,
-    in_threads,
-    marked,
-    publish,
-    sign,
-    signed,
-    subscriber,
-)  # fmt: skip
+from .helpers import acked, announcement, bound, digest, frames, in_a_child, in_threads, publish, sign, subscriber
 from .processes import port_of, program, wait_for
 
 PLACE = "org.example.dev.x.y"
@@ -46,47 +30,25 @@ def tailing(config, topic="", announced="carol", **options):
     with bound(config["endpoints"]["hostile"][0]) as neighbour:
         tail = gilmsg.tail_messages(topic=topic, **dict(config, **options))
         try:
-            heard(neighbour, announcement(topic, announced) if announced else topic.encode())
+            helpers.heard(neighbour, announcement(topic, announced) if announced else topic.encode())
             yield tail, neighbour
         finally:
             tail.close()
 
 
-@contextlib.contextmanager
-def acks_of(config):
-    """A reader of what carol publishes, who is connected when it is entered."""
-    spy = announcement("", "spy")
-    with subscriber(config["endpoints"]["carol"][0], topics=[b"", spy]) as reader:
-        wait_for(lambda: inside.asked_for("carol", spy.decode()), "the spy is connected")
-        yield reader
-
-
 def message_to(*recipients, topic=PLACE, **body):
     """The body of a message that names *recipients*, or of a plain one."""
-    return compose(topic, marked(body, recipients) if recipients else body)
+    return helpers.compose(topic, helpers.marked(body, recipients) if recipients else body)
 
 
 def test_no_bad_frame_ends_the_generator(carol):
-    """Rubbish of every shape is dropped; the good message after it is yielded."""
+    """Rubbish is dropped (tests/protocol/test_wire has every shape); the good message after it is yielded."""
     good = sign(carol, "alice", message_to(n=1))
     bad = [
-        [b"one part"],
-        [b"a", b"b", b"c"],
-        [b"org.example", b"not json"],
-        [b"org.example", b"\xff\xfe"],
-        [b"\xff\xfe", b"{}"],
-        [b"org.example", b"7"],
-        [b"org.example", b"null"],
-        [b"org.example", b"[" * 100000],
-        [b"org.example", b'{"a":' * 900 + b"1" + b"}" * 900],
-        frames({}, "org.example"),
-        frames(dict(good, certificate="rubbish")),
-        frames(dict(good, certificate=[1])),
-        frames(dict(good, signature=None)),
-        frames(dict(good, msg="changed")),
-        frames(dict(good, crypto=["x509"])),
+        [b"one part"], [b"org.example", b"not json"], [b"\xff\xfe", b"{}"], [b"org.example", b"[" * 100000],
+        frames({}, "org.example"), frames(dict(good, certificate="rubbish")), frames(dict(good, msg="changed")),
         frames(good, "another.topic"),
-    ]
+    ]  # fmt: skip
     with tailing(carol) as (tail, neighbour):
         for parts in bad + [frames(good)]:
             neighbour.send_multipart(parts)
@@ -96,18 +58,19 @@ def test_no_bad_frame_ends_the_generator(carol):
 
 
 def test_only_what_names_us_is_acknowledged(carol):
-    """Plain messages, messages for others, and ACKs that name us are yielded and not ACKed."""
-    sent = [
-        sign(carol, "alice", message)
-        for message in (
-            message_to(),
-            message_to("dave"),  # not a stand-in: its ACK would come in between
-            message_to("carol", topic="org.example.dev.gilmsg.ack"),
-            message_to("dave,carol"),
-        )
+    """Plain messages, messages for others, and ACKs that name us are yielded and not ACKed; nor is another topic."""
+    bodies = [
+        message_to(),
+        message_to("dave"),  # not a stand-in: its ACK would come in between
+        message_to("carol", topic="org.example.dev.gilmsg.ack"),
+        message_to("dave,carol"),
     ]
-    with tailing(carol) as (tail, neighbour), acks_of(carol) as acks:
-        for message in sent:
+    sent = [sign(carol, "alice", message) for message in bodies]
+    spy = announcement("", "spy")
+    ours = subscriber(carol["endpoints"]["carol"][0], topics=[b"", spy])
+    with tailing(carol, "org.example.dev") as (tail, neighbour), ours as acks:
+        wait_for(lambda: inside.asked_for("carol", spy.decode()), "the spy is connected")
+        for message in [sign(carol, "alice", message_to("carol", topic="org.example.wrong")), *sent]:
             neighbour.send_multipart(frames(message))
         assert [next(tail)[3]["msg_id"] for _ in sent] == [message["msg_id"] for message in sent]
         assert acks.poll(5000)
@@ -133,28 +96,14 @@ def descriptors_but_for_peers(config):
     return process.num_fds() - len(peers)
 
 
-def test_only_the_topic_asked_for(carol):
-    """A topic prefix is honoured."""
-    with tailing(carol, "org.example.dev.right") as (tail, neighbour):
-        neighbour.send_multipart(frames(signed(carol, "alice", {}, topic="org.example.dev.wrong")))
-        neighbour.send_multipart(frames(signed(carol, "alice", {}, topic="org.example.dev.right.one")))
-        assert next(tail)[2] == "org.example.dev.right.one"
-
-
 UNUSABLE = [
-    ({"certnames": {}}, "certnames"),
-    ({"name": "nobody"}, "nobody"),
-    ({"ssldir": "/nonexistent"}, "ssldir"),
-    ({"ca_cert_location": None}, "ca_cert_location"),
-    ({"crypto_backend": "gpg"}, "crypto_backend"),
-    ({"zmq_enabled": False}, "zmq_enabled"),
-    ({"topic": "a\udcff"}, "topic must be text"),
-    ({"topic": b"a"}, "topic must be text"),
-    ({"topic": None}, "topic must be text"),
-]
+    ({"certnames": {}}, "certnames"), ({"name": "nobody"}, "nobody"), ({"ssldir": "/nonexistent"}, "ssldir"),
+    ({"ca_cert_location": None}, "ca_cert_location"), ({"zmq_enabled": False}, "zmq_enabled"),
+    ({"topic": "a\udcff"}, "topic must be text"), ({"topic": None}, "topic must be text"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("wrong, named", UNUSABLE, ids=[str(list(w)) + n for w, n in UNUSABLE])
+@pytest.mark.parametrize("wrong, named", UNUSABLE)
 def test_unusable_configuration_is_an_error_at_the_call(carol, wrong, named):
     """With sign_messages on, what is missing is said when tail_messages is called."""
     with pytest.raises(gilmsg.ConfigurationError, match=named):
@@ -192,22 +141,6 @@ def test_a_forked_child_is_refused_its_parents_generator(carol):
         assert next(tail)[2] == PLACE
 
 
-def test_an_ack_that_cannot_be_signed_is_logged(bus, carol, tmp_path, caplog):
-    """Where our certificate has ended meanwhile the message is yielded nevertheless; the log says why no ACK left."""
-    bus.authority.issue("carol", folder=str(tmp_path))
-    message = sign(carol, "alice", message_to("carol"))
-    with tailing(carol, "org", ssldir=str(tmp_path)) as (tail, neighbour):
-        bus.authority.issue("carol", days=-1, folder=str(tmp_path))
-        wait_for(lambda: yields_unacknowledged(tail, neighbour, message, caplog), "the new file is seen", 10)
-        assert "expired" in caplog.text
-
-
-def yields_unacknowledged(tail, neighbour, message, caplog):
-    neighbour.send_multipart(frames(message))
-    assert next(tail)[3]["msg_id"] == message["msg_id"]
-    return "no ACK for {}: ".format(message["msg_id"]) in caplog.text
-
-
 def test_a_recipient_may_acknowledge_through_the_relay(bus, carol):
     """With active=True the ACK leaves through the relay, once that is there, signed by the shell's certificate."""
     active = {"active": True, "name": "relay_inbound", "cert_prefix": "shell", "announced": "shell"}
@@ -224,56 +157,9 @@ def test_a_recipient_may_acknowledge_through_the_relay(bus, carol):
         assert acked(reader.recv_multipart())["ack_msg_id"] == message["msg_id"]
 
 
-class Store:
-    """What fedmsg's replay asks for what was missed; without *messages* it refuses."""
-
-    def __init__(self, messages):
-        self._messages = messages
-
-    def get(self, query):
-        if self._messages is None:
-            raise ValueError("no store")
-        first, last = query["seq_id_range"]
-        return [one for one in self._messages if first < one["seq_id"] <= last]
-
-
-@contextlib.contextmanager
-def replaying(config, endpoint, messages):
-    """fedmsg's own replay server."""
-    places = dict(config, name="hostile", replay_endpoints={"hostile": endpoint})
-    server = ReplayContext(persistent_store=Store(messages), **places)
-    over = threading.Event()
-
-    def run():
-        while not over.is_set():
-            server._req_rep_cycle()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        server.context.destroy(linger=0)
-
-
 @pytest.mark.parametrize("answers", [True, False])
 def test_what_was_missed_is_replayed(bus, carol, answers, caplog):
-    """By fedmsg's replay a gap is filled, in order; if that fails, it is logged, and what came is yielded."""
-    replay = bus.ports.endpoint()
-    sequence = [sign(carol, "alice", dict(message_to("dave"), seq_id=number)) for number in range(4)]
-    server = replaying(carol, replay, sequence if answers else None)
-    with server, tailing(carol, replay_endpoints={"hostile": replay}) as (tail, neighbour):
-        for number in (0, 3):
-            neighbour.send_multipart(frames(sequence[number]))
-        expected = [0, 1, 2, 3] if answers else [0, 3]
-        assert [next(tail)[3]["seq_id"] for _ in expected] == expected
-    assert ("the replay failed" in caplog.text) is not answers
-
-
-def test_what_is_no_good_of_a_replay_costs_nothing_else(bus, carol, caplog):
-    """Rubbish among what is replayed is dropped and told; the others, and the message itself, are yielded."""
+    """By fedmsg's replay a gap is filled, in order, rubbish dropped and told; if it fails, what came is yielded."""
     replay = bus.ports.endpoint()
     first, missed, last = (dict(message_to(), seq_id=number) for number in (0, 2, 4))
     lax = {"validate_signatures": False, "replay_endpoints": {"hostile": replay}}
@@ -282,20 +168,18 @@ def test_what_is_no_good_of_a_replay_costs_nothing_else(bus, carol, caplog):
         server.bind(replay)
 
         def answer():
-            assert server.poll(20_000)
-            server.recv()
-            server.send_multipart([b"[]", b"{}", json.dumps(missed).encode()])
-
-        def read():
-            for message in (first, last):
-                neighbour.send_multipart(frames(message))
-            return [next(tail)[3]["seq_id"] for _ in range(3)]
+            assert server.poll(20_000) and json.loads(server.recv())["seq_id_range"] == [0, 4]
+            server.send_multipart([b"[]", b"{}", json.dumps(missed).encode()] if answers else [b"error: no store"])
 
         thread = threading.Thread(target=answer)
         thread.start()
-        assert read() == [0, 2, 4]
+        for message in (first, last):
+            neighbour.send_multipart(frames(message))
+        expected = [0, 2, 4] if answers else [0, 4]
+        assert [next(tail)[3]["seq_id"] for _ in expected] == expected
         thread.join()
-    assert "dropped a message replayed for 'hostile': it is no JSON object with a topic" in caplog.text
+    dropped = "dropped a message replayed for 'hostile': it is no JSON object with a topic"
+    assert (dropped if answers else "the replay failed") in caplog.text
 
 
 def test_passive_on_a_port_that_is_taken(bus, carol):
@@ -316,7 +200,22 @@ def test_a_slow_loop_with_a_high_water_mark_loses_nothing(bus, carol):
         def send():
             assert socket.poll(20000)
             for number in range(500):
-                socket.send_multipart(frames(compose("org.example.dev.loud", {"n": number})))
+                socket.send_multipart(frames(helpers.compose("org.example.dev.loud", {"n": number})))
 
         _, done = in_threads(send, lambda: program("slow_tail", dict(carol, **lax)))
     assert (done.returncode, done.stdout) == (0, "up 0\nTrue\n"), done.stderr
+
+
+@pytest.mark.parametrize("validates", [False, True])
+def test_messages_of_old_gilmsg(carol, validates):
+    """0.1.2 marks a message at its top level after signing: acknowledged where nobody validates."""
+    old = dict(helpers.signed(carol, "alice", {"old": 1}, topic="org.example.dev.old.t"), gilmsg_version="0.1.2")
+    last = helpers.signed(carol, "alice", {}, topic="org.example.dev.old.last")
+    ours = subscriber(carol["endpoints"]["carol"][0])  # 0.1.2 listens to every topic of every endpoint
+    with ours as listener, tailing(carol, "org.example.dev.old", validate_signatures=validates) as (tail, neighbour):
+        for message in (old, last):
+            neighbour.send_multipart(frames(message))
+        assert next(tail)[3]["msg_id"] == (last if validates else old)["msg_id"]
+        assert bool(listener.poll(200 if validates else 10000)) is not validates
+        if not validates:
+            assert acked(listener.recv_multipart()) == {"ack_msg_id": old["msg_id"], "ack_digest": digest(old)}

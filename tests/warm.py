@@ -1,10 +1,4 @@
-"""A warm publisher: how late is a Timeout, and what becomes of a recipient that restarts?
-
-::
-
-    python -m tests.warm overrun [--count 500]
-    python -m tests.warm restarts [--count 20] [--ack-timeout 0.25]
-"""
+"""A warm publisher: how late is a Timeout, and what becomes of a recipient that restarts? ``python -m tests.warm``."""
 
 import argparse
 import sys
@@ -41,11 +35,9 @@ def overruns(bus, count):
 
 
 def restarts(bus, count, ack_timeout=DEFAULT_ACK_TIMEOUT):
-    """Kill and restart alice *count* times under a publisher that never stops.
+    """Kill and restart alice *count* times under a publisher that never stops; tell of each restart.
 
-    Returns:
-        list: of each restart (seconds until her presence was seen, publishes that failed
-        after it, publishes that raised while she was away).
+    (Seconds until her presence was seen, publishes that failed after it, publishes that raised while she was away.)
     """
     gilmsg.init(**dict(bus.config, **OLD, **{"gilmsg.ack_timeout": ack_timeout}))
     until_present("alice")

@@ -64,8 +64,8 @@ class SharedPublisher:
         return port
 
     def send_multipart(self, parts: Sequence[bytes], flags: int = 0, **_: Any) -> None:
-        """Send one plain message."""
-        self.aged_port().plain(parts)
+        """Send one plain message; TypeError, as from a socket of pyzmq's, if *parts* are not bytes."""
+        self.aged_port().plain([part if isinstance(part, bytes) else bytes(memoryview(part)) for part in parts])
 
     def close(self, linger: int | None = None) -> None:
         """Give up this handle; the last one closes the socket."""

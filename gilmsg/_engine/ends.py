@@ -68,12 +68,15 @@ class Out:
         self.address = address
         self.peers = protocol.Peers()
         self.lines: protocol.Lines[Leaving] = protocol.Lines()
+        #: Until when, at most, a message is held here.
+        self.held_until = 0.0
         #: When ACKs last left without their listener having been seen.
         self.in_vain: list[float] = []
         #: Those who use it. Weak, so that those of threads that have ended do not count.
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self.connections: Connections | None = None
-        self._linger = min(int(config.get("zmq_linger", 1000)), LONGEST_LINGER)
+        linger = int(config.get("zmq_linger", 1000))  # -1 is libzmq's "for ever"
+        self._linger = min(linger, LONGEST_LINGER) if linger >= 0 else LONGEST_LINGER
         where = f"for the name {address.name!r}"
         try:
             self.socket: sockets.Socket = context.socket(zmq.XPUB)

@@ -203,6 +203,9 @@ class Message(protocol.Entry):
     def leave(self, engine: Engine) -> None:
         if self.abandoned:
             return
+        if self.ear.closed:  # while this was held
+            self.fail(closed())
+            return
         now = time.monotonic()
         self.out.take(now)
         self.left = self.out.peers.mark
@@ -214,7 +217,7 @@ class Message(protocol.Entry):
         try:
             self.out.send(self.parts)
         except BaseException:
-            self.ear.delivery.forget(self)  # the thread dies of it: who waits is told once
+            self.ear.delivery.forget(self)  # or its end would be told twice
             raise
 
     def fail(self, error: BaseException) -> None:

@@ -14,9 +14,11 @@ Everything is real: sockets, processes, certificates with a CRL, fedmsg's own se
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -25,14 +27,14 @@ from typing import TYPE_CHECKING, Any, Callable
 from .. import _settings
 from .._protocol import on_ack_topic
 from ..errors import ConfigurationError
-from .folder import PUBLISHER, TOPIC_PREFIX, Folder, Ports, bus_configuration, file_name
+from .folder import PUBLISHER, TOPIC_PREFIX, Ports, bus_configuration, claim, file_name, write_configuration
 from .pki import Authority
 from .processes import Talker, can_connect, wait_for
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Authority", "Ports", "Sandbox"]
+__all__ = ["DEFAULT_RECIPIENTS", "Authority", "Ports", "Sandbox"]
 
 #: Who is on the bus where nobody is named.
 DEFAULT_RECIPIENTS = ("recipient1", "recipient2")
@@ -40,8 +42,7 @@ DEFAULT_RECIPIENTS = ("recipient1", "recipient2")
 #: Seconds, for all processes together.
 _STOP_LIMIT = 1.0
 
-#: Characters of a relay's last words that are told.
-_SHOWN = 600
+_STAND_IN = "gilmsg.sandbox.standin"
 
 
 class Sandbox:
@@ -83,21 +84,19 @@ class Sandbox:
         **settings: Any,
     ) -> None:
         self.recipients = [file_name(name) for name in _settings.recipients(recipients)]
-        self._has_relay = relay
-        self._relay: Talker | None = None
-        self._state = "made"
+        self._has_relay, self._state = relay, "made"
         self._on_event, self._on_wait = on_event, on_wait
-        self._stand_ins: dict[str, Talker] = {}
+        #: Name -> its processes, one after the other: those that are dead had received messages, too.
+        self._processes: dict[str, list[Talker]] = {name: [] for name in self.recipients}
         self._orders = itertools.count()
-        #: Messages that those who are dead had received.
-        self._earlier: dict[str, list[dict[str, Any]]] = {name: [] for name in self.recipients}
         self.ports = Ports()
-        self._folder = Folder(directory)
-        self.directory = self._folder.path
+        self._undo = contextlib.ExitStack()
+        self._undo.callback(self.ports.close)
         try:
-            self.authority = Authority(self._folder.keys)
+            self.directory = claim(directory, self._undo)
+            self.authority = Authority(os.path.join(self.directory, "pki"))
             for name in [PUBLISHER, "shell", *self.recipients]:
-                self._on_wait()
+                on_wait()
                 self.authority.issue(name)
             self.config = bus_configuration(self.recipients, self.ports, self.authority, topic_prefix, relay)
             self.config.update(settings)
@@ -123,7 +122,7 @@ class Sandbox:
             raise ConfigurationError(f"this sandbox was {self._state} before, and each runs once; make another")
         self._state = "started"
         try:
-            self._folder.write(self.config)
+            write_configuration(self.directory, self.config)
             for name in self.recipients:
                 self._launch(name)
             if self._has_relay:
@@ -139,33 +138,31 @@ class Sandbox:
         """End every process and remove the temporary folder; idempotent, takes a second at most."""
         self._state = "stopped"
         deadline = time.monotonic() + _STOP_LIMIT
-        processes = [*self._stand_ins.values(), *filter(None, [self._relay])]
+        processes = [one for several in self._processes.values() for one in several]
         for one in processes:
             one.hang_up()
         for one in processes:
             one.stop(max(0.0, deadline - time.monotonic()))
-        self._stand_ins.clear()
-        self.ports.close()
-        self._folder.release()
+        self._undo.close()
 
     def received(self, common_name: str) -> list[dict[str, Any]]:
         """Return the messages that *common_name* got, in order; ACKs of others are left out.
 
         When publish has returned, each recipient that acknowledged holds the message here.
         """
-        earlier = self._earlier[self._known(common_name)]
-        return earlier + _messages(self._stand_ins.get(common_name))
+        events = [event for one in self._of(common_name) for event in one.events() if event["event"] == "message"]
+        return [event["message"] for event in events if not on_ack_topic(event["topic"])]
 
     def forget(self) -> None:
         """Forget all messages received so far."""
-        self._earlier = {name: [] for name in self.recipients}
-        for stand_in in self._stand_ins.values():
-            stand_in.clear()
+        for several in self._processes.values():
+            del several[:-1]
+            for one in several:
+                one.clear()
 
     def is_alive(self, common_name: str) -> bool:
         """Tell if the process of *common_name* runs."""
-        stand_in = self._stand_ins.get(self._known(common_name))
-        return stand_in is not None and stand_in.alive
+        return any(one.alive for one in self._of(common_name))
 
     def silent(self, common_name: str) -> None:
         """Make *common_name* receive without acknowledging.
@@ -188,10 +185,8 @@ class Sandbox:
 
     def dead(self, common_name: str) -> None:
         """Kill the process of *common_name* (SIGKILL); raises ConfigurationError as ``silent`` does."""
-        stand_in = self._stand_ins.pop(self._known(common_name), None)
-        if stand_in is not None:
-            stand_in.kill()
-            self._earlier[common_name] += _messages(stand_in)
+        for one in self._of(common_name):
+            one.kill()
 
     def well(self, common_name: str) -> None:
         """Make *common_name* acknowledge again, started anew if it has ended.
@@ -207,54 +202,44 @@ class Sandbox:
             self._launch(common_name)
             self._wait_until_ready(common_name)
 
-    def _known(self, common_name: str) -> str:
+    def _of(self, common_name: str) -> list[Talker]:
         if common_name not in self.recipients:
             names = ", ".join(self.recipients)
             raise ConfigurationError(f"{common_name!r} is not a recipient here; these are: {names}")
-        return common_name
+        return self._processes[common_name]
 
     def _tell(self, common_name: str, delay: float | None) -> None:
         """Change how *common_name* behaves; return when it has."""
         if not self.is_alive(common_name):
             raise ConfigurationError(f"{common_name} is dead; make it well first")
-        stand_in = self._stand_ins[common_name]
-        before = len(stand_in.events())
+        stand_in = self._of(common_name)[-1]
         # Numbered, for it may obey late, when nobody waits for that any more.
         order = {"delay": delay, "order": next(self._orders)}
         stand_in.tell(order)
-        self._wait_for(lambda: stand_in.said("obeys", before, **order), f"{common_name} obeys")
+        self._wait_for(lambda: stand_in.said("obeys", **order), f"{common_name} obeys")
 
     def _wait_for(self, condition: Callable[[], Any], what: str) -> None:
         wait_for(lambda: self._on_wait() or condition(), what)
 
     def _wait_until_ready(self, name: str) -> None:
-        self._wait_for(lambda: self._stand_ins[name].said("ready"), f"{name} is ready")
+        self._wait_for(lambda: self._processes[name][-1].said("ready"), f"{name} is ready")
 
     def _launch(self, name: str) -> None:
         if self._state != "started":
             what_to_do = "was stopped; make another" if self._state == "stopped" else "was not started; start it first"
             raise ConfigurationError("this sandbox " + what_to_do)
-        self._stand_ins[name] = Talker(
-            "gilmsg.sandbox.standin",
-            dict(self.config, name=name),
-            cwd=self.directory,
-            on_event=self._on_event and functools.partial(self._on_event, name),
-        )
+        on_event = self._on_event and functools.partial(self._on_event, name)
+        self._processes[name].append(Talker(_STAND_IN, {**self.config, "name": name}, self.directory, on_event))
 
     def _launch_relay(self) -> None:
-        self._relay = Talker("gilmsg.sandbox.standin", None, cwd=self.directory)
+        relay = Talker(_STAND_IN, None, self.directory)
+        self._processes["relay_outbound"] = [relay]  # which no recipient is called
         for endpoint in [self.config["relay_inbound"], *self.config["endpoints"]["relay_outbound"]]:
-            listens = functools.partial(_relay_listens, self._relay, endpoint)
-            self._wait_for(listens, f"the relay listens at {endpoint}")
+            self._wait_for(functools.partial(_listens, relay, endpoint), f"the relay listens at {endpoint}")
 
 
-def _relay_listens(relay: Talker, endpoint: str) -> bool:
+def _listens(relay: Talker, endpoint: str) -> bool:
     if relay.alive:
         return can_connect(endpoint)
-    said = "\n".join(event["text"] for event in relay.events())[-_SHOWN:].strip()
+    said = "\n".join(event["text"] for event in relay.events())[-600:].strip()
     raise TimeoutError(f"fedmsg-relay ended with exit status {relay.status}: {said or 'it said nothing'}")
-
-
-def _messages(stand_in: Talker | None) -> list[dict[str, Any]]:
-    events = stand_in.events() if stand_in is not None else []
-    return [event["message"] for event in events if event["event"] == "message" and not on_ack_topic(event["topic"])]

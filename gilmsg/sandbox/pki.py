@@ -16,11 +16,6 @@ _LIFETIME = 30
 _PEM = serialization.Encoding.PEM
 
 
-def new_key(bits: int = 2048) -> rsa.RSAPrivateKey:
-    """Return a fresh RSA key."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
-
-
 class Authority:
     """A CA with its CRL, and the key pairs that it issued, as files in *folder*.
 
@@ -34,24 +29,21 @@ class Authority:
         self.folder = folder
         self.ca_file = os.path.join(folder, "ca.crt")
         self.crl_file = os.path.join(folder, "crl.pem")
-        self._name = _subject([name])
-        self._key = new_key()
+        self._name, self._key = _subject([name]), new_key()
         self._revoked: list[int] = []
         self.write_ca()
         self.write_crl()
 
     def write_ca(self, days: float = _LIFETIME, age: float = 1) -> None:
         """Write the CA certificate, valid from *age* days ago for *days* days from now."""
-        certificate = self._certify(self._name, self._key.public_key(), days, age, is_ca=True)
-        write(self.ca_file, certificate.public_bytes(_PEM))
+        write(self.ca_file, self._certify(self._name, self._key, days, age, is_ca=True).public_bytes(_PEM))
 
     def write_crl(self, days: float = _LIFETIME, age: float = 1) -> None:
         """Write the CRL, next due in *days* days (negative: it has ended)."""
         begin, end = _span(days, age)
-        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name).last_update(begin).next_update(end)
+        builder = x509.CertificateRevocationListBuilder(self._name, begin, end)
         for serial in self._revoked:
-            revoked = x509.RevokedCertificateBuilder().serial_number(serial)
-            builder = builder.add_revoked_certificate(revoked.revocation_date(_now()).build())
+            builder = builder.add_revoked_certificate(x509.RevokedCertificateBuilder(serial, begin).build())
         write(self.crl_file, builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
 
     def issue(
@@ -73,8 +65,7 @@ class Authority:
             folder: where to write, instead of this authority's folder.
         """
         key = key or new_key()
-        subject = _subject([name] if common_names is None else common_names)
-        certificate = self._certify(subject, key.public_key(), days, age, is_ca=False)
+        certificate = self._certify(_subject([name] if common_names is None else common_names), key, days, age)
         base = os.path.join(folder or self.folder, name)
         write(base + ".key", private_pem(key), mode=0o600)
         write(base + ".crt", certificate.public_bytes(_PEM))
@@ -89,18 +80,17 @@ class Authority:
         self.write_crl()
 
     def _certify(
-        self, subject: x509.Name, key: rsa.RSAPublicKey, days: float, age: float, *, is_ca: bool
+        self, subject: x509.Name, key: rsa.RSAPrivateKey, days: float, age: float, is_ca: bool = False
     ) -> x509.Certificate:
-        begin, end = _span(days, age)
-        usage = {name: False for name in ("content_commitment", "key_encipherment", "data_encipherment",
-                                          "key_agreement", "encipher_only", "decipher_only")}
-        usage.update(digital_signature=not is_ca, key_cert_sign=is_ca, crl_sign=is_ca)
-        return (
-            x509.CertificateBuilder(self._name, subject, key, x509.random_serial_number(), begin, end)
-            .add_extension(x509.BasicConstraints(is_ca, 0 if is_ca else None), critical=True)
-            .add_extension(x509.KeyUsage(**usage), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
+        serial, span = x509.random_serial_number(), _span(days, age)
+        builder = x509.CertificateBuilder(self._name, subject, key.public_key(), serial, *span)
+        builder = builder.add_extension(x509.BasicConstraints(is_ca, None), critical=True)
+        return builder.sign(self._key, hashes.SHA256())
+
+
+def new_key() -> rsa.RSAPrivateKey:
+    """Return a fresh RSA key."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def private_pem(key: rsa.RSAPrivateKey) -> bytes:
@@ -120,12 +110,7 @@ def _subject(common_names: Sequence[str]) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name) for name in common_names])
 
 
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
 def _span(days: float, age: float) -> tuple[datetime, datetime]:
     """Return when it begins, *age* days ago (what has ended: a day before its end at the latest), and when it ends."""
-    if days < 0:
-        age = max(age, 1 - days)
-    return _now() - timedelta(days=age), _now() + timedelta(days=days)
+    now = datetime.now(timezone.utc)
+    return now - timedelta(days=max(age, 1 - days) if days < 0 else age), now + timedelta(days=days)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -33,11 +31,7 @@ _OURS = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 
 
 def wait_for(condition: Callable[[], Any], what: str, limit: float = START_LIMIT) -> Any:
-    """Return the first true value of *condition*; poll for it, at most for *limit* seconds.
-
-    Raises:
-        TimeoutError: naming *what* did not come true.
-    """
+    """Return the first true value of *condition*; after *limit* seconds raise TimeoutError, naming *what*."""
     deadline = time.monotonic() + limit
     while not (value := condition()):
         if time.monotonic() >= deadline:
@@ -47,17 +41,11 @@ def wait_for(condition: Callable[[], Any], what: str, limit: float = START_LIMIT
 
 
 class Talker:
-    """A Python module run as a child: what it writes on stdout, a JSON line each, are events; its stdin is ours.
+    """A Python *module* run as a child: what it writes on stdout, a JSON line each, are events; its stdin is ours.
 
     It writes to a file: it never waits for us, and all that it wrote before some evidence reached us (an ACK, say)
-    is among its ``events``. It is to end when its stdin does: so it ends with us, in whatever way we end.
-
-    Args:
-        module: run as ``python -m``.
-        first: sent as the first line, in JSON.
-        cwd: its working directory.
-        on_event: called with each event, on a thread of the child's; what it raises is logged.
-        prefix: put before the command, to run it elsewhere (``ip netns exec <name>``, say).
+    is among its ``events``. It is to end when its stdin does: so it ends with us, in whatever way we end. It is sent
+    *first* at once. *on_event* is called with each event, on a thread of ours. *prefix* is put before the command.
     """
 
     def __init__(
@@ -72,26 +60,18 @@ class Talker:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  stop() closes it
         self._offset, self._rest = 0, b""
         self._events: list[Event] = []
-        self._untold: collections.deque[Event] = collections.deque()
-        self._reporter: threading.Thread | None = None
+        self._cleared = 0
         paths = [_OURS, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-m", module],
-            cwd=cwd,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.PIPE,
-            stdout=self._file,
-            start_new_session=True,
-        )
+            cwd=cwd, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=self._file,
+        )  # fmt: skip
+        self.pid = self._process.pid
+        self._reporter = threading.Thread(target=self._report, args=[on_event], name="gilmsg-talker", daemon=True)
         if on_event is not None:
-            self._reporter = threading.Thread(target=self._report, args=(on_event,), name="gilmsg-talker", daemon=True)
             self._reporter.start()
         self.tell(first)
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
 
     @property
     def status(self) -> int | None:
@@ -111,39 +91,33 @@ class Talker:
             self._process.stdin.flush()
 
     def events(self) -> list[Event]:
-        """Return all it has said so far; a line that is no JSON is an event "text"."""
+        """Return all it has said since ``clear()``; a line that is no JSON is an event "text"."""
         with self._lock:
-            self._read()
-            return list(self._events)
+            # The offset of the file itself is the child's, too: it must not move.
+            while not self._file.closed and (data := os.pread(self._file.fileno(), 1 << 20, self._offset)):
+                self._offset += len(data)
+                *lines, self._rest = (self._rest + data).split(b"\n")
+                self._events.extend(map(_event, lines))
+            return self._events[self._cleared :]
 
-    def said(self, kind: str, after: int = 0, **fields: Any) -> Event | None:
-        """Return its first event of *kind* with these *fields*, or None; the first *after* events are left out.
+    def clear(self) -> None:
+        """Forget all it has said so far."""
+        self._cleared += len(self.events())
 
-        Raises:
-            TimeoutError: there is none, and the child has ended.
-        """
+    def said(self, kind: str, **fields: Any) -> Event | None:
+        """Return its first event of *kind* with these *fields*, or None; TimeoutError, if it has ended, too."""
         over = not self.alive
         wanted = dict(fields, event=kind).items()
-        for event in self.events()[after:]:
+        for event in self.events():
             if wanted <= event.items():
                 return event
         if over:
             raise TimeoutError(f"the process ended before it said {kind!r}")
         return None
 
-    def clear(self) -> None:
-        """Forget all it has said so far."""
-        with self._lock:
-            self._read()
-            self._events.clear()
-
-    def signal(self, number: int) -> None:
-        """Send it a signal, if it still runs."""
-        self._process.send_signal(number)
-
     def kill(self) -> None:
         """End it at once (SIGKILL); what it said stays. Idempotent."""
-        self.signal(signal.SIGKILL)
+        self._process.kill()
         self.stop()
 
     def hang_up(self) -> None:
@@ -158,45 +132,35 @@ class Talker:
         try:
             self._process.wait(limit)
         except subprocess.TimeoutExpired:
-            self.signal(signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
-        if self._reporter is not None:
+        if self._reporter.is_alive():
             self._reporter.join(STOP_LIMIT)
+        self.events()
         with self._lock:
-            self._read()
             self._file.close()
-
-    def _read(self) -> None:
-        """Read what the child has written since. The lock is held."""
-        while not self._file.closed:
-            # The offset of the file itself is the child's, too: it must not move.
-            data = os.pread(self._file.fileno(), 1 << 20, self._offset)
-            if not data:
-                return
-            self._offset += len(data)
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            for line in lines:
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    event = {"event": "text", "text": line.decode("utf-8", "replace")}
-                self._events.append(event)
-                if self._reporter is not None:
-                    self._untold.append(event)
 
     def _report(self, on_event: Callable[[Event], None]) -> None:
         """Tell *on_event* of each event until the child has ended."""
-        over = False
+        told, over = 0, False
         while not over:
             over = not self.alive  # before the last look
             self.events()
-            while self._untold:
-                event = self._untold.popleft()
+            for event in self._events[told:]:
+                told += 1
                 try:
                     on_event(event)
                 except Exception:  # somebody else's code; what the child says next is still to be heard
                     log.exception("on_event failed at %.200r", event)
-            time.sleep(0 if over else _LOOK_AGAIN)
+            time.sleep(_LOOK_AGAIN)
+
+
+def _event(line: bytes) -> Event:
+    try:
+        event: Event = json.loads(line)
+    except ValueError:
+        event = {"event": "text", "text": line.decode("utf-8", "replace")}
+    return event
 
 
 def can_connect(endpoint: str) -> bool:

@@ -4,8 +4,8 @@ Both are told on stdin, one JSON value a line, and end with it. The first is a s
 then this process is a relay, configured by the ``fedmsg.d`` of its working directory.
 
 A stand-in tails the bus as any consumer does. Told ``{"delay": seconds or null}``, null being silence, it says on
-stdout what happens, also in JSON lines: ready, message, ack, obeys. A message is reported *before* its ACK leaves:
-who has the ACK can rely on the report. A relay says what it has to say in plain text.
+stdout what happens, also in JSON lines: ready, message, ack, obeys. A message and its ACK are reported *before* the
+ACK leaves: who has the ACK can rely on the report. A relay says what it has to say in plain text.
 """
 
 from __future__ import annotations
@@ -17,11 +17,7 @@ import threading
 from typing import Any
 
 from .. import _settings
-from .._client.context import context
-from .._client.receive import Tail
-
-#: Seconds. To report an ACK that has left takes a moment.
-_LAST_WORDS = 1.0
+from .._client import context, receive
 
 
 def say(event: str, **fields: Any) -> None:
@@ -30,14 +26,11 @@ def say(event: str, **fields: Any) -> None:
 
 
 class StandIn:
-    """What a tail is told to do with its ACKs: it reports each message, and can be slow or silent."""
+    """What a tail is told to do with its ACKs, on one thread, and what is told on stdin, on another."""
 
     def __init__(self) -> None:
         self._delay: float | None = 0.0
         self._changed = threading.Event()
-        #: Not set from when an ACK may leave until it is reported.
-        self._reported = threading.Event()
-        self._reported.set()
 
     def obey(self) -> None:
         """Follow what is said on stdin until it ends; then end the process."""
@@ -46,46 +39,31 @@ class StandIn:
             self._delay = order["delay"]
             self._changed.set()
             say("obeys", **order)
-        # Whoever got the ACK may end us at once; what became of it is told first, unless it takes too long.
-        self._reported.wait(_LAST_WORDS)
         os._exit(0)
 
     def asked(self, envelope: str, message: dict[str, Any], due: bool) -> bool:
         """Report *message*, wait as told, and return whether its ACK may leave."""
         say("message", topic=envelope, message=message, due=due)
         # What needs no ACK (its own ACKs come back to it, too) must not hold up what does.
-        if not (due and self._waits()):
+        if not due:
             return False
-        self._reported.clear()
-        return True
-
-    def handed_over(self, message: dict[str, Any]) -> None:
-        """Report that the ACK of *message* has left, if it was to."""
-        if not self._reported.is_set():
-            say("ack", msg_id=message.get("msg_id"))
-            self._reported.set()
-
-    def _waits(self) -> bool:
-        """Wait as told; return whether it is not silent."""
         self._changed.clear()  # first: what changes after this line ends the wait
         if self._delay:
             self._changed.wait(self._delay)
-        return self._delay is not None
+        if self._delay is None:
+            return False
+        say("ack", msg_id=message["msg_id"])
+        return True
 
 
 def _relay() -> None:
     """Be a fedmsg-relay; what it says on stderr goes to the sandbox."""
     os.dup2(1, 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    threading.Thread(target=lambda: sys.stdin.read() or os._exit(0), daemon=True).start()
     from fedmsg.commands.relay import relay  # type: ignore[import-untyped, unused-ignore]
 
     sys.exit(relay())
-
-
-def _end_with_stdin() -> None:
-    sys.stdin.read()
-    os._exit(0)
 
 
 def main() -> None:
@@ -96,13 +74,12 @@ def main() -> None:
     # What this host's fedmsg.d says must not reach the sandbox: cert_prefix, say.
     _settings.replace(config)
     stand_in = StandIn()
-    messages = Tail(context({}), "", False, stand_in.asked).run()
+    messages = receive.Tail(context.context({}), "", False, stand_in.asked).run()
     next(messages)
     threading.Thread(target=stand_in.obey, daemon=True).start()
     say("ready")
-    for item in messages:  # pragma: no branch  it goes on until os._exit
-        assert item is not None  # that was the first one, above
-        stand_in.handed_over(item[3])
+    for _ in messages:
+        pass
 
 
 if __name__ == "__main__":

@@ -65,21 +65,19 @@ ITEMS = [{"event": 1}, {}, {"topic": "t"}, None, 7, "text", ["body"], Named(), o
 
 @pytest.mark.parametrize("item", ITEMS, ids=[type(item).__name__ for item in ITEMS])
 def test_what_is_no_envelope_goes_on_to_validate_and_consume(item):
-    """What a service queues of its own arrives as it was put, where its validate() lets it pass; and has no ACK."""
+    """What a service queues of its own arrives as it was put, where its validate() lets it pass; and has no ACK.
+
+    Who overrides nothing gets of it what a FedmsgConsumer gets.
+    """
+    ours, theirs = consumer(bare()), consumer(bare(), FedmsgConsumer)
+    assert ours._do_work(item) == theirs._do_work(item)
+    assert ours.given == theirs.given
     one = consumer(bare(), validate=lambda self, message: None)
     one._acknowledger = mock.Mock(due=mock.Mock(side_effect=AssertionError))
     assert one._do_work(item) and one._consume(item)
     one.consume(item)
     assert all(given is item for given in one.given[::2]) and len(one.given) == 3
     assert not one._acknowledger.acknowledge.called
-
-
-@pytest.mark.parametrize("item", ITEMS, ids=[type(item).__name__ for item in ITEMS])
-def test_what_is_no_envelope_is_judged_as_by_a_fedmsg_consumer(item):
-    """Who overrides nothing gets of it what a FedmsgConsumer gets."""
-    ours, theirs = consumer(bare()), consumer(bare(), FedmsgConsumer)
-    assert ours._do_work(item) == theirs._do_work(item)
-    assert ours.given == theirs.given
 
 
 def test_an_ack_is_signed_by_the_worker_and_not_by_the_reactor():
@@ -108,12 +106,6 @@ def test_an_ack_is_signed_by_the_worker_and_not_by_the_reactor():
     assert order == []
     one._do_work(one.incoming.get(timeout=5))
     assert order == ["pre_consume", ("ack", "2026-1"), ("consume", "2026-1")]
-
-
-def test_what_monitoring_shows_without_acks():
-    """The three fields are there from the start."""
-    shown = consumer(bare()).__json__()
-    assert (shown["acks_sent"], shown["acks_failed"], shown["last_ack_error"]) == (0, 0, None)
 
 
 @pytest.mark.parametrize("validates", [True, False])

@@ -1,7 +1,6 @@
 """Contexts of fedmsg with our publisher in them: names, certificates, the handle, the end."""
 
 import socket
-import threading
 import time
 
 import fedmsg
@@ -109,25 +108,9 @@ def test_who_cannot_publish_is_told_why(config, changes, words):
 
 
 @pytest.mark.parametrize(
-    "changes, expected",
-    [
-        ({}, ("me", ("tcp://x:1",), False)),
-        ({"endpoints": {"me": "tcp://x:2"}}, ("me", ("tcp://x:2",), False)),
-        ({"active": True, "name": "relay_inbound", "relay_inbound": "tcp://x:3"}, ("relay_inbound", ("tcp://x:3",), True)),
-    ],
-)
-def test_where_a_context_publishes(changes, expected):
-    """At the endpoints of its name, or at the relay."""
-    config = dict({"name": "me", "endpoints": {"me": ["tcp://x:1"]}}, **changes)
-    assert context.require_publisher(config) == expected
-
-
-@pytest.mark.parametrize(
     "config, expected",
     [
-        ({"name": "me"}, "me"),
-        ({}, f"caller.{HOST}"),
-        ({"name": ""}, f"caller.{HOST}"),
+        ({"name": "me"}, "me"), ({}, f"caller.{HOST}"), ({"name": ""}, f"caller.{HOST}"),
         ({"active": True}, "relay_inbound"),
     ],
 )
@@ -180,19 +163,6 @@ def test_init_and_destroy(config, endpoint):
             context.port(made)
 
 
-def test_threads_share_one_socket(config):
-    """With one declared port each thread has a context of its own, and all of them one socket."""
-    mine, theirs = init(**config).publisher.port(), []
-
-    def other():
-        theirs.append(context.context(config).publisher.port())
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    thread.join()
-    assert (theirs[0].endpoint, theirs[0].shared) == (mine.endpoint, True)
-
-
 def test_a_port_that_is_taken(config, endpoint):
     """It is an EndpointError, hence an IOError as with fedmsg, and there is no context."""
     with socket.socket() as taken:
@@ -231,14 +201,6 @@ def test_a_context_that_was_destroyed_by_itself(config):
     init(**config).destroy()
     with pytest.raises(ConfigurationError, match=r"call gilmsg.destroy\(\) and initialize it again"):
         context.port(context.current())
-
-
-def test_a_value_that_cannot_be_used_is_not_kept(config):
-    """What init refuses does not become the process's configuration."""
-    for wrong in ({"io_threads": 0}, {"gilmsg.acktimeout": 1}):
-        with pytest.raises(ConfigurationError):
-            init(**dict(config, **wrong))
-    assert _settings.kept() == {} and context.current() is None
 
 
 def test_the_user_is_told_even_where_no_database_knows_him(monkeypatch):

@@ -83,21 +83,6 @@ def test_an_ack_is_signed_and_goes_to_the_listener_that_awaits_it(acknowledger, 
     assert acknowledger.counts() == {"acks_sent": 1, "acks_failed": 0, "last_ack_error": None}
 
 
-@pytest.mark.parametrize(
-    "one, topic",
-    [
-        (message(["dave"]), None),
-        (message(["carol"], topic="org.example.dev.gilmsg.ack"), None),
-        (message(["carol"]), "org.example.dev.another"),
-        (message(["carol"], msg_id=7), None),
-    ],
-    ids=["for another", "an ACK", "sent under another topic", "no id"],
-)
-def test_no_ack_is_due(acknowledger, one, topic):
-    """Only for what names the consumer, under the topic that was signed, and never for an ACK."""
-    assert acknowledger.due(received(one, topic), True) is None
-
-
 @pytest.mark.parametrize("error", [ListenerError("gone"), ConfigurationError("no key"), ListenerError()])
 def test_what_could_not_leave_is_logged_and_counted(acknowledger, port, caplog, error):
     """The consumer goes on; the log says for which message there is no ACK."""

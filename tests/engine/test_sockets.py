@@ -16,10 +16,11 @@ import pytest
 
 from gilmsg import _engine
 from gilmsg._engine import connections, descriptors, sockets
-from gilmsg._engine.waiting import CallbackFuture, Outcome, Worker, callbacks, futures
-from gilmsg.errors import ConfigurationError, ListenerError
+from gilmsg._engine.sockets import Names
+from gilmsg._engine.waiting import CallbackFuture, Worker, callbacks, futures
+from gilmsg.errors import ListenerError
 
-from ..talking import environment
+from ..processes import environment
 from .conftest import ACKS, LIMIT, Bus, until
 
 
@@ -97,26 +98,6 @@ def test_an_address_that_changed_is_connected_to(bus: Bus, resolver: Resolver) -
     bus.recipient.heard(port.origin)
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "found"),
-    [
-        pytest.param("tcp://a:1", ("tcp", "a", "1"), id="host"),
-        pytest.param("tcp://*:3000", ("tcp", "127.0.0.1", "3000"), id="every interface is reached on loopback"),
-        pytest.param("tcp://10.0.0.1:65535", ("tcp", "10.0.0.1", "65535"), id="address"),
-    ],
-)
-def test_parts(endpoint: str, found: tuple[str, str, str]) -> None:
-    """An endpoint falls into scheme, host and port."""
-    assert sockets.parts(endpoint) == found
-
-
-@pytest.mark.parametrize("endpoint", ["ipc:///tmp/a", "tcp://a", "tcp://a:x", "tcp://a:0", "tcp://a:65536", "tcp://a:" + 9 * "1"])
-def test_an_endpoint_without_a_port_cannot_be_bound(endpoint: str) -> None:
-    """What has no port of TCP is refused, with its value."""
-    with pytest.raises(ConfigurationError, match="cannot be bound"):
-        sockets.port(endpoint)
-
-
 def test_sockets_of_the_program_are_not_touched() -> None:
     """With a default timeout set, a look at the open files leaves the program's sockets blocking."""
     left, right = socket.socketpair()
@@ -146,44 +127,6 @@ def test_a_child_closes_what_was_claimed_and_nothing_else(bus: Bus) -> None:
     server.close()
 
 
-LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
-
-
-@pytest.mark.parametrize(
-    ("soft", "hard", "code", "says"),
-    [
-        pytest.param(64, 4096, "d.require_files(300, 1); print(resource.getrlimit(7)[0])", "6", id="a soft limit is raised"),
-        pytest.param(64, 128, "d.require_files(300, 1)", "ulimit -n", id="a hard one is named"),
-        pytest.param(20, 20, "d.new_context({})", "ulimit -n", id="no context where files end"),
-    ],
-)
-def test_open_files(soft: int, hard: int, code: str, says: str) -> None:
-    """The limit of open files is looked at before libzmq meets it: raised, or named."""
-    program = f"from gilmsg._engine import descriptors as d; {LIMITED.format(soft=soft, hard=hard)} {code}"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment()
-    )
-    assert says in done.stdout + done.stderr
-    assert done.returncode in (0, 1), "libzmq aborted the process"
-
-
-def test_an_outcome_raises_in_a_forked_child() -> None:
-    """A wait that a child inherits ends: only the parent gets the outcome."""
-    outcome: Outcome[None] = Outcome()
-    future = CallbackFuture()
-    pid = os.fork()
-    if pid == 0:
-        code = 0
-        for wait in (lambda: outcome.wait(60), lambda: future.result(60)):
-            try:
-                wait()
-                code = 1
-            except ListenerError:
-                pass
-        os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-
 def test_a_blocked_callback_delays_no_future(bus: Bus) -> None:
     """A callback may wait for another future: futures are settled on a thread of their own."""
     first, second = CallbackFuture(), CallbackFuture()
@@ -194,21 +137,8 @@ def test_a_blocked_callback_delays_no_future(bus: Bus) -> None:
     assert seen.result(LIMIT) == "2"
 
 
-def test_callbacks_run_in_order_and_one_that_fails_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """A callback that raises, SystemExit too, is logged; the next ones run, in the order of completion."""
-    order: list[int] = []
-    done: Future[None] = Future()
-    callbacks.run(lambda: order.append(1))
-    callbacks.run(sys.exit)
-    callbacks.run(lambda: order.append(2))
-    callbacks.run(lambda: done.set_result(None))
-    done.result(LIMIT)
-    assert order == [1, 2]
-    assert "callback" in caplog.text
-
-
-def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread can start, require() raises, and run() keeps the job for the next one."""
+def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Where no thread can start, require() raises, and run() keeps the job for the next one; the log tells of it."""
     worker, done = Worker("gilmsg-test"), threading.Event()
     monkeypatch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no more threads")))
     with pytest.raises(ListenerError, match="nothing was sent"):
@@ -217,6 +147,8 @@ def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.undo()
     worker.run(lambda: None)
     assert done.wait(LIMIT)
+    callbacks.run(lambda: None)
+    until(lambda: "there was no thread gilmsg-test" in caplog.text, "the log line")
     jobs = worker._jobs
     worker.forget()
     jobs.put(lambda: None)  # the thread finds that this is its queue no more, and ends
@@ -225,9 +157,60 @@ def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_rate_limited_log_counts_what_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
     """One line in an interval; the next one says how many were left out."""
 
-
     log = _engine.RateLimitedLog(logging.getLogger("gilmsg.test"), interval=0.2)
     for _ in range(3):
         log.warning("dropped %s", "it")
     until(lambda: log.warning("dropped %s", "it") or "more like it" in caplog.text, "the second line")
     assert caplog.text.count("dropped it") == 2
+
+
+def test_a_future_that_its_owner_sets_keeps_no_other_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Futures are settled in batches: one that is set by its owner, at whatever moment, costs the others nothing."""
+    mine, other = CallbackFuture(), CallbackFuture()
+    mine.set_result("mine")
+    monkeypatch.setattr(CallbackFuture, "done", lambda self: False)  # it was set just after the look
+    mine.settle("theirs", None)
+    other.settle("theirs", None)
+    assert other.result(LIMIT) == "theirs"
+    assert mine.result(LIMIT) == "mine"
+
+
+def test_log_lines_are_written_before_the_interpreter_ends() -> None:
+    """What the threads of futures and callbacks have in hand when the program ends is not lost."""
+    command = [sys.executable, "-m", "tests.engine.last_words"]
+    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stderr == "the last word\n"
+
+
+def test_listeners_that_come_and_go_leave_no_look_ups_behind() -> None:
+    """Connections that share their names hear each other's answers: each plans one look-up of a host all the same."""
+    asked: list[str] = []
+    names = Names(lambda: None)
+    names.ask = asked.append  # type: ignore[method-assign]
+    one = connections.Connections([("tcp://nohost.invalid:3000", None)], names)  # type: ignore[list-item]
+    for _ in range(5):
+        one.answer("nohost.invalid", [])
+    assert len(one._look_ups) == 1
+    one.tick(time.monotonic() + 60.0)
+    assert len(asked) == 2
+    assert not one._look_ups
+
+
+def test_a_look_up_that_gets_no_thread_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can start, the host does not resolve, and whoever waits is told; unless a thread has it by now."""
+    told: list[bool] = []
+    names = Names(lambda: told.append(True))
+
+    def refused(self: threading.Thread) -> None:
+        if taken:
+            names._wanted.popleft()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    taken = False
+    names.ask("a.invalid")
+    assert list(names.answers()) == [("a.invalid", [])]
+    assert told
+    taken = True
+    names.ask("b.invalid")
+    assert not list(names.answers())

@@ -50,16 +50,6 @@ class Patient(Base):
         wait_for(lambda: os.path.exists("go on"), "the test lets it go on", 600)
 
 
-class Selfish(Base):
-    """Overrides the hooks without super."""
-
-    def pre_consume(self, message):
-        message["body"]["touched"] = True
-
-    def post_consume(self, message):
-        pass
-
-
 class Raw(gilmsg.GilmsgConsumer):
     """Takes messages as moksha has them."""
 
@@ -71,7 +61,7 @@ class Raw(gilmsg.GilmsgConsumer):
 
 
 class Lax(gilmsg.GilmsgConsumer):
-    """Lets everything pass, and changes it."""
+    """Lets everything pass, and changes it; overrides the hooks without super."""
 
     topic = "org.example.dev.tests.lax"
 
@@ -80,6 +70,9 @@ class Lax(gilmsg.GilmsgConsumer):
 
     def pre_consume(self, message):
         message["body"]["msg"]["touched"] = True
+
+    def post_consume(self, message):
+        pass
 
     def consume(self, message):
         note(topic=message["topic"])

@@ -7,7 +7,7 @@ import pytest
 
 import gilmsg
 from gilmsg import publish
-from gilmsg.sandbox.processes import wait_for
+from tests.processes import wait_for
 
 
 def test_two_recipients_confirm_without_any_configuration(gilmsg_bus):

@@ -193,7 +193,7 @@ def test_an_acknowledged_name_is_refused_nothing_any_more():
 def test_what_is_due_expires_in_order(now, expired):
     """At its deadline and not before; the earliest is told as the next."""
     awaits = Delivery(ACKS)
-    entries = {one.msg_id: one for one in (entry("a", ack_timeout=2.0), entry("b", ack_timeout=1.0), entry("c", ack_timeout=3.0))}
+    entries = {name: entry(name, ack_timeout=wait) for name, wait in (("a", 2.0), ("b", 1.0), ("c", 3.0))}
     for one in entries.values():
         awaits.expect(one, 100.0)
     assert awaits.next_due() == 101.0
@@ -225,16 +225,6 @@ def test_deadlines_of_settled_entries_take_no_memory():
     assert len(awaits._deadlines) <= 70
     assert awaits.expired(105.0) == [first]
     assert awaits.next_due() is None
-
-
-def test_a_batch_settles_each_its_own():
-    """Of many messages on their way, each is settled by its own ACK, in any order."""
-    awaits, entries = Delivery(ACKS), [entry(str(number)) for number in range(100)]
-    for one in entries:
-        awaits.expect(one, 100.0)
-    for number in [*range(50, 100), *range(50)]:
-        assert awaits.frame(ack(msg_id=str(number)), 101.0) is entries[number]
-    assert awaits.clear() == []
 
 
 class Item:

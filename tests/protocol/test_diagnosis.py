@@ -1,11 +1,8 @@
 """The sentences about who is missing, their codes, and what becomes of an entry: pure, without a socket."""
 
-import ast
-import pathlib
 
 import pytest
 
-from gilmsg import _protocol
 from gilmsg._protocol import BEHIND_RELAY, Entry, absent, announcement, diagnosis, result
 from gilmsg._protocol.delivery import DIGEST_DIFFERS
 from gilmsg.errors import Reason, Timeout
@@ -176,15 +173,3 @@ def test_an_entry_becomes_a_receipt_or_a_timeout():
     assert str(timeout) == f"{TOPIC} 1: 1 of 2 recipients acknowledged within 0.25 s; missing: bob ({NOBODY})"
     del entry._open["bob"]
     assert result(entry)._asdict() == {"msg_id": "1", "topic": TOPIC, "acks": {"alice": 0.5}}
-
-
-def test_the_pure_rooms_import_nothing_that_waits():
-    """No socket, thread, clock, file or log is known here."""
-    allowed = {
-        "__future__", "collections", "fedmsg", "hashlib", "heapq", "json", "re", "six", "sys", "typing", "zlib",
-    }  # fmt: skip
-    for path in pathlib.Path(_protocol.__file__).parent.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
-            assert {name.partition(".")[0] for name in names} <= allowed, path

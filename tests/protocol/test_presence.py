@@ -158,15 +158,11 @@ AT_RELAY = {"relay": True}
 @pytest.mark.parametrize(
     ("recipients", "frames", "options", "expected"),
     [
-        ([], [], {}, True),
-        (["alice"], [], {}, False),
-        (["alice"], HERE, {}, True),
-        (["alice"], HERE, {"links": {"alice": True}}, True),
-        (["alice"], HERE, {"links": {"alice": False}}, False),
+        ([], [], {}, True), (["alice"], [], {}, False), (["alice"], HERE, {}, True),
+        (["alice"], HERE, {"links": {"alice": True}}, True), (["alice"], HERE, {"links": {"alice": False}}, False),
         (["alice"], [on(b"")], {}, False),
         (["alice"], [on(announcement("com", "alice"))], {}, False),
-        (["alice", "bob"], HERE, {}, False),
-        (["alice", "bob,alice"], HERE, {}, True),
+        (["alice", "bob"], HERE, {}, False), (["alice", "bob,alice"], HERE, {}, True),
         (["bob,carol"], HERE, {}, False),
         (["alice,bob"], HERE, {"links": {"alice": False}}, False),
         (["alice", "bob"], HERE, {"links": {"alice": True}, **AT_RELAY}, True),

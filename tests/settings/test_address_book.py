@@ -42,9 +42,7 @@ def test_who_publishes():
     "name, via_relay, expected",
     [
         ("alice", True, ["tcp://127.0.0.1:2", "tcp://127.0.0.1:3", "tcp://127.0.0.1:4"]),
-        ("bob", False, []),
-        ("bob", True, ["tcp://127.0.0.1:6"]),
-        ("stranger", True, ["tcp://127.0.0.1:6"]),
+        ("bob", False, []), ("bob", True, ["tcp://127.0.0.1:6"]), ("stranger", True, ["tcp://127.0.0.1:6"]),
     ],
 )
 def test_where_acks_can_come_from(name, via_relay, expected):
@@ -55,11 +53,8 @@ def test_where_acks_can_come_from(name, via_relay, expected):
 @pytest.mark.parametrize(
     "key, value, another_bus",
     [
-        ("topic_prefix", "org.other", True),
-        ("environment", "prod", True),
-        ("certnames", {"alice": "alice"}, False),
-        ("certnames", None, False),
-        ("relay_inbound", "tcp://127.0.0.1:4", True),
+        ("topic_prefix", "org.other", True), ("environment", "prod", True), ("certnames", {"alice": "alice"}, False),
+        ("certnames", None, False), ("relay_inbound", "tcp://127.0.0.1:4", True),
         ("endpoints", {**CONFIG["endpoints"], "new": "tcp://127.0.0.1:9"}, True),
         ("endpoints", {**CONFIG["endpoints"], "nobody": ["tcp://127.0.0.1:9"]}, True),
         ("endpoints", {**CONFIG["endpoints"], "nobody": None}, False),

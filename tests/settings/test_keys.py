@@ -18,14 +18,9 @@ TABLE = {
 @pytest.mark.parametrize(
     "topic, expected",
     [
-        ("org.example.prod.a", ("one",)),
-        ("org.example.prod.a.b", ("two",)),
-        ("org.example.prod.a.b.c", ("two",)),
-        ("org.example.prod.ab", ("zero",)),
-        ("org.example.production", ()),
-        ("org.example", ()),
-        ("org.example.prod.a.x.y", ("one",)),
-        ("org.example.prod.a.none", ()),
+        ("org.example.prod.a", ("one",)), ("org.example.prod.a.b", ("two",)), ("org.example.prod.a.b.c", ("two",)),
+        ("org.example.prod.ab", ("zero",)), ("org.example.production", ()), ("org.example", ()),
+        ("org.example.prod.a.x.y", ("one",)), ("org.example.prod.a.none", ()),
     ],
 )
 def test_the_longest_match_counts(topic, expected):
@@ -37,14 +32,10 @@ def test_the_longest_match_counts(topic, expected):
 @pytest.mark.parametrize(
     "value, expected",
     [
-        ("alice", ("alice",)),
-        (["alice", "bob"], ("alice", "bob")),
-        (iter(["bob", "alice", "bob"]), ("bob", "alice")),
-        ("alice,bob", ("alice,bob",)),
+        ("alice", ("alice",)), (["alice", "bob"], ("alice", "bob")),
+        (iter(["bob", "alice", "bob"]), ("bob", "alice")), ("alice,bob", ("alice,bob",)),
         (["alice, bob", "bob,alice", "alice"], ("alice,bob", "alice")),
-        (["alice,alice"], ("alice",)),
-        ((), ()),
-        ({"alice": 1}, ("alice",)),
+        (["alice,alice"], ("alice",)), ((), ()), ({"alice": 1}, ("alice",)),
     ],
 )
 def test_recipients_in_their_plain_form(value, expected):
@@ -94,10 +85,8 @@ def test_any_of():
         ({"gilmsg.recipients": {"org.a ": ["alice"]}}, "the key 'org.a '"),
         ({"gilmsg.recipients": {"org": "a", "org.": "b"}}, "gilmsg.recipients has 'org' twice, with a dot at its end"),
         ({"gilmsg.ack_timeout": "soon"}, "gilmsg.ack_timeout must be a positive, finite number of seconds.* it is 'soon'"),
-        ({"gilmsg.ack_timeout": 0}, "it is 0"),
-        ({"gilmsg.ack_timeout": True}, "it is True"),
-        ({"gilmsg.ack_timeout": float("inf")}, "it is inf"),
-        ({"gilmsg.ack_timeout": float("nan")}, "it is nan"),
+        ({"gilmsg.ack_timeout": 0}, "it is 0"), ({"gilmsg.ack_timeout": True}, "it is True"),
+        ({"gilmsg.ack_timeout": float("inf")}, "it is inf"), ({"gilmsg.ack_timeout": float("nan")}, "it is nan"),
         ({"gilmsg.head_start": -1.5}, "gilmsg.head_start must be a non-negative, finite number.* it is -1.5"),
         ({"gilmsg.head_start": None}, "it is None"),
         ({"gilmsg.head_start": 2 * threading.TIMEOUT_MAX}, f"at most {threading.TIMEOUT_MAX:g}".replace("+", r"\+")),

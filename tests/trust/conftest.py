@@ -10,7 +10,8 @@ import pytest
 
 from gilmsg import _trust
 from gilmsg._trust import signing, verifying
-from gilmsg.sandbox import pki
+
+from ..inside import pki
 
 
 @pytest.fixture(autouse=True)

@@ -94,27 +94,15 @@ def test_a_certificate_of_our_own_that_is_out_of_date_is_refused_before_sending(
         pair.seal(b"{}")
 
 
-def test_a_key_that_is_not_rsa_is_refused(authority, settings):
-    """fedmsg signs by RSA; a key of another kind is named."""
-    pem = ed25519.Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    pki.write(os.path.join(authority.folder, "alice.key"), pem)
-    with pytest.raises(ConfigurationError, match="is not an RSA key"):
-        signed(settings)
-
-
 @pytest.mark.parametrize("names", [["alice", "bob"], []])
 def test_a_certificate_of_our_own_has_exactly_one_name(authority, settings, names):
-    """Two would prove none. The file may be called otherwise."""
+    """Two would prove none. The file may be called otherwise. And it is one of an RSA key: fedmsg signs by RSA."""
     authority.issue("alice", common_names=names)
     with pytest.raises(ConfigurationError, match="exactly one common name"):
         signed(settings)
     authority.issue("file", common_names=["bob.example.com"])
     assert _trust.signer(settings, "file").common_name == "bob.example.com"
-
-
-def test_when_something_ends_is_told_for_people():
-    """With a date, or without an end."""
-    assert signing.Span("it", 0.0, 86400.0, "renew it").until() == "1970-01-02 00:00:00 UTC"
-    assert signing.Span("it", 0.0, float("inf"), "renew it").until() == "replaced (no end)"
+    kinds = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    pki.write(authority.folder + "/alice.key", ed25519.Ed25519PrivateKey.generate().private_bytes(*kinds))
+    with pytest.raises(ConfigurationError, match="is not an RSA key"):
+        signed(settings)

@@ -4,6 +4,7 @@ import base64
 import os
 import pathlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography import x509
@@ -88,20 +89,7 @@ def test_a_ca_or_crl_that_cannot_be_used_is_named(settings, other, clock, named,
     for _ in range(2):
         with pytest.raises(ConfigurationError, match=text) as raised:
             _trust.verifier(settings)
-        assert all(f"{settings[one]} ({one})" in str(raised.value) or f"{one}: {settings[one]}" in str(raised.value) for one in named)
-
-
-def test_a_crl_without_an_end_counts(authority, settings):
-    """A CRL need not tell when the next one is due."""
-    text = pathlib.Path(authority.crl_file).read_bytes()
-    assert verifying.read_crl(authority.crl_file).span.until().endswith("UTC")
-    crl = x509.load_pem_x509_crl(text)
-    bare = type("Crl", (), {"last_update_utc": crl.last_update_utc, "next_update_utc": None})
-    with pytest.MonkeyPatch.context() as patch:  # cryptography builds none without
-        patch.setattr(verifying.x509, "load_pem_x509_crl", lambda _: bare)
-        span = verifying.read_crl(authority.crl_file).span
-    span.require_current()
-    assert span.until() == "replaced (no end)"
+        assert all(one in str(raised.value) and settings[one] in str(raised.value) for one in named)
 
 
 @pytest.mark.parametrize("setting", ["ca_cert_location", "crl_location"])
@@ -167,10 +155,8 @@ def test_both_files_are_read_again_after_their_expiry(settings, clock, monkeypat
         ({"certificate": "A" * 1000000}, "its signature or certificate is too large"),
         ({"signature": "A" * 1000000}, "its signature or certificate is too large"),
         ({"signature": "no base64: \xe4"}, "its signature is not base64"),
-        ({"signature": "AAA"}, "its signature is not base64"),
-        ({"signature": ""}, "its signature is invalid"),
-        ({"signature": "AAAA"}, "its signature is invalid"),
-        ({"topic": "another"}, "its signature is invalid"),
+        ({"signature": "AAA"}, "its signature is not base64"), ({"signature": ""}, "its signature is invalid"),
+        ({"signature": "AAAA"}, "its signature is invalid"), ({"topic": "another"}, "its signature is invalid"),
         ({"certificate": "\ud800"}, "its certificate cannot be read"),
         ({"certificate": ""}, "its certificate cannot be read"),
         ({"certificate": "AAAA"}, "its certificate cannot be read"),
@@ -294,24 +280,20 @@ def test_only_a_good_signature_is_remembered(settings, verifier, checks):
 @pytest.mark.parametrize("change", ["write_crl", "write_ca"])
 def test_threads_verify_while_files_change(authority, settings, verifier, change):
     """No lock, and no message lost: each thread sees one whole state of the files or another."""
-    ack, over, seen = signed(settings), threading.Event(), []
+    ack, over = signed(settings), threading.Event()
 
     def verify():
+        seen = set()
         while not over.is_set():
-            try:
-                seen.append(signer_of(verifier, ack))
-            except Exception as error:  # noqa: BLE001  whatever it is, it is told
-                seen.append(error)
+            seen.add(signer_of(verifier, ack))
+        return seen
 
-    threads = [threading.Thread(target=verify) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for _ in range(15):
-        getattr(authority, change)()
-    over.set()
-    for thread in threads:
-        thread.join()
-    assert set(seen) == {"alice"}
+    with ThreadPoolExecutor(3) as pool:
+        threads = [pool.submit(verify) for _ in range(3)]
+        for _ in range(15):
+            getattr(authority, change)()
+        over.set()
+        assert [thread.result() for thread in threads] == [{"alice"}] * 3
 
 
 def test_a_signature_by_another_hash_or_of_nothing_is_invalid(authority, settings, verifier):
@@ -323,3 +305,14 @@ def test_a_signature_by_another_hash_or_of_nothing_is_invalid(authority, setting
     for odd in (signature, os.urandom(256)):
         ack["signature"] = base64.encodebytes(odd).decode()
         assert refused(verifier, ack).reason == "its signature is invalid"
+
+
+def test_a_ca_whose_key_signs_nothing_is_named(authority, settings):
+    """A CA file with a key of a kind that nobody knows is a ConfigurationError too, whatever cryptography raises."""
+    ca = pathlib.Path(authority.ca_file)
+    der = x509.load_pem_x509_certificate(ca.read_bytes()).public_bytes(serialization.Encoding.DER)
+    rsa, unknown = bytes.fromhex("2a864886f70d010101"), bytes.fromhex("2a864886f70d010163")
+    text = base64.encodebytes(der.replace(rsa, unknown)).decode()
+    ca.write_text(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n")
+    with pytest.raises(ConfigurationError, match="ca_cert_location.*key"):
+        _trust.verifier(settings)
