@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 
 import fedmsg
 import pytest
@@ -12,7 +11,7 @@ import gilmsg
 
 from .conftest import own_config
 from .helpers import subscriber
-from .processes import REPOSITORY, program
+from .processes import program
 
 
 def test_every_public_name_of_fedmsg_is_here():
@@ -63,7 +62,6 @@ def test_name_and_modname_are_the_callers(bus, tmp_path):
     name = "mymodule." + os.uname().nodename.partition(".")[0]
     config["endpoints"][name] = config["endpoints"]["publisher"]
     config["certnames"][name] = "publisher"
-    shutil.copy(str(REPOSITORY / "tests/programs/mymodule.py"), str(tmp_path))
     done = program("dropin", "guessed", config, cwd=tmp_path)
     assert done.stdout.strip() == "org.example.dev.mymodule.t", done.stderr
 

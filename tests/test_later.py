@@ -9,9 +9,6 @@ from .processes import program
 #: See tests/programs/first_use.py; at exit either will do, see README.
 FIRST_USES = {
     "in_threads": ["['alice']"] * 4,
-    "in_a_signal_handler": ["['alice']"],
-    "in_a_child": ["['alice']"] * 2,
-    "of_destroy": ["['alice']"],
     "at_exit": None,
 }
 

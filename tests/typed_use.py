@@ -71,12 +71,6 @@ def failures() -> tuple[dict[str, str], dict[str, float]]:
     return {}, {}
 
 
-def a_timeout() -> Timeout:
-    """A fake one for a test of one's own."""
-    Timeout("id")  # type: ignore[call-arg]
-    return Timeout("id", "topic", 0.25, {"a": 0.1}, {"b": "never connected"}, 2)
-
-
 def tail() -> Iterator[tuple[str, dict[str, Any]]]:
     """tail_messages is a generator of four, which can be closed."""
     messages = gilmsg.tail_messages(topic="org.example", passive=False, name="a")
@@ -97,12 +91,6 @@ class Consumer(gilmsg.GilmsgConsumer):
     def consume(self, message: dict[str, Any]) -> None:
         """Take a message."""
         print(message["topic"], message["body"]["msg"])
-
-
-class Wrong(gilmsg.GilmsgConsumer):
-    """The setting that enables it has a name."""
-
-    config_key = 7  # type: ignore[assignment]
 
 
 def check() -> list[str]:
@@ -144,18 +132,14 @@ def sandbox() -> dict[str, Any]:
 
 
 def a_test(gilmsg_bus: Bus, gilmsg_forbidden: None) -> None:
-    """The fixtures of pytest, as types."""
+    """The fixtures of pytest, as types, and what is for other test runners."""
     gilmsg_bus.kill(gilmsg_bus.recipients[0])
     gilmsg_bus.silence(7)  # type: ignore[arg-type]
-    got: list[dict[str, Any]] = gilmsg_bus.received["a"]
+    got: List[Dict[str, Any]] = gilmsg_bus.received["a"]
     gilmsg_bus.received["a"] = got  # type: ignore[index]
-
-
-def other_runners() -> Generator[Bus, None, None]:
-    """What is for other test runners."""
     buses = Buses()
     with buses.bus(["a"]) as bus:
-        yield bus
+        gilmsg_bus = bus
     buses.close()
     try:
         with forbidden():

@@ -2,8 +2,6 @@
 
 import atexit
 import json
-import os
-import signal
 import sys
 import threading
 
@@ -32,20 +30,6 @@ def in_threads():
         thread.join()
 
 
-def in_a_signal_handler():
-    signal.signal(signal.SIGALRM, lambda *_: publish())
-    signal.raise_signal(signal.SIGALRM)
-
-
-def in_a_child():
-    if not os.fork():
-        publish()
-        gilmsg.destroy()
-        os._exit(0)
-    os.wait()
-    publish()
-
-
 def at_exit():
     def plain():
         try:
@@ -54,11 +38,6 @@ def at_exit():
             say("ListenerError")
 
     atexit.register(plain)
-
-
-def of_destroy():
-    gilmsg.destroy()
-    publish()
 
 
 locals()[sys.argv[1]]()
