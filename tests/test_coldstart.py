@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from . import coldstart, warm
+from .benchmarks import coldstart, warm
 from .helpers import lost, publish
 
 

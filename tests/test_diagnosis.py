@@ -13,8 +13,8 @@ from gilmsg.sandbox import Sandbox
 
 from . import helpers, inside
 from .conftest import own_config
-from .helpers import Tailer, ack_body, frames, lost, publish, signed, until_gone, until_present, write_config
-from .processes import Program, script, wait_for
+from .helpers import Tailer, ack_body, frames, lost, publish, signed, until_gone, until_present
+from .processes import wait_for
 
 AT_ONCE = {"gilmsg.head_start": 0}
 
@@ -30,16 +30,6 @@ def test_never_connected(config):
     """Of a recipient that never announced itself, while others did, that is said."""
     publish(["alice"], **config)
     assert only_reason("nobody", **AT_ONCE) == "never connected to us as a gilmsg consumer"
-
-
-def test_not_subscribed_to_this_topic(bus, config, tmp_path):
-    """A consumer of other topics is connected, and told apart from one that is not there."""
-    gilmsg.init(**config)
-    with Tailer(own_config(bus, name="carol"), tmp_path, "org.example.dev.other"):
-        wait_for(lambda: inside.topics("carol"), "carol is connected")
-        assert only_reason("carol", **AT_ONCE) == (
-            "connected to us, but not subscribed to this topic (only to 'org.example.dev.other')"
-        )
 
 
 def test_the_endpoint_for_the_ack_cannot_be_reached(bus, config, tmp_path):
@@ -225,16 +215,3 @@ def test_a_dead_recipient_behind_a_relay(bus):
         f"the relay is there, but its endpoint {bus.config['endpoints']['bob'][0]} cannot be reached "
         "for the ACK, or not yet again; " + UNPROVEN
     )
-
-
-def test_a_relay_that_is_killed_has_gone(bus, tmp_path):
-    """A relay that dies under a running publisher is noticed."""
-    config = own_config(bus, relay_inbound=bus.ports.endpoint())
-    config["endpoints"]["relay_outbound"] = [bus.ports.endpoint()]
-    write_config(tmp_path, config)
-    with Program(script("fedmsg.commands.relay:relay"), tmp_path):
-        gilmsg.init(**dict(config, active=True, name="relay_inbound", cert_prefix="shell"))
-        wait_for(inside.anyone, "the relay is there")
-    wait_for(lambda: not inside.anyone(), "its end is seen", 5)
-    relay = "the relay at {}".format(config["relay_inbound"])
-    assert only_reason("alice") == relay + " has gone; it may get the message when it is back"

@@ -72,6 +72,12 @@ def test_where_no_module_called(bus, tmp_path):
     assert done.stdout.splitlines() == ["org.example.dev.fedmsg.t"], done.stderr
 
 
+def test_a_first_use_in_threads(bus, tmp_path):
+    """Where several threads of a program use gilmsg first, it works as if everything had been loaded before."""
+    done = program("dropin", "in_threads", own_config(bus, **{"gilmsg.head_start": 20.0}), cwd=tmp_path)
+    assert done.stdout == "['alice']\n" * 4, done.stderr
+
+
 @pytest.mark.parametrize("order", ["fedmsg gilmsg", "gilmsg fedmsg", "fedmsg.crypto gilmsg"])
 def test_crypto_is_on_in_whatever_order(tmp_path, order):
     """Importing gilmsg turns fedmsg's own crypto on, before or after fedmsg is imported."""

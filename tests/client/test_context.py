@@ -186,16 +186,6 @@ def test_a_context_of_plain_fedmsg_is_taken_over(config, endpoint):
     assert context.port(plain).endpoint == endpoint
 
 
-def test_a_context_that_publishes_nothing(config):
-    """A muted one says nothing; one without an endpoint is warned of, as fedmsg does."""
-    made = init(**dict(config, mute=True))
-    assert not hasattr(made, "publisher") and made.c["name"] == "me"
-    destroy()
-    with pytest.warns(UserWarning, match="fedmsg is not configured to send any zmq messages for name 'nobody'"):
-        init(**dict(config, name="nobody"))
-    assert not _engine.running()
-
-
 def test_a_context_that_was_destroyed_by_itself(config):
     """context.destroy() leaves a context without a publisher: the way out is named."""
     init(**config).destroy()

@@ -138,15 +138,6 @@ def test_overrides_that_cannot_be_used():
         _settings.load({"endpoints": ["x"]})
 
 
-def test_what_is_made_the_configuration_stays_as_it_was_given():
-    """It is a copy, on top of fedmsg's defaults."""
-    given = {"endpoints": {"me": ["tcp://127.0.0.1:1"]}}
-    _settings.replace(given)
-    given["endpoints"]["me"].append("x")
-    assert _settings.current({})["endpoints"] == {"me": ["tcp://127.0.0.1:1"]}
-    assert _settings.current({})["io_threads"] == fedmsg.config.defaults["io_threads"]
-
-
 @pytest.mark.parametrize(
     "key, value, named",
     [
