@@ -1,6 +1,5 @@
-"""ACKs for people: a processor for ``fedmsg.meta``, registered under its entry point.
+"""ACKs for people: a processor for ``fedmsg.meta``, for what reads an archive. It checks no signature.
 
-Found by what reads an archive (datagrepper, a notifier, ``fedmsg-tail --terse``). Nothing here checks a signature.
 The module is not called ``meta``: ``gilmsg.meta`` is fedmsg's, as every module of fedmsg's is.
 """
 
@@ -16,14 +15,16 @@ from .errors import ConfigurationError
 
 Message = dict[str, Any]
 
-LINK = "https://github.com/fedora-infra/gilmsg"
-
 
 def is_ack(message: Message) -> bool:
     """Return whether *message* has the form of an ACK; those of gilmsg 0.1.x have no digest."""
     body = message.get("msg")
     confirms = isinstance(body, dict) and isinstance(body.get("ack_msg_id"), str)
     return confirms and on_ack_topic(message.get("topic"))
+
+
+def sentence(subject: str, ack: Message) -> str:
+    return f"{subject} confirmed receipt of {ack['msg']['ack_msg_id']}"
 
 
 def who(message: Message) -> str:
@@ -33,10 +34,6 @@ def who(message: Message) -> str:
     except ConfigurationError:  # the crypto libraries are missing where archives are shown
         name = None
     return str(name or message.get("username") or "somebody")
-
-
-def sentence(subject: str, ack: Message) -> str:
-    return f"{subject} confirmed receipt of {ack['msg']['ack_msg_id']}"
 
 
 class AckConglomerator(BaseConglomerator):  # type: ignore[misc]
@@ -63,7 +60,7 @@ class GilmsgProcessor(BaseProcessor):  # type: ignore[misc]
 
     __name__ = "gilmsg"
     __description__ = "confirmations that a message was received"
-    __link__ = __docs__ = LINK
+    __link__ = __docs__ = "https://github.com/fedora-infra/gilmsg"
     __obj__ = "Confirmations"
 
     conglomerators: ClassVar[list[type[AckConglomerator]]] = [AckConglomerator]
@@ -77,11 +74,9 @@ class GilmsgProcessor(BaseProcessor):  # type: ignore[misc]
         return sentence(who(msg), msg) if is_ack(msg) else ""
 
     def subjective(self, msg: Message, subject: str, **config: Any) -> str:
-        """Return the same as told to the user *subject*."""
         own = is_ack(msg) and subject and subject == msg.get("username")
         return sentence("you", msg) if own else self.subtitle(msg, **config)
 
     def usernames(self, msg: Message, **config: Any) -> set[str]:
-        """Return the user who runs the recipient; old messages have none."""
-        name = msg.get("username")
+        name = msg.get("username")  # who runs the recipient; old messages have none
         return {name} if name and isinstance(name, str) else set()

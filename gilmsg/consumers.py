@@ -8,8 +8,7 @@ the instance gets a ``consume`` attribute of its own that acknowledges first and
 
 from __future__ import annotations
 
-import logging
-import weakref
+import contextlib
 from typing import Any, Callable, NamedTuple
 
 import fedmsg.encoding
@@ -25,18 +24,13 @@ from .errors import BadFrame
 
 __all__ = ["FedmsgConsumer", "GilmsgConsumer"]
 
-log = logging.getLogger("gilmsg.receive")
-
-#: What was announced on each connection of the hub, which its consumers share. Twice would count as two listeners.
-_said: weakref.WeakKeyDictionary[Any, set[bytes]] = weakref.WeakKeyDictionary()
-
 
 class _Findings(NamedTuple):
-    """Why a message must not be consumed, if so, and the body of its ACK, if due: of what came, before any hook."""
+    """The fedmsg message as it came, why it must not be consumed, if so, and the body of its ACK, if due."""
 
+    body: dict[str, Any]
     refusal: str | None
     ack: dict[str, Any] | None
-    msg_id: Any
 
 
 class _Envelope(dict[str, Any]):
@@ -46,27 +40,24 @@ class _Envelope(dict[str, Any]):
 class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
     """A fedmsg-hub consumer that acknowledges each message just before its ``consume()``.
 
-    Use it as :class:`fedmsg.consumers.FedmsgConsumer`: set ``topic``, implement
-    ``consume(self, message)``, register the class under the ``moksha.consumer`` entry point.
-    ``message`` holds ``topic``, ``body`` (the fedmsg message, so ``message["body"]["msg"]`` is
-    what was published) and ``msg_id``. What a service itself puts into ``incoming`` and is no such
-    message is consumed as by a FedmsgConsumer, without an ACK.
+    Use it as :class:`fedmsg.consumers.FedmsgConsumer`: set ``topic``, implement ``consume(self, message)``, register
+    the class under the ``moksha.consumer`` entry point. ``message`` holds ``topic``, ``body`` (the fedmsg message, so
+    ``message["body"]["msg"]`` is what was published) and ``msg_id``. What a service itself puts into ``incoming``
+    and is no such message is consumed as by a FedmsgConsumer, without an ACK.
 
-    The worker that is about to call ``consume()`` sends the ACK, after validation and
-    ``pre_consume()``. If it cannot be sent, that is logged and ``consume()`` runs; the
-    publisher then gets a Timeout.
+    The worker that is about to call ``consume()`` sends the ACK, after validation and ``pre_consume()``. If it cannot
+    be sent, that is logged and ``consume()`` runs; the publisher then gets a Timeout.
 
-    ACKs leave through the process's one gilmsg socket, under the configuration's ``name``, else
-    under ``<top-level module of the class>.<short host name>``. With ``sign_messages`` off or
-    ``mute`` on, the consumer works as a plain one and acknowledges nothing.
+    ACKs leave through the process's one gilmsg socket, under the configuration's ``name``, else under
+    ``<top-level module of the class>.<short host name>``. With ``sign_messages`` off or ``mute`` on, the consumer
+    works as a plain one and acknowledges nothing.
 
     Attributes:
-        config_key (str): the setting that enables the consumer. Without one it is
-            ``<module>.<Class>.enabled``, and True unless the configuration says otherwise.
+        config_key (str): the setting that enables the consumer. Without one it is ``<module>.<Class>.enabled``, and
+            True unless the configuration says otherwise.
 
     Raises:
-        ConfigurationError: when the hub starts. With ``sign_messages``: no free endpoint, no
-            usable key or certificate.
+        ConfigurationError: when the hub starts. With ``sign_messages``: no free endpoint, no usable key or certificate.
     """
 
     config_key: str | None = None
@@ -88,24 +79,14 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
                 _watch_links(extension)
         super().__init__(hub)
         if self._acknowledger is not None and self._initialized:
-            self._announce(self._acknowledger)
-
-    def _announce(self, acknowledger: _receive.Acknowledger) -> None:
-        """Make us visible to publishers, on each socket that the hub subscribed for us."""
-        for extension in _extensions(self.hub):
-            for connection in getattr(extension, "subscriber_factories", {}).values():
-                said = _said.setdefault(connection, set())
-                for topic in iterate(self.topic):
-                    # As moksha does for zeromq, where a topic is a prefix.
-                    announcement = acknowledger.announcement(topic.replace("*", ""))
-                    if announcement not in said:
-                        said.add(announcement)
-                        connection.subscribe(announcement)
+            # As moksha does for zeromq, where a topic is a prefix.
+            topics = [topic.replace("*", "") for topic in iterate(self.topic)]
+            _announce(hub, {self._acknowledger.announcement(topic) for topic in topics})
 
     def _consume(self, message: Any) -> Any:
         if isinstance(message, dict):
             message = _Envelope(message)
-        findings = self._examine(message)
+        findings = self._findings(message)
         if findings is not None:
             message.gilmsg_findings = findings
         return super()._consume(message)
@@ -116,27 +97,27 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
         Raises:
             RuntimeWarning: the message must not be consumed; moksha drops it.
         """
-        findings, received = self._findings(message), _opened(message)
-        if findings is None or received is None:
+        findings = self._findings(message)
+        if findings is None:
             super().validate(message)
             return
         if isinstance(message, dict):
-            message["body"] = received.message
+            message["body"] = findings.body
         if findings.refusal is not None:
             raise RuntimeWarning(findings.refusal)
 
     def _findings(self, message: Any) -> _Findings | None:
+        """Return what was found before any hook saw *message*, or now; None if it is no envelope of the hub's."""
         found = getattr(message, "gilmsg_findings", None)
-        return found if isinstance(found, _Findings) else self._examine(message)
-
-    def _examine(self, message: Any) -> _Findings | None:
+        if isinstance(found, _Findings):
+            return found
         received = _opened(message)
         if received is None:
             return None
         ack, refusal = None, self._refusal(received) if self.validate_signatures else None
         if self._acknowledger is not None and refusal is None:
             ack = self._acknowledger.due(received, bool(self.validate_signatures))
-        return _Findings(refusal, ack, received.message.get("msg_id"))
+        return _Findings(received.message, refusal, ack)
 
     def _refusal(self, received: _protocol.Received) -> str | None:
         if received.topic != received.message["topic"]:
@@ -153,7 +134,7 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
             if self._acknowledger is not None and findings.ack is not None:
                 self._acknowledger.acknowledge(findings.ack)
             if isinstance(message, dict):
-                message.setdefault("msg_id", findings.msg_id)
+                message.setdefault("msg_id", findings.body.get("msg_id"))
         return self._consume_after_ack(message)
 
     def __json__(self) -> dict[str, Any]:
@@ -168,11 +149,21 @@ def _extensions(hub: Any) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
+def _announce(hub: Any, announcements: set[bytes]) -> None:
+    """Make these known to publishers on each socket of *hub*, once: twice would count as two listeners."""
+    for extension in _extensions(hub):
+        for connection in getattr(extension, "subscriber_factories", {}).values():
+            said = vars(connection).setdefault("gilmsg_said", set())
+            for announcement in announcements - said:
+                connection.subscribe(announcement)
+            said |= announcements
+
+
 def _watch_links(extension: Any) -> None:
     """Have the sockets that the hub will open for subscriptions notice when a link silently dies.
 
-    moksha leaves that to TCP: after 30 s of packet loss nothing comes for another half minute. An extension
-    for zeromq makes each with its ``connection_cls``, whose ``addEndpoints`` connects it.
+    moksha leaves that to TCP: after 30 s of packet loss nothing comes for another half minute. Relied on, of its
+    extension for zeromq: it makes each with its ``connection_cls``, whose ``addEndpoints`` connects it.
     """
     kind = getattr(extension, "connection_cls", None)
     if kind is None or hasattr(kind, "gilmsg_watches"):
@@ -200,10 +191,8 @@ def _opened(message: Any) -> _protocol.Received | None:
     topic: Any = envelope.get("topic")
     body = envelope["body"]
     if envelope is not message:
-        try:
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
             body = fedmsg.encoding.loads(six.ensure_text(body))
-        except (ValueError, TypeError, RecursionError):
-            log.debug("what came on %r is no JSON", topic)
     if not isinstance(body, dict) or "topic" not in body:
         body = {"topic": topic, "msg": body}
     return _protocol.Received(topic, body)

@@ -1,14 +1,16 @@
 """All that tests ask of gilmsg's inside; the rest of tests/, but for a room's own folder, uses public names only."""
 
+import random
 import threading
 
 import zmq
+from cryptography.hazmat.primitives import serialization
 
 from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import context as _context
 from gilmsg._client import publish as _publish
 from gilmsg._client import receive
-from gilmsg._engine import ends, loop, sockets, waiting
+from gilmsg._engine import ends, loop, mailbox, sockets, waiting
 from gilmsg._protocol import diagnosis
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
@@ -106,10 +108,20 @@ def connected(endpoint):
     return any(ear.connections.links.up(endpoint) for ear in _ears())
 
 
+def new_origin():
+    """Digits that name some listener."""
+    return _protocol.checked_origin(f"{random.getrandbits(32):08x}")
+
+
+def break_engine(patch, error):
+    """Let what hears ACKs fail with *error*: nothing from outside can do that, it promises."""
+    break_step(patch, "a frame", error)
+
+
 #: Steps of the engine thread, each of which may be made to fail: see `break_step`.
 STEPS = {
     "a round": (loop.Engine, "_round"),
-    "a frame": (ends.Ear, "take"),
+    "a frame": (_protocol.Delivery, "frame"),
     "a send": (ends.Out, "send"),
     "a success": (diagnosis, "Receipt"),
     "a Timeout": (diagnosis, "explain"),
@@ -133,7 +145,7 @@ def kill_engine(error):
         def run(self, engine, now):
             raise error
 
-        def fail(self, engine, error):
+        def fail(self, *_):
             pass
 
     dying = _engine._engine
@@ -144,7 +156,7 @@ def kill_engine(error):
 def stop_time(patch, grace=0.05):
     """Let the engine keep no deadline, and callers lose patience with it in *grace* seconds."""
     patch.setattr(_protocol.Delivery, "expired", lambda self, now: [])
-    patch.setattr(loop, "_GRACE", (grace,))
+    patch.setattr(mailbox, "_GRACE", (grace,))
 
 
 def refuse_threads(patch, fault, *names):
@@ -193,9 +205,10 @@ def spy(patch, see):
     frame = _protocol.Delivery.frame
 
     def seen(delivery, parts, now):
-        entry = frame(delivery, parts, now)
-        see(parts)
-        return entry
+        try:
+            return frame(delivery, parts, now)
+        finally:
+            see(parts)
 
     patch.setattr(_protocol.Delivery, "frame", seen)
 
@@ -307,6 +320,17 @@ def verifier(config):
 def authority(folder, **options):
     """A throw-away CA in *folder*."""
     return pki.Authority(str(folder), **options)
+
+
+def write_key(authority, path):
+    """Write the private key of *authority* itself to *path*."""
+    pki.write(path, pki.private_pem(authority._key))
+
+
+def read_key(authority, path):
+    """Let *authority* sign with the private key at *path*."""
+    with open(path, "rb") as stream:
+        authority._key = serialization.load_pem_private_key(stream.read(), None)
 
 
 def signed_bus(*arguments, **options):

@@ -104,15 +104,6 @@ def logger(bus, *arguments, text=""):
     return module("gilmsg.commands.logger", *arguments, cwd=bus.directory, text=text, env={"HOME": os.getcwd()})
 
 
-def test_logger_is_silent_on_success(bus):
-    """Each line is a message, confirmed through the relay: exit 0 and no output."""
-    inbox = Inbox(bus, "silently")
-    words = ["--topic", "silently", "--recipients", "alice", "bob", "--ack-timeout", "3"]
-    done = logger(bus, *words, text="testing\nmore\n")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert [message["msg"]["log"] for message in inbox.messages()] == ["testing", "more"]
-
-
 def test_logger_says_who_is_missing(bus):
     """A Timeout is one line on stderr and exit 1, and does not stop the lines after it."""
     inbox = Inbox(bus, "missed")

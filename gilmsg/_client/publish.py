@@ -114,7 +114,11 @@ def publish_async(
     if call.recipients:
         _engine.futures.require()
         Future.add_done_callback(future, _log_end_of)
-        call.handed_over(future, waits_for_presence=False)
+        try:
+            call.handed_over(future, waits_for_presence=False)
+        except BaseException:
+            call.abandon()
+            raise
     else:
         call.send_plain()
         future.set_result(None)
@@ -137,6 +141,8 @@ class _Call:
         self._suffix, self._msg, self._hook = topic, msg, pre_fire_hook
         self._modname = modname or _context.calling_module()
         self._store = self._config.get("persistent_store")
+        #: What was handed to the engine, from just before on: a signal handler may raise at any moment after it.
+        self._handed: tuple[_engine.Port, _engine.Message] | None = None
         self.topic = _protocol.full_topic(topic, self._modname, self._config)
         self.recipients = _settings.recipients_for(self.topic, self._settings.table) if named is None else named
 
@@ -160,18 +166,24 @@ class _Call:
     def confirmed(self) -> Receipt:
         """Send the message and wait: return or raise what :func:`publish` does."""
         outcome: Outcome[Receipt] = Outcome()
-        port, entry = self.handed_over(outcome, waits_for_presence=True)
         try:
-            receipt: Receipt = port.result_of(outcome, max(0.0, entry.until - time.monotonic()) + entry.ack_timeout)
+            port, entry = self.handed_over(outcome, waits_for_presence=True)
+            receipt: Receipt = port.result_of(outcome, entry.ack_timeout)
         except Timeout as timeout:
             _log_end(timeout)
             raise
         except BaseException:
-            port.forget(entry)
+            self.abandon()
             raise
         if log.isEnabledFor(logging.DEBUG):
             _log_end(receipt)
         return receipt
+
+    def abandon(self) -> None:
+        """Have the message not leave any more, for the caller leaves by an exception."""
+        if self._handed is not None:
+            port, entry = self._handed
+            port.forget(entry)
 
     def handed_over(
         self, outcome: Outcome[Receipt] | CallbackFuture, waits_for_presence: bool
@@ -217,6 +229,7 @@ class _Call:
             parts=[self.topic.encode("utf-8"), wire], recipients=self.recipients,
             ack_timeout=self._settings.ack_timeout, verifier=verifier, way=way, outcome=outcome,
         )  # fmt: skip
+        self._handed = port, entry
         port.publish(entry)
         return port, entry
 

@@ -55,6 +55,9 @@ __all__ = [
 _PATIENCE = 2.0
 _TRY_AGAIN = 0.01
 
+#: Seconds that the interpreter's end waits for log lines and callbacks.
+_LAST_WORDS = 0.5
+
 #: Open files of the listener for each endpoint: to hear it by, and for the consumer there, which connects to us.
 _FILES_EACH, _FILES_WISHED = 1, 2
 
@@ -157,11 +160,15 @@ def _running_engine(config: Mapping[str, Any]) -> Engine:
             raise ListenerError("a signal handler published while its own thread started the publisher; nothing was sent")
         _began = True
         try:
-            if _engine is None or not _engine.alive:
+            engine = _engine  # destroy(), in another thread, may forget it at any moment
+            if engine is None or not engine.alive:
+                if engine is not None:
+                    refuse_on(engine)
+                    engine.stop()  # until then it has its ports
                 engine = Engine(config)
                 engine.start()
                 _engine = engine
-            return _engine
+            return engine
         finally:
             _began = False
 
@@ -176,10 +183,16 @@ def _after_fork() -> None:
 
 
 def leave() -> None:
-    """End the engine for good, for the interpreter ends: what is held leaves, and nothing after it."""
+    """End the engine for good, for the interpreter ends: what is held leaves, and nothing after it.
+
+    What futures, callbacks and the log are still to be told they are told, unless one of them blocks.
+    """
     global _left
     _left = True
     destroy()
+    until = time.monotonic() + _LAST_WORDS
+    for worker in futures, callbacks:  # in this order: the first may give the second work
+        worker.finish(until)
 
 
 os.register_at_fork(after_in_child=_after_fork)

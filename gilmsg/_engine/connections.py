@@ -55,6 +55,8 @@ class Connections:
         #: Host -> its address in use; a host name has none while it does not resolve.
         self._addresses: dict[str, str] = {}
         self._look_ups: list[tuple[float, str]] = []
+        #: The hosts in there. Others may share the names: an answer comes to those who have not asked, too.
+        self._planned: set[str] = set()
         #: By host, so that each is named.
         self._warn_of: defaultdict[str, RateLimitedLog] = defaultdict(lambda: RateLimitedLog(log, _LINE_EVERY))
         self._warn_of_links = RateLimitedLog(log, _LINE_EVERY)
@@ -90,7 +92,7 @@ class Connections:
                 self._disconnect(host, used)
             self._connect(host, addresses[0])
         pause = _LOOK_UP_ALL if self._watched is None and host in self._addresses else _LOOK_UP_AGAIN
-        heapq.heappush(self._look_ups, (time.monotonic() + pause, host))
+        self._look_up(time.monotonic() + pause, host)
 
     def tick(self, now: float) -> None:
         """Connect anew what libzmq gave up; look up what does not resolve, or is down."""
@@ -101,10 +103,11 @@ class Connections:
             self._watched.connect(where)
         while self._look_ups and self._look_ups[0][0] <= now:
             _, host = heapq.heappop(self._look_ups)
+            self._planned.discard(host)
             if self._watched is None or host not in self._addresses or self._is_down(host):
                 self._names.ask(host)
             else:
-                heapq.heappush(self._look_ups, (now + _LOOK_UP_AGAIN, host))
+                self._look_up(now + _LOOK_UP_AGAIN, host)
 
     def next_due(self) -> float | None:
         """Return when :meth:`tick` has something to do."""
@@ -121,6 +124,11 @@ class Connections:
         if self._watched is not None and self.monitor is not None:
             self._watched.disable_monitor()
             self.monitor.close(linger=0)
+
+    def _look_up(self, when: float, host: str) -> None:
+        if host not in self._planned:
+            self._planned.add(host)
+            heapq.heappush(self._look_ups, (when, host))
 
     def _is_down(self, host: str) -> bool:
         return not all(self.links.up(endpoint) for endpoint, _ in self._by_host[host])

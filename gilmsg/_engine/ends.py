@@ -68,6 +68,8 @@ class Out:
         self.address = address
         self.peers = protocol.Peers()
         self.lines: protocol.Lines[Leaving] = protocol.Lines()
+        #: Until when, at most, a message is held here.
+        self.held_until = 0.0
         #: When ACKs last left without their listener having been seen.
         self.in_vain: list[float] = []
         #: Those who use it. Weak, so that those of threads that have ended do not count.

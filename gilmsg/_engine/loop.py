@@ -123,6 +123,7 @@ class Engine(Mailbox):
             self._release(float("inf"))
         except BaseException as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
             died = self._failure = error
+            self.stopping = True  # first: who is told takes another engine
             callbacks.run(lambda: log.error("the ACK listener died: %r", died, exc_info=died))
         finally:
             self._end()

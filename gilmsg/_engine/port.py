@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds for which an operation without a time of its own may be held: an ACK, or behind a message that is.
+#: Seconds that an operation without a time of its own may take: an ACK, say.
 _LONGEST_HOLD = 60.0
 
 #: Seconds in which libzmq gives a port back, and between two looks whether it has.
@@ -93,7 +93,9 @@ class Port:
         """Return a message that leaves when its recipients are present, at *head_start* s of our age at the latest."""
         assert self._out is not None
         assert self._ear is not None
-        return Message(self._out, self._ear, self.born + head_start, **entry)
+        message = Message(self._out, self._ear, self.born + head_start, **entry)
+        self._out.held_until = max(self._out.held_until, message.until)
+        return message
 
     def publish(self, message: Message) -> None:
         """Hand *message* over; its outcome tells the end."""
@@ -101,8 +103,8 @@ class Port:
         self._engine.put(message)
 
     def result_of(self, outcome: Outcome[T], seconds: float) -> T:
-        """Return the result of *outcome*, which is due within *seconds*, or raise its error."""
-        return self._engine.result_of(outcome, seconds)
+        """Return the result of *outcome*, due within *seconds* of when nothing before it is held, or raise its error."""
+        return self._engine.result_of(outcome, seconds + self._held_back())
 
     def forget(self, message: Message) -> None:
         """Have *message* not leave, if it has not, and nobody wait for its ACKs."""
@@ -164,10 +166,15 @@ class Port:
         if not self.alive:
             raise Gone(*closed().args)
 
+    def _held_back(self) -> float:
+        """Return for how many seconds, at most, a message of ours may be held, or what is behind one."""
+        return max(0.0, self._out.held_until - time.monotonic()) if self._out is not None else 0.0
+
     def _held(self, operation: Held) -> None:
-        self._engine.put(operation)
+        seconds = max(_LONGEST_HOLD, operation.until - time.monotonic()) + self._held_back()
         try:
-            self._engine.result_of(operation.outcome, max(_LONGEST_HOLD, operation.until - time.monotonic()))
+            self._engine.put(operation)
+            self._engine.result_of(operation.outcome, seconds)
         except BaseException:
             operation.abandoned = True
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import collections
+import contextlib
 import ipaddress
 import queue
 import threading
@@ -141,7 +142,9 @@ class Names:
                 threading.Thread(target=self._look_up, name="gilmsg-names", daemon=True).start()
             except RuntimeError:  # no more threads: as if it did not resolve
                 self._threads -= 1
-                self._answers.put((self._wanted.pop(), []))
+                with contextlib.suppress(IndexError):  # a thread that ran already has taken it
+                    self._answers.put((self._wanted.pop(), []))
+                self._tell()
 
     def answers(self) -> Iterator[tuple[str, list[str]]]:
         """Yield each answer that has come: the host and its numeric IPv4 addresses, none if it does not resolve."""

@@ -93,8 +93,11 @@ class Worker:
         """Have *job* done soon; an exception from it is logged."""
         self._jobs.put(job)
         if self._thread is None or not self._thread.is_alive():
-            with contextlib.suppress(ListenerError):  # no more threads: the next job tries again
+            try:
                 self.require()
+            except ListenerError as error:  # the next job tries again
+                told = "there was no thread %s, its work had to wait: %s", self._name, error.__cause__
+                callbacks._jobs.put(lambda: log.error(*told))
 
     def require(self) -> None:
         """Start the thread, if there is none; raise ListenerError if it cannot start."""
@@ -109,6 +112,13 @@ class Worker:
             raise ListenerError(f"there is no thread {self._name}: {error}; nothing was sent") from error
         finally:
             self._starting.release()
+
+    def finish(self, until: float) -> None:
+        """Return when what was queued is done, at *until* (monotonic) at the latest; for the interpreter's end."""
+        if self._thread is not None and self._thread.is_alive():
+            done = threading.Event()
+            self._jobs.put(done.set)
+            done.wait(max(0.0, until - time.monotonic()))
 
     def _work(self, jobs: queue.SimpleQueue[Job]) -> None:
         while jobs is self._jobs:  # a job may fork: then this is the child's only thread, and it ends

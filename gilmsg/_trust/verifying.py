@@ -82,7 +82,11 @@ def read_crl(path: str) -> Part:
 
 
 def require_issued(crl: Part, ca: Part) -> None:
-    if not crl.parsed.is_signature_valid(ca.parsed.public_key()):
+    try:
+        valid = crl.parsed.is_signature_valid(ca.parsed.public_key())
+    except Exception as error:  # TypeError, UnsupportedAlgorithm: a key that signs nothing, or is of an unknown kind
+        raise ConfigurationError(f"{ca.span.what} has a key that cannot be used: {error}") from error
+    if not valid:
         raise ConfigurationError(f"{crl.span.what} is not signed by {ca.span.what}")
 
 

@@ -1,1 +1,201 @@
-"""The console scripts: argparse and printing around gilmsg's public names."""
+"""The console scripts, one module each, and what all of them share: options, configuration, streams, signals.
+
+A module is a thin program: argparse, what it asks of gilmsg, and printing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import functools
+import logging
+import logging.config
+import os
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any, Callable, NoReturn, TextIO
+
+import fedmsg.config
+import fedmsg.encoding
+
+from .. import _settings
+from ..errors import ConfigurationError, GilmsgError
+
+SUCCESS, NOT_PROVEN, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+#: Control characters but for tab and line feed, and those that turn the direction of a text.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_BREAK = re.compile("[\t\n\u2028\u2029]")
+
+log = logging.getLogger(__name__)
+
+
+class Unusable(Exception):
+    """Bad usage, input or configuration, in one line."""
+
+
+def script(prog: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Make a console script of a function of the arguments: whatever goes wrong becomes one line and a status."""
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(command)
+        def main(arguments: list[str] | None = None) -> int:
+            _open_closed()
+            warnings.simplefilter("ignore")
+            try:
+                return command(arguments)
+            except GilmsgError as error:  # before OSError, which a Timeout may be as well
+                complain(prog, error)
+                return UNUSABLE if isinstance(error, ConfigurationError) else NOT_PROVEN
+            except (Unusable, ValueError, OSError) as error:
+                complain(prog, error)
+            except KeyboardInterrupt:
+                return INTERRUPTED
+            except Exception as error:  # a defect of ours, or of a plugin: people get one line
+                log.debug("%s failed", prog, exc_info=True)
+                complain(prog, f"unexpected failure: {error!r} (a traceback is logged at level DEBUG)")
+            finally:
+                _flush()
+            return UNUSABLE
+
+        return main
+
+    return decorate
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises Unusable on bad usage, instead of printing its whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Unusable(f"{message} (see {self.prog} --help)")
+
+
+def option(name: str, **keywords: Any) -> tuple[list[str], dict[str, Any]]:
+    """Return an option in the form of ``extra_args`` of fedmsg's commands; *keywords* are ``add_argument``'s."""
+    return [name], keywords
+
+
+def parsed(
+    prog: str, options: list[Any], description: str, arguments: list[str] | None
+) -> tuple[dict[str, Any], _settings.Loaded]:
+    """Return what the command line says, and the configuration (``--config-filename``) that gives its defaults."""
+
+    def parse(config: dict[str, Any]) -> dict[str, Any]:
+        # A copy: fedmsg writes the defaults that *config* gives into the options.
+        parser: Parser = fedmsg.config.build_parser(copy.deepcopy(options), description, config, prog=prog)
+        parser.__class__ = Parser
+        return vars(parser.parse_args(arguments))
+
+    found = _settings.load({})
+    given = parse(found.config)
+    if given["config_filename"]:
+        found = _settings.load({"config_filename": given["config_filename"]})
+        given = parse(found.config)
+    return given, found
+
+
+def configuration(prog: str, options: list[Any], description: str, arguments: list[str] | None) -> dict[str, Any]:
+    """Return fedmsg's configuration with the command line's options in it, its key ``logging`` in force."""
+    given, found = parsed(prog, options, description, arguments)
+    if found.problems:
+        raise Unusable(f"the fedmsg configuration cannot be loaded: {'; '.join(found.problems)}")
+    _settings.keep(dict(found.config))  # what it says is all there is, for gilmsg.init too
+    config = {**found.config, **given}
+    if config["print_config"]:
+        print_config(config)
+    wanted = copy.deepcopy(config.get("logging")) or {"version": 1}  # dictConfig takes apart what it gets
+    try:
+        # The loggers that exist already are ours.
+        logging.config.dictConfig({"disable_existing_loggers": False, **wanted})
+    except (ValueError, TypeError, AttributeError, ImportError) as error:
+        raise Unusable(f"logging: {config['logging']!r} cannot be used: {error}") from None
+    return config
+
+
+def print_config(config: dict[str, Any]) -> NoReturn:
+    """Print *config*, and end the command."""
+    print(fedmsg.encoding.pretty_dumps(config))
+    sys.exit(SUCCESS)
+
+
+def _open_closed() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed: our own sockets would take their place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  open to the end
+
+
+def printable(text: str) -> str:
+    """Return *text* without what a terminal might obey, line breaks and tabs excepted: anybody may write on the bus."""
+    return _CONTROL.sub("?", text)
+
+
+def printable_line(text: str) -> str:
+    """Return *text* as one line without what a terminal might obey."""
+    return printable(_BREAK.sub("?", text))
+
+
+def complain(prog: str, what: object) -> None:
+    """Print one line on stderr, under the name of the command; no matter if nobody reads it."""
+    with contextlib.suppress(OSError):
+        tell(f"{prog}: {' '.join(str(what).split()) or repr(what)}", sys.stderr)
+
+
+def tell(text: str, stream: TextIO | None = None) -> None:
+    """Print *text* on stdout, or *stream*, at once and whole; no matter if it is a pipe that nobody reads any more."""
+    stream = stream or sys.stdout
+    with contextlib.suppress(BrokenPipeError):
+        stream.write(text + "\n")
+        stream.flush()
+
+
+def _flush() -> None:
+    """Write what stdout and stderr still hold, or send it to nowhere: the interpreter would fail at it as it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+class Ended(KeyboardInterrupt):
+    """A signal asks us to end: its number is the argument."""
+
+
+class Signals:
+    """The first signal of *numbers*: raised as Ended within ``raised``, elsewhere only noted. For the main thread."""
+
+    def __init__(self, *numbers: int) -> None:
+        self._first, self._raises = 0, False
+        for number in numbers:
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, _: object) -> None:
+        self._first = self._first or number
+        if self._raises:
+            self._raises = False  # what cleans up now is not interrupted by the next one
+            raise Ended(self._first)
+
+    def check(self) -> None:
+        """Raise Ended if a signal was noted."""
+        if self._first:
+            raise Ended(self._first)
+
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """Have signals raised at once in this block, and now what was noted before."""
+        self._raises = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._raises = False

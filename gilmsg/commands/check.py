@@ -21,7 +21,7 @@ import sys
 
 import gilmsg
 
-from ._common import NOT_PROVEN, SUCCESS, option, parsed, print_config, script, tell
+from . import NOT_PROVEN, SUCCESS, option, parsed, print_config, script, tell
 
 PROG = "gilmsg-check"
 
@@ -62,9 +62,8 @@ def table(report: gilmsg.Report) -> list[str]:
     for name, seen in report.recipients.items():
         mark = "ok" if seen.ok else "FAIL" if name in report.missing else "-"
         theirs.append((mark, name, seen.detail + (f" ({', '.join(seen.endpoints)})" if seen.endpoints else "")))
-    verdict = f"not ok: {len(report.failures())} of these lines failed"
-    if report:
-        verdict = "ok: a publish is expected to succeed"
+    failed = f"not ok: {len(report.failures())} of these lines failed"
+    verdict = "ok: a publish is expected to succeed" if report else failed
     return ["ourselves", *_rows(own), "recipients", *_rows(theirs), verdict]
 
 

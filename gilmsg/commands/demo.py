@@ -17,7 +17,7 @@ import sys
 import gilmsg
 from gilmsg.sandbox import Sandbox
 
-from ._common import NOT_PROVEN, SUCCESS, Parser, Signals, complain, script, tell
+from . import NOT_PROVEN, SUCCESS, Parser, Signals, complain, script, tell
 
 PROG = "gilmsg-demo"
 

@@ -15,6 +15,7 @@ Examples::
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -29,8 +30,7 @@ from tqdm import tqdm
 import gilmsg
 from gilmsg.errors import PayloadError
 
-from . import _common
-from ._common import NOT_PROVEN, SUCCESS, UNUSABLE, Unusable, option
+from . import NOT_PROVEN, SUCCESS, UNUSABLE, Unusable, complain, configuration, option, script, tell
 
 PROG = "gilmsg-logger"
 
@@ -48,17 +48,11 @@ OPTIONS = [
 #: Characters of bad input that are shown.
 _SHOWN = 80
 
-#: Where a line comes from, for people ("line 3: "), and its text.
-_Line = tuple[str, str]
 
-#: Of what these warn, we tell the same in our own words.
-_TOLD = ("gilmsg.publish", "gilmsg._pending", "gilmsg._publish")
-
-
-@_common.script(PROG)
+@script(PROG)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    config = _common.configuration(PROG, LoggerCommand.extra_args + OPTIONS, __doc__ or "", arguments)
+    config = configuration(PROG, LoggerCommand.extra_args + OPTIONS, __doc__ or "", arguments)
     # What goes wrong is told in lines of our own; logging configured for us stays in force.
     logging.getLogger("gilmsg").addHandler(logging.NullHandler())
     _log_nothing_twice()
@@ -76,11 +70,19 @@ def main(arguments: list[str] | None = None) -> int:
         if receipt is not None and config["verbose"]:
             acks = ", ".join(f"{cn} ({seconds * 1000:.1f} ms)" for cn, seconds in sorted(receipt.acks.items()))
             with tqdm.external_write_mode(file=sys.stdout):
-                _common.tell(f"{receipt.topic} {receipt.msg_id} confirmed by {acks}")
+                tell(f"{receipt.topic} {receipt.msg_id} confirmed by {acks}")
         if status == SUCCESS and receipt is None and SUCCESS not in statuses:
             _complain("no recipients: the messages are published, nobody confirms them")
         statuses.add(status)
     return max(statuses, default=SUCCESS)
+
+
+class Input(NamedTuple):
+    """One thing to publish, from *where* ("line 3: "), or the problem with it."""
+
+    where: str
+    body: Any = None
+    problem: str | None = None
 
 
 def _publish(one: Input, options: dict[str, Any]) -> tuple[int, gilmsg.Receipt | None]:
@@ -99,90 +101,67 @@ def _publish(one: Input, options: dict[str, Any]) -> tuple[int, gilmsg.Receipt |
 
 def _complain(what: object) -> None:
     with tqdm.external_write_mode(file=sys.stderr):
-        _common.complain(PROG, what)
+        complain(PROG, what)
 
 
 def _log_nothing_twice() -> None:
     """Keep from handlers that write where our stderr goes what we tell there ourselves."""
-    logger: logging.Logger | None = logging.getLogger("gilmsg")
-    while logger is not None:
-        for handler in logger.handlers:
+    for logger in ("gilmsg.publish", "gilmsg", None):
+        for handler in logging.getLogger(logger).handlers:
             stream: Any = getattr(handler, "stream", None)
             with contextlib.suppress(AttributeError, OSError, ValueError):  # it is no file
                 if os.path.sameopenfile(stream.fileno(), sys.stderr.fileno()):
-                    handler.addFilter(lambda one: one.name not in _TOLD or one.levelno < logging.WARNING)
-        logger = logger.parent if logger.propagate else None
-
-
-class Input(NamedTuple):
-    """One thing to publish, from *where* ("line 3: "), or the problem with it."""
-
-    where: str
-    body: Any = None
-    problem: str | None = None
+                    handler.addFilter(lambda one: one.name != "gilmsg.publish" or one.levelno < logging.WARNING)
 
 
 def inputs(config: dict[str, Any], stdin: TextIO) -> Iterator[Input]:
-    """Yield what *config* (``--message``, ``--json-input``) asks for, each as soon as it comes."""
-    message = config.get("logger_message")
-    if message:
-        yield (_json if config["json_input"] else _text)([("", message)])
+    """Yield what *config* (``--message``, ``--json-input``) asks for, each as soon as it comes.
+
+    JSON is one document a line; but where the first line is none by itself, all lines together may be one.
+    """
+    as_json = config["json_input"]
+    if config.get("logger_message"):
+        yield _input(config["logger_message"], as_json)
         return
     # What is no text must not end us: it is recognized, and told, line by line.
     stdin.reconfigure(errors="surrogateescape")  # type: ignore[attr-defined]
-    lines = ((f"line {number}: ", text) for number, text in enumerate(stdin, 1))
-    if config["json_input"]:
-        yield from _documents(line for line in lines if line[1].strip())
-    else:
-        yield from (_text([line]) for line in lines)
+    lines: Iterator[tuple[int, str]] = enumerate(stdin, 1)
+    if as_json:
+        lines = (line for line in lines if line[1].strip())
+        number, head = next(lines, (0, ""))
+        if not head:
+            raise Unusable("--json-input: standard input is empty")
+        if _input(head, True).problem is not None:
+            rest = list(stdin)
+            whole = _input("".join([head, *rest]), True, number)
+            # A lone bracket is how a document over several lines begins: a fragment of it is none.
+            if whole.problem is None or head.strip() in ("{", "["):
+                yield whole
+                return
+            lines = (line for line in enumerate(rest, number + 1) if line[1].strip())
+        lines = itertools.chain([(number, head)], lines)
+    for number, text in lines:
+        yield _input(text, as_json, number)
 
 
-def _documents(lines: Iterator[_Line]) -> Iterator[Input]:
-    """Yield one document over all *lines*, or one a line: is the first by itself a document, then every line is one."""
-    head = next(lines, None)
-    if head is None:
-        raise Unusable("--json-input: standard input is empty")
-    first = _json([head])
-    if first.problem is not None:
-        rest = list(lines)
-        whole = _json([head, *rest], whole=True)
-        # A lone bracket is how a document over several lines begins: a fragment of it is none.
-        if whole.problem is None or head[1].strip() in ("{", "["):
-            yield whole
-            return
-        lines = iter(rest)
-    yield first
-    yield from (_json([line]) for line in lines)
-
-
-def _text(lines: list[_Line]) -> Input:
-    """Return the first of *lines* that comes of bytes that are no text, or the one line that there is."""
-    for where, text in lines:
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            shown = _short(text).encode("utf-8", "surrogateescape")
-            return Input(where, problem=f"{shown!r} is not text in this locale's encoding")
-    return Input(lines[0][0], {"log": lines[0][1].strip()})
-
-
-def _json(lines: list[_Line], whole: bool = False) -> Input:
-    """Return *lines* as one JSON document; *whole* is all that there are."""
-    text = _text(lines)
-    if text.problem is not None:
-        return text
-    document = "".join(line for _, line in lines)
+def _input(text: str, as_json: bool, begin: int = 0) -> Input:
+    """Return what *text* is; it begins in line *begin* of stdin, if it comes from there."""
+    text, number = text.strip(), 0
+    lines = text.split("\n")
     try:
-        return Input("" if whole else text.where, fedmsg.encoding.loads(document if whole else document.strip()))
-    except RecursionError:
-        number, reason = 1, "it is nested too deeply"
-    except json.JSONDecodeError as error:
-        # Its own text tells of "line 1", which is not the input's.
-        number, reason = error.lineno, f"{error.msg} at column {error.colno}"
-    # The end of the document may be missed after its last line.
-    where, line = lines[min(number, len(lines)) - 1]
-    begins = f": the document that begins in {lines[0][0][:-2]}" if whole else ""
-    return Input(where, problem=f"{_short(line)!r}{begins} is not JSON: {reason}")
+        text.encode("utf-8")
+        return Input(f"line {begin}: " if begin else "", fedmsg.encoding.loads(text) if as_json else {"log": text})
+    except UnicodeEncodeError as error:
+        number = text.count("\n", 0, error.start)
+        shown = _short(lines[number]).encode("utf-8", "surrogateescape")
+        problem = f"{shown!r} is not text in this locale's encoding"
+    except (RecursionError, ValueError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        if isinstance(error, json.JSONDecodeError):  # its own text tells of "line 1", which is not the input's
+            number, reason = error.lineno - 1, f"{error.msg} at column {error.colno}"
+        begins = f": the document that begins in line {begin}" if begin and len(lines) > 1 else ""
+        problem = f"{_short(lines[number])!r}{begins} is not JSON: {reason}"
+    return Input(f"line {begin + number}: " if begin else "", problem=problem)
 
 
 def _short(text: str) -> str:

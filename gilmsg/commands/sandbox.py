@@ -31,7 +31,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -39,8 +38,8 @@ from typing import Any
 from gilmsg.errors import ConfigurationError
 from gilmsg.sandbox import Sandbox
 
-from . import _common
-from ._common import SUCCESS, Ended, Parser, Signals, Unusable, complain, tell
+from .._protocol import on_ack_topic, unmarked
+from . import SUCCESS, Ended, Parser, Signals, Unusable, complain, printable_line, script, tell
 
 PROG = "gilmsg-sandbox"
 
@@ -60,48 +59,63 @@ USAGE = (
 
 DIRECTORY = "where fedmsg.d and the keys go, and stay; a temporary folder by default"
 
-#: What Sandbox is given of the options, where they are given.
-SETTINGS = ("directory", "recipients", "topic_prefix")
-
 #: What can be typed, and what is done then.
 LINES = "silent CN | slow CN SECONDS | dead CN | well CN"
 
 ANSWERS = {"silent": "receives now, and acknowledges nothing", "dead": "is dead", "well": "is well"}
 
 
-@_common.script(PROG)
+@script(PROG)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    stream = sys.stderr if options.command else sys.stdout
+    command = options.pop("command")
+    stream = sys.stderr if command else sys.stdout
     stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     # Raised only where we wait for what is typed, or for COMMAND: a process half started would be left running.
     signals = Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    # What was dead and is well again is found within a moment by programs that run meanwhile.
-    settings: dict[str, Any] = {"zmq_reconnect_ivl_max": 200, "relay": options.relay, "on_wait": signals.check}
-    settings.update((key, value) for key, value in vars(options).items() if value and key in SETTINGS)
 
-    def on_event(name: str, event: dict[str, Any]) -> None:
-        line = event_line(name, event)
-        if line:
+    def show(name: str, event: dict[str, Any]) -> None:
+        if line := event_line(name, event):
             tell(line, stream)
 
     try:
-        with Sandbox(on_event=on_event, **settings) as bus:
+        # Programs that run meanwhile find within a moment what was dead and is well again.
+        with Sandbox(on_event=show, on_wait=signals.check, zmq_reconnect_ivl_max=200, **options) as bus:
             tell(f"A signed bus is running in {bus.directory}\nIts recipients: {', '.join(bus.recipients)}", stream)
-            if options.command:
-                return _run(options.command, bus.directory, signals)
-            tell(guide(bus, options.relay))
+            if command:
+                return _run(command, bus.directory, signals)
+            tell(guide(bus, "relay" in options))
             for line in _typed(signals):
                 tell(obey(bus, line))
     except TimeoutError as error:
         complain(PROG, error)
         return DID_NOT_COME_UP
     except Ended as end:
-        if options.command:
+        if command:
             return 128 + int(end.args[0])
     # Ctrl-C is how a sandbox without a command is meant to end.
     return SUCCESS
+
+
+def parse(arguments: list[str]) -> dict[str, Any]:
+    """Return the options that are given; what follows the first ``--`` is the command."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog=PROG, usage=USAGE, description=__doc__ or "", formatter_class=raw, allow_abbrev=False)
+    parser.add_argument("directory", metavar="DIR", nargs="?", help=DIRECTORY)
+    parser.add_argument("--recipients", metavar="CN", nargs="+", help="common names of the stand-ins; two by default")
+    parser.add_argument("--relay", action="store_true", help="run a fedmsg-relay too, for gilmsg-logger")
+    parser.add_argument("--topic-prefix", metavar="P", help="of the bus; org.example by default")
+    # Intermixed, or an older argparse fails to see DIR after an option.
+    options = vars(parser.parse_intermixed_args(arguments[:at]))
+    if options["directory"] == "":
+        parser.error("argument DIR: it is empty")
+    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", "P" if options["topic_prefix"] is None else options["topic_prefix"]):
+        parser.error(f"argument --topic-prefix: {options['topic_prefix']!r} is not words joined by dots")
+    if arguments[at:] == ["--"]:
+        raise Unusable("there is no COMMAND after --")
+    return {**{key: value for key, value in options.items() if value}, "command": arguments[at + 1 :]}
 
 
 def _typed(signals: Signals) -> Iterator[str]:
@@ -114,8 +128,8 @@ def _typed(signals: Signals) -> Iterator[str]:
                 line = sys.stdin.buffer.readline()
             if not line:
                 time.sleep(_LOOK_AGAIN)
-                continue
-        yield line.decode("utf-8", "replace")
+        if line:
+            yield line.decode("utf-8", "replace")
 
 
 def obey(sandbox: Sandbox, line: str) -> str:
@@ -124,10 +138,10 @@ def obey(sandbox: Sandbox, line: str) -> str:
     name = rest.strip()
     try:
         if verb == "slow":
-            name, _, text = name.rpartition(" ")
+            name, _, text = (one.strip() for one in name.rpartition(" "))
             seconds = _seconds(text)
-            sandbox.slow(name.strip(), seconds)
-            return f"{name.strip()} waits {seconds:g} s now before each ACK"
+            sandbox.slow(name, seconds)
+            return f"{name} waits {seconds:g} s now before each ACK"
         if verb not in ANSWERS:
             raise ValueError(f"{verb!r} is not understood")
         getattr(sandbox, verb)(name)
@@ -143,38 +157,31 @@ def _seconds(text: str) -> float:
         raise ValueError(f"{text!r} is no number of seconds") from None
 
 
-# What is shown.
-
-
 def event_line(common_name: str, event: dict[str, Any]) -> str:
     """Return one line on what the stand-in *common_name* reports, nothing if it concerns no reader."""
     if event["event"] == "ack":
         line = f"ACK       {event['msg_id']}"
-    elif event["event"] != "message" or _common.on_ack_topic(event["topic"]):
+    elif event["event"] != "message" or on_ack_topic(event["topic"]):
         return ""
     else:
-        text = json.dumps(_common.unmarked(event["message"].get("msg")), ensure_ascii=False)
+        message = event["message"]
+        text = json.dumps(unmarked(message.get("msg")), ensure_ascii=False)
         text = text if len(text) <= SHOWN else text[:SHOWN] + "..."
-        line = f"received  {event['message'].get('msg_id')}  {event['topic']}  {text}"
-        line += "" if event["due"] else "  (no ACK asked of it)"
-    return f"{time.strftime('%H:%M:%S')}  {common_name:12}  {_common.printable_line(line)}"
+        asked = "" if event["due"] else "  (no ACK asked of it)"
+        line = f"received  {message.get('msg_id')}  {event['topic']}  {text}{asked}"
+    return f"{time.strftime('%H:%M:%S')}  {common_name:12}  {printable_line(line)}"
 
 
 def guide(sandbox: Sandbox, relay: bool) -> str:
     """Return what to do next, in lines to be copied."""
     call = f'topic="hello", msg={{"text": "hi"}}, recipients={json.dumps(sandbox.recipients)}, ack_timeout=5'
-    code = f"import gilmsg; print(gilmsg.publish({call}))"
+    code = shlex.quote(f"import gilmsg; print(gilmsg.publish({call}))")
     python = shlex.quote(sys.executable)
-    lines = ["", "In another shell:"]
-    lines += [f"    cd {shlex.quote(sandbox.directory)}", f"    {python} -c {shlex.quote(code)}"]
+    lines = ["", "In another shell:", f"    cd {shlex.quote(sandbox.directory)}", f"    {python} -c {code}"]
     if relay:
-        installed = os.path.join(sysconfig.get_path("scripts"), "gilmsg-logger")
-        logger = shlex.quote(installed) if os.path.exists(installed) else f"{python} -m gilmsg.commands.logger"
+        logger = f"{python} -m gilmsg.commands.logger"
         lines.append(f"    echo testing | {logger} --recipients {shlex.join(sandbox.recipients)} --ack-timeout 5")
     return "\n".join([*lines, "", f"Type here: {LINES}. Ctrl-C ends it.", ""])
-
-
-# COMMAND: none of what it starts outlives us.
 
 
 def _run(words: list[str], directory: str, signals: Signals) -> int:
@@ -198,7 +205,7 @@ def _run(words: list[str], directory: str, signals: Signals) -> int:
     except Ended as end:
         number = int(end.args[0])
         if not terminal:
-            _common.signal_group(process.pid, number)
+            _signal_group(process.pid, number)
         elif number != signal.SIGINT:
             process.send_signal(number)
         try:
@@ -206,58 +213,33 @@ def _run(words: list[str], directory: str, signals: Signals) -> int:
         except subprocess.TimeoutExpired:
             status = -number
     finally:
-        if not terminal:
-            _common.signal_group(process.pid, signal.SIGKILL)
+        _signal_group(process.pid, signal.SIGKILL)
         process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel holds it
-            process.wait(_REAP_LIMIT)
         _kill_all_but(ours)
     return status if status >= 0 else 128 - status
 
 
+def _signal_group(pid: int, number: int) -> None:
+    """Send the signal *number* to what is left of the process group that *pid* leads or led."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended
+        os.killpg(pid, number)
+
+
 def _children() -> set[int]:
     """Return the process ids of our children; none where there is no /proc."""
-    try:
-        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as stream:
-            return set(map(int, stream.read().split()))
-    except OSError:
-        return set()
+    with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as stream:
+        return set(map(int, stream.read().split()))
+    return set()
 
 
 def _kill_all_but(ours: set[int]) -> None:
     deadline = time.monotonic() + _REAP_LIMIT
     while (left := _children() - ours) and time.monotonic() < deadline:
         for pid in left:  # once they have ended, their children are ours
-            with contextlib.suppress(ProcessLookupError, ChildProcessError, PermissionError):
+            with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, os.WNOHANG)
         time.sleep(0.002)
-
-
-# Usage.
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Return the options; everything after the first ``--`` is the command."""
-    ours, command = arguments, None
-    if "--" in arguments:
-        ours, command = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog=PROG, usage=USAGE, description=__doc__ or "", formatter_class=raw, allow_abbrev=False)
-    parser.add_argument("directory", metavar="DIR", nargs="?", help=DIRECTORY)
-    parser.add_argument("--recipients", metavar="CN", nargs="+", help="common names of the stand-ins; two by default")
-    parser.add_argument("--relay", action="store_true", help="run a fedmsg-relay too, for gilmsg-logger")
-    parser.add_argument("--topic-prefix", metavar="P", help="of the bus; org.example by default")
-    # Intermixed, or an older argparse fails to see DIR after an option.
-    options = parser.parse_intermixed_args(ours)
-    if options.directory == "":
-        parser.error("argument DIR: it is empty")
-    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", "P" if options.topic_prefix is None else options.topic_prefix):
-        parser.error(f"argument --topic-prefix: {options.topic_prefix!r} is not words joined by dots")
-    if command == []:
-        raise Unusable("there is no COMMAND after --")
-    options.command = command
-    return options
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Examples::
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import logging
 import os
@@ -36,8 +35,9 @@ from fedmsg.commands.tail import TailCommand
 
 import gilmsg
 
-from . import _common
-from ._common import MARKER, Ended, Signals, Unusable, option, printable, printable_line
+from .._meta import is_ack, sentence, who
+from .._protocol import MARKER, unmarked
+from . import SUCCESS, Ended, Signals, Unusable, configuration, option, printable, printable_line, script
 
 PROG = "gilmsg-tail"
 
@@ -60,10 +60,10 @@ OPTIONS = [
 ]
 
 
-@_common.script(PROG)
+@script(PROG)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    config = _common.configuration(PROG, TailCommand.extra_args + OPTIONS, __doc__ or "", arguments)
+    config = configuration(PROG, TailCommand.extra_args + OPTIONS, __doc__ or "", arguments)
     if config.get("sign_messages", False) and not config.get("name"):
         raise Unusable("sign_messages is on, but there is no name to acknowledge under; give --name")
     _log_to_stderr()
@@ -73,16 +73,17 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         # Closed here: what a signal interrupts in the garbage collector would be printed.
-        with signals.raised(), contextlib.closing(gilmsg.tail_messages(topic=topic, **config)) as messages:
+        with contextlib.closing(gilmsg.tail_messages(topic=topic, **config)) as messages:
             _end_when_unread()
-            for _, _, full_topic, message in messages:
-                signals.check()  # Python prints what is raised in a finalizer, and goes on
+            while True:
                 wanted, text = False, ""
-                with _logged(message):
-                    wanted = view.wanted(full_topic, message)
-                    text = view.text(copy.deepcopy(message)) if wanted else ""
-                if text:
-                    print(text, flush=True)
+                with signals.raised():
+                    _, _, full_topic, message = next(messages)
+                    with _logged(message):
+                        wanted = view.wanted(full_topic, message)
+                        text = view.text(message) if wanted else ""
+                    if text:
+                        print(text, flush=True)
                 if wanted and command:
                     with _logged(message):
                         _execute(command, message, signals)
@@ -90,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         pass
     finally:
         gilmsg.destroy()
-    return _common.SUCCESS
+    return SUCCESS
 
 
 def _log_to_stderr() -> None:
@@ -125,15 +126,17 @@ def _logged(message: Message) -> Iterator[None]:
 
 def _execute(command: str, message: Message, signals: Signals) -> None:
     """Run *command* with *message* on its stdin; log it if it fails."""
-    with signals.raised(False):  # or a command half started would be left behind
-        # A session of its own: what we are sent to end us is not sent to a command half done.
-        child = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE, start_new_session=True)
-        try:
-            with signals.raised():
-                child.communicate(fedmsg.encoding.dumps(message).encode("utf-8"))
-        except BaseException:
-            _common.end_group(child, _STOP_LIMIT)
-            raise
+    # A session of its own: what we are sent to end us is not sent to a command half done.
+    child = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        with signals.raised():
+            child.communicate(fedmsg.encoding.dumps(message).encode("utf-8"))
+    except BaseException:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # it has ended; it takes its time
+                os.killpg(child.pid, number)
+                child.wait(_STOP_LIMIT)
+        raise
     if child.returncode:
         log.error("%s: --exec: exit status %d", message.get("msg_id"), child.returncode)
 
@@ -160,10 +163,10 @@ class View:
         return not self._packages or bool(self._packages & set(fedmsg.meta.msg2packages(message, **self._config)))
 
     def text(self, message: Message) -> str:
-        """Return the text of *message*, which it may change; the last option wins, as in fedmsg."""
+        """Return the text of *message*; the last option wins, as in fedmsg."""
         config, shown = self._config, one_line(message)
         if config["pretty"]:
-            message["timestamp"] = time.ctime(message["timestamp"])
+            message = {**message, "timestamp": time.ctime(message["timestamp"])}
         if config["pretty"] or config["really_pretty"]:
             message = {key: value for key, value in message.items() if key not in ("signature", "certificate")}
             shown = "\n" + pprint.pformat(message)
@@ -204,15 +207,15 @@ def one_line(message: Message) -> str:
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
         when = "(no time)"
     head = f"{when} {message.get('topic')} {message.get('msg_id')}"
-    body, who = message.get("msg"), _common.who(message)
-    if _common.is_ack(message):
-        return printable_line(f"{head} {_common.sentence(who, message)}")
+    body, signer = message.get("msg"), who(message)
+    if is_ack(message):
+        return printable_line(f"{head} {sentence(signer, message)}")
     marker = body.get(MARKER) if isinstance(body, dict) else None
     recipients = ""
     if isinstance(marker, dict) and isinstance(marker.get("recipients"), list):
         recipients = f" for {' '.join(map(str, marker['recipients']))}"
-        body = _common.unmarked(body)
-    return printable_line(f"{head} from {who}{recipients}: {json.dumps(body, default=str)}")
+        body = unmarked(body)
+    return printable_line(f"{head} from {signer}{recipients}: {json.dumps(body, default=str)}")
 
 
 if __name__ == "__main__":

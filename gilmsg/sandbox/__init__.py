@@ -42,9 +42,6 @@ DEFAULT_RECIPIENTS = ("recipient1", "recipient2")
 #: Seconds, for all processes together.
 _STOP_LIMIT = 1.0
 
-#: Characters of a relay's last words that are told.
-_SHOWN = 600
-
 _STAND_IN = "gilmsg.sandbox.standin"
 
 
@@ -244,5 +241,5 @@ class Sandbox:
 def _listens(relay: Talker, endpoint: str) -> bool:
     if relay.alive:
         return can_connect(endpoint)
-    said = "\n".join(event["text"] for event in relay.events())[-_SHOWN:].strip()
+    said = "\n".join(event["text"] for event in relay.events())[-600:].strip()
     raise TimeoutError(f"fedmsg-relay ended with exit status {relay.status}: {said or 'it said nothing'}")

@@ -89,10 +89,12 @@ class Authority:
 
 
 def new_key() -> rsa.RSAPrivateKey:
+    """Return a fresh RSA key."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def private_pem(key: rsa.RSAPrivateKey) -> bytes:
+    """Return *key* as unencrypted PEM."""
     return key.private_bytes(_PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
 
 

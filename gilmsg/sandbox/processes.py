@@ -80,6 +80,7 @@ class Talker:
 
     @property
     def alive(self) -> bool:
+        """Tell if it still runs."""
         return self.status is None
 
     def tell(self, line: Any) -> None:
@@ -163,6 +164,7 @@ def _event(line: bytes) -> Event:
 
 
 def can_connect(endpoint: str) -> bool:
+    """Tell if something accepts connections at *endpoint*."""
     host, _, port = endpoint.rpartition("/")[2].rpartition(":")
     try:
         socket.create_connection((host, int(port)), 1.0).close()

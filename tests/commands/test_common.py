@@ -1,21 +1,25 @@
 """The parts that all commands share."""
 
+import os
 import re
 import signal
-import subprocess
+import threading
 import warnings
 
 import pytest
 
 import gilmsg
-from gilmsg.commands import _common, demo, tail
+from gilmsg import commands
+from gilmsg.commands import demo, tail
+
+from ..processes import wait_for
 
 
 def test_the_unexpected_is_one_line_too(capsys):
     """Whatever a command raises, people read one line, never a traceback; Ctrl-C is 130."""
 
     def raising(error):
-        @_common.script("prog")
+        @commands.script("prog")
         def command(_):
             raise error
 
@@ -37,18 +41,18 @@ def test_the_unexpected_is_one_line_too(capsys):
 def test_a_logging_key_that_cannot_be_used_is_named(tmp_path, value):
     """What is wrong with the key logging is told with its value."""
     (tmp_path / "only.py").write_text(f"config = {{'endpoints': {{}}, 'logging': {value!r}}}")
-    with pytest.raises(_common.Unusable, match=re.escape(f"logging: {value!r} cannot be used")):
-        _common.configuration("prog", [], "", ["--config-filename", "only.py"])
+    with pytest.raises(commands.Unusable, match=re.escape(f"logging: {value!r} cannot be used")):
+        commands.configuration("prog", [], "", ["--config-filename", "only.py"])
 
 
 def test_a_chosen_file_is_all_the_configuration(tmp_path, monkeypatch):
     """With --config-filename nothing that other files say comes in, neither now nor when a context is made of it."""
     # It would close the handlers that pytest has put into this process.
-    monkeypatch.setattr(_common.logging.config, "dictConfig", lambda wanted: None)
+    monkeypatch.setattr(commands.logging.config, "dictConfig", lambda wanted: None)
     (tmp_path / "fedmsg.d").mkdir()
     (tmp_path / "fedmsg.d" / "a.py").write_text("config = {'endpoints': {}, 'other': 1}")
     (tmp_path / "only.py").write_text("config = {'endpoints': {}, 'mute': True, 'io_threads': 2}")
-    config = _common.configuration("prog", [], "", ["--config-filename", "only.py", "--topic-prefix", "com.acme"])
+    config = commands.configuration("prog", [], "", ["--config-filename", "only.py", "--topic-prefix", "com.acme"])
     made = gilmsg.init(name="x", **config).c
     for one in (config, made):
         assert "other" not in one and (one["io_threads"], one["topic_prefix"]) == (2, "com.acme")
@@ -60,38 +64,42 @@ def test_logging_that_is_configured_is_left_as_it_is(caplog):
     assert tail.logging.getLogger("gilmsg").handlers == []
 
 
-def test_signals_are_raised_where_they_may_be(monkeypatch):
-    """Elsewhere they are noted, and raised at the next place; one that follows interrupts nothing."""
+@pytest.fixture
+def signals():
     former = signal.getsignal(signal.SIGUSR1)
-    try:
-        signals = _common.Signals(signal.SIGUSR1)
-        with pytest.raises(_common.Ended), signals.raised():
-            with signals.raised(False):
-                signal.raise_signal(signal.SIGUSR1)
-            raise AssertionError("it was not raised")
-        signal.raise_signal(signal.SIGUSR1)
-        with pytest.raises(_common.Ended), signals.raised():
+    yield commands.Signals(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, former)
+
+
+def test_signals_are_raised_where_they_may_be(signals):
+    """Elsewhere they are noted, and raised at the next place; one that follows interrupts nothing."""
+    with pytest.raises(commands.Ended), signals.raised():
+        try:
+            signal.raise_signal(signal.SIGUSR1)
+        finally:
+            signal.raise_signal(signal.SIGUSR1)
+    for _ in range(2):
+        with pytest.raises(commands.Ended), signals.raised():
             raise AssertionError("it was forgotten")
-        signals = _common.Signals(signal.SIGUSR1)
-        with pytest.raises(_common.Ended), signals.raised():
-            try:
-                signal.raise_signal(signal.SIGUSR1)
-            finally:
-                signal.raise_signal(signal.SIGUSR1)
-    finally:
-        signal.signal(signal.SIGUSR1, former)
 
 
-def test_what_has_ended_is_ended_again():
-    """To end a command of --exec that has ended by itself meanwhile does nothing; a stubborn one is killed."""
-    done = subprocess.Popen(["true"], start_new_session=True)
-    done.wait()
-    _common.end_group(done, 10)
-    words = ["sh", "-c", "trap '' TERM; echo; while :; do sleep 0.1; done"]
-    with subprocess.Popen(words, start_new_session=True, stdout=subprocess.PIPE) as stubborn:
-        assert stubborn.stdout.readline() == b"\n"
-        _common.end_group(stubborn, 0.1)
-        assert stubborn.wait(10) == -signal.SIGKILL
+def test_a_stubborn_command_of_exec_is_killed(signals, tmp_path, monkeypatch):
+    """One that ignores SIGTERM has a moment to end, and then no choice."""
+    monkeypatch.setattr(tail, "_STOP_LIMIT", 0.1)
+    monkeypatch.chdir(tmp_path)
+    main = threading.get_ident()
+
+    def interrupt():
+        wait_for((tmp_path / "pid").exists, "it runs")
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(commands.Ended):
+        tail._execute("trap '' TERM; echo $$ > tmp; mv tmp pid; while :; do sleep 0.1; done", {}, signals)
+    thread.join()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_the_demo_fails_if_a_dead_recipient_counts(bus, monkeypatch, capsys):

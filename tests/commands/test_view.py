@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from gilmsg.commands import _common
+from gilmsg import commands
 from gilmsg.commands.sandbox import event_line
 from gilmsg.commands.tail import View, one_line
 
@@ -80,4 +80,4 @@ def test_what_is_shown_cannot_turn_a_line_round():
     clean = "a%sb \u00e9\u65e5" % ("?" * 9)
     event = {"event": "message", "due": True, "message": {"msg": {"x": text}}, "topic": text}
     assert clean in one_line(message(topic=text)) and clean in event_line("r1", event)
-    assert _common.printable(text) == "a???\n\t\u2028???b \u00e9\u65e5"
+    assert commands.printable(text) == "a???\n\t\u2028???b \u00e9\u65e5"

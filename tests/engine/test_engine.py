@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import zmq
 
 from gilmsg import _engine
 from gilmsg._engine import CallbackFuture, loop
+from gilmsg._engine.operations import Ask
 from gilmsg.errors import ConfigurationError, ListenerError, Timeout
 
 from .conftest import CONFIG, LIMIT, TOPIC, Bus, until
@@ -201,3 +204,75 @@ def test_no_linger_is_for_ever(bus: Bus) -> None:
     _engine.destroy()
     assert time.monotonic() - began < 1.5
     assert "gilmsg-engine" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_an_engine_starts_when_the_one_before_has_given_its_ports_back(bus: Bus) -> None:
+    """A call that comes while destroy() has not done its work finds the port free, a moment later."""
+    bus.port()
+    engine = _engine._engine
+    assert engine is not None
+    engine.put(Ask(lambda: time.sleep(0.3)))
+    ending = threading.Thread(target=_engine.destroy)
+    ending.start()
+    until(lambda: engine.stopping, "the end begins")
+    assert bus.port().endpoint == bus.ours
+    ending.join(LIMIT)
+    assert bus.port().alive
+
+
+def test_an_engine_that_is_destroyed_while_it_starts_is_started_again(bus: Bus) -> None:
+    """destroy() in another thread, between any two lines of the start, costs another attempt at most."""
+    destroyed = []
+
+    def at_each_line(frame: Any, event: str, argument: Any) -> Any:
+        if event == "line" and _engine._engine is not None and not destroyed:
+            destroyed.append(frame.f_lineno)
+            _engine.destroy()
+        return at_each_line
+
+    def start() -> _engine.Port:
+        sys.settrace(lambda frame, *_: at_each_line if frame.f_code.co_name == "_running_engine" else None)
+        try:
+            return bus.port()
+        finally:
+            sys.settrace(None)
+
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(start).result(LIMIT).alive
+    assert destroyed
+
+
+def test_a_plain_message_is_abandoned_wherever_its_caller_is_interrupted(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler raises just after the hand-over: what waits behind a held message never leaves then."""
+    bus.recipient.sub.setsockopt(zmq.SUBSCRIBE, b"")
+    port, put = bus.port(), loop.Engine.put
+    until(lambda: port.look(lambda: port.way("x").peers.subscribed("x")), "the subscription")
+
+    def interrupted(self: loop.Engine, operation: Any) -> None:
+        put(self, operation)
+        raise KeyboardInterrupt
+
+    port.publish(bus.message(port, "held"))
+    monkeypatch.setattr(loop.Engine, "put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        port.plain([b"x", b'{"msg_id": "plain"}'])
+    monkeypatch.undo()
+    bus.recipient.announce()
+    port.plain([b"x", b'{"msg_id": "next"}'])
+    assert [bus.recipient.received(), bus.recipient.received()] == ["held", "next"]
+
+
+def test_who_waits_behind_a_longer_head_start_keeps_patience(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message is held behind one of its thread's with a longer head start: its caller does not give the engine up."""
+    monkeypatch.setattr(loop, "_GRACE", (0.05,))
+    monkeypatch.setattr("gilmsg._engine.port._LONGEST_HOLD", 0.05)
+    bus.recipient.announce()
+    port = bus.port()
+    port.publish(bus.message(port, "long", head_start=1.0, recipients=["nobody"], outcome=CallbackFuture()))
+    short = bus.message(port, "short", head_start=0.0, ack_timeout=0.1)
+    port.publish(short)
+    with pytest.raises(Timeout):
+        port.result_of(short.outcome, short.ack_timeout)
+    port.publish(bus.message(port, "longer", head_start=2.0, recipients=["nobody"], outcome=CallbackFuture()))
+    port.plain([b"x", b"plain"])
+    assert port.alive

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,9 +16,11 @@ import pytest
 
 from gilmsg import _engine
 from gilmsg._engine import connections, descriptors, sockets
-from gilmsg._engine.waiting import CallbackFuture, Worker, futures
+from gilmsg._engine.sockets import Names
+from gilmsg._engine.waiting import CallbackFuture, Worker, callbacks, futures
 from gilmsg.errors import ListenerError
 
+from ..processes import environment
 from .conftest import ACKS, LIMIT, Bus, until
 
 
@@ -133,8 +137,8 @@ def test_a_blocked_callback_delays_no_future(bus: Bus) -> None:
     assert seen.result(LIMIT) == "2"
 
 
-def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread can start, require() raises, and run() keeps the job for the next one."""
+def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Where no thread can start, require() raises, and run() keeps the job for the next one; the log tells of it."""
     worker, done = Worker("gilmsg-test"), threading.Event()
     monkeypatch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no more threads")))
     with pytest.raises(ListenerError, match="nothing was sent"):
@@ -143,6 +147,8 @@ def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.undo()
     worker.run(lambda: None)
     assert done.wait(LIMIT)
+    callbacks.run(lambda: None)
+    until(lambda: "there was no thread gilmsg-test" in caplog.text, "the log line")
     jobs = worker._jobs
     worker.forget()
     jobs.put(lambda: None)  # the thread finds that this is its queue no more, and ends
@@ -167,3 +173,44 @@ def test_a_future_that_its_owner_sets_keeps_no_other_from_its_end(monkeypatch: p
     other.settle("theirs", None)
     assert other.result(LIMIT) == "theirs"
     assert mine.result(LIMIT) == "mine"
+
+
+def test_log_lines_are_written_before_the_interpreter_ends() -> None:
+    """What the threads of futures and callbacks have in hand when the program ends is not lost."""
+    command = [sys.executable, "-m", "tests.engine.last_words"]
+    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stderr == "the last word\n"
+
+
+def test_listeners_that_come_and_go_leave_no_look_ups_behind() -> None:
+    """Connections that share their names hear each other's answers: each plans one look-up of a host all the same."""
+    asked: list[str] = []
+    names = Names(lambda: None)
+    names.ask = asked.append  # type: ignore[method-assign]
+    one = connections.Connections([("tcp://nohost.invalid:3000", None)], names)  # type: ignore[list-item]
+    for _ in range(5):
+        one.answer("nohost.invalid", [])
+    assert len(one._look_ups) == 1
+    one.tick(time.monotonic() + 60.0)
+    assert len(asked) == 2
+    assert not one._look_ups
+
+
+def test_a_look_up_that_gets_no_thread_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can start, the host does not resolve, and whoever waits is told; unless a thread has it by now."""
+    told: list[bool] = []
+    names = Names(lambda: told.append(True))
+
+    def refused(self: threading.Thread) -> None:
+        if taken:
+            names._wanted.popleft()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    taken = False
+    names.ask("a.invalid")
+    assert list(names.answers()) == [("a.invalid", [])]
+    assert told
+    taken = True
+    names.ask("b.invalid")
+    assert not list(names.answers())

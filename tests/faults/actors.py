@@ -12,9 +12,9 @@ import threading
 import time
 
 import gilmsg
-from gilmsg._acknowledge import Acknowledger
 
-from ..processes import say
+from .. import inside
+from .talker import say
 
 #: Seconds. Short enough that a fault does not hold a publisher up, long for a busy machine.
 ACK_TIMEOUTS = (2.0, 3.0)
@@ -42,14 +42,8 @@ class Notes:
 
     def __init__(self, path):
         self._log = Log(path)
-        send = Acknowledger.send
-
-        def noted(acknowledger, body):
-            self._note("ack", body["ack_msg_id"])
-            send(acknowledger, body)
-
         # A spy: nothing public tells a consumer of the ACKs that are sent in its name.
-        Acknowledger.send = noted
+        inside.spy_acks(lambda msg_id: self._note("ack", msg_id))
 
     def handed(self, message):
         self._note("handed", message["msg_id"])
@@ -86,24 +80,6 @@ def receive(task):
                 continue
             notes.handed(message)
             pause(task["slow"])
-
-
-#: The same in a fedmsg-hub; formatted with log, slow and name.
-HUB_CONSUMER = '''
-import gilmsg
-from tests.faults import actors
-
-NOTES = actors.Notes(%(log)r)
-
-
-class Logger(gilmsg.GilmsgConsumer):
-    topic = "*"
-
-    def consume(self, message):
-        if actors.names_us(message["body"], %(name)r):
-            NOTES.handed(message["body"])
-            actors.pause(%(slow)r)
-'''
 
 
 class Publisher:

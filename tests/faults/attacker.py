@@ -19,18 +19,14 @@ import threading
 
 import zmq
 
-from gilmsg import _acks, _presence
-from gilmsg._keypair import KeyPair
-
-from ..processes import say
-from .attacks import ACK, ATTACKS, OWN, Chance
+from ..helpers import announcement
+from .attacks import ACK, ATTACKS, Chance
+from .talker import say
 
 
 class Attacker:
     def __init__(self, means):
         self._loot = means["loot"]
-        self._keys = {name: KeyPair(self._loot, name) for name in OWN}
-        [pair.common_name for pair in self._keys.values()]  # loaded before they are needed
         self._endpoints = means["endpoints"]
         self._orders = queue.Queue()
         self._context = zmq.Context()
@@ -59,7 +55,7 @@ class Attacker:
         """A socket that hears all that *names* say; it calls itself *claims*."""
         subscriber = self._context.socket(zmq.SUB)
         subscriber.subscribe(b"")
-        subscriber.subscribe(_presence.announcement("", claims))
+        subscriber.subscribe(announcement("", claims))
         for name in names:
             for endpoint in self._endpoints[name]:
                 subscriber.connect(endpoint)
@@ -69,8 +65,9 @@ class Attacker:
         """Hear, for a while, who acknowledges what."""
         if not self._ear.poll(milliseconds):
             return
-        topic, message = _acks.decode(self._ear.recv_multipart())
-        if topic == ACK:
+        topic, body = self._ear.recv_multipart()
+        message = json.loads(body)
+        if topic.decode() == ACK:
             of, confirmed = message.get("certificate"), message["msg"]["ack_msg_id"]
             self._acks[of, confirmed] = message
             say("ack", certificate=of, msg_id=confirmed)
@@ -81,7 +78,7 @@ class Attacker:
         while (alice, message["msg_id"]) not in self._acks:
             self._listen(20)
         ack = self._acks[alice, message["msg_id"]]
-        chance = Chance(message, ack, old, said, self._loot, self._keys)
+        chance = Chance(message, ack, old, said, self._loot)
         for name, attack in ATTACKS.items():
             frames = attack(chance)
             self._mouth.send_multipart(frames)

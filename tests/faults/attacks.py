@@ -4,19 +4,9 @@ import base64
 import json
 from typing import Any, Dict, NamedTuple
 
-from gilmsg import _message
-from gilmsg._keypair import KeyPair
-
-from ..helpers import ack_body, digest, frames
+from ..helpers import ack_body, compose, digest, frames, sign
 
 ACK = "org.example.dev.gilmsg.ack"
-
-#: The attacker's own, by the names of their files: those that our CA has issued, and another's.
-OWN = (
-    "mallory", "Bob", "bob\u00ad", "old", "ended", "early", "bob of another CA", "bob by himself",
-    "bob of mallory",
-)
-
 
 class Chance(NamedTuple):
     """A message whose ACK of bob is awaited, and what the attacker has."""
@@ -29,13 +19,10 @@ class Chance(NamedTuple):
     said: Dict[str, Dict[str, Any]]
     #: The folder with his keys, and with everybody's certificates.
     loot: str
-    keys: Dict[str, KeyPair]
 
     def sign(self, name):
         """Return the right ACK, signed by one of his own."""
-        pair = self.keys[name]
-        pair._usable = pair._current  # an attacker signs with what is out of date, too
-        return pair.sign(_message.compose(ACK, ack_body(self.message), 1))
+        return sign({}, name, compose(ACK, ack_body(self.message)), self.loot)
 
     def both(self, *names):
         pem = b"".join(open("%s/%s.crt" % (self.loot, name), "rb").read() for name in names)
@@ -79,9 +66,7 @@ ATTACKS = {
     "another message of bob's": lambda x: frames(x.said["another topic"], ACK),
     "another message of bob's, its topic edited": lambda x: frames(dict(x.said["another topic"], topic=ACK)),
     "an ACK of bob's from another environment": lambda x: frames(x.said["another environment"], ACK),
-    "an unsigned one": lambda x: [
-        ACK.encode(), _message.encode(_message.compose(ACK, ack_body(x.message), 1))
-    ],
+    "an unsigned one": lambda x: frames(compose(ACK, ack_body(x.message))),
     "the right name under a wrong CA": lambda x: frames(x.sign("bob of another CA")),
     "the right name, self-signed": lambda x: frames(x.sign("bob by himself")),
     "the right name, issued by mallory": lambda x: frames(

@@ -7,8 +7,7 @@ import threading
 import time
 
 from ..helpers import Hub
-from ..processes import Talker
-from . import actors
+from .talker import Talker
 
 #: Seconds that a process may take to be ready, on a slow machine.
 PATIENCE = 60.0
@@ -50,21 +49,21 @@ class Actor:
 
     def wait(self):
         """Return when its process is ready."""
-        self._process.wait_for("ready", PATIENCE)
+        self._process.hear("ready", limit=PATIENCE)
 
     def finish(self, limit):
         """Have a publisher end its work; return whether it has said so within *limit* seconds."""
-        self._process.tell("finish")
+        self._process.order("finish")
         try:
-            self._process.wait_for("finished", limit)
-        except TimeoutError:
+            self._process.hear("finished", limit=limit)
+        except (TimeoutError, AssertionError):
             return False
         return True
 
     def end(self):
         """Kill its process, whatever state it is in. Idempotent."""
         if self._process is not None:
-            self._process.kill()
+            self._process.__exit__()
 
     def slow(self, seconds):
         """Make it take *seconds* for each message; 0 ends that."""
@@ -78,10 +77,9 @@ class HubActor(Actor):
     """A consumer in a fedmsg-hub."""
 
     def start(self):
-        source = actors.HUB_CONSUMER % dict(log=self.log, slow=self.slow_file, name=self.name)
         folder = pathlib.Path(self._folder) / ("%s-%d" % (self.name, next(self._incarnations)))
         config = dict(self._task["config"], **{"moksha.workers_per_consumer": 2})
-        self._process = Hub(folder, config, ["Logger"], source, self._prefix)
+        self._process = Hub(folder, config, ["Logger"], "tests.faults.actors_hub", self._prefix)
 
     @property
     def pid(self):

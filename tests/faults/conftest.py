@@ -4,8 +4,7 @@ import os
 
 import pytest
 
-from gilmsg.sandbox import Authority
-
+from .. import inside
 from . import hosts
 from .world import World
 
@@ -13,7 +12,7 @@ from .world import World
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory):
     """A CA and a key pair for each process of a world."""
-    authority = Authority(str(tmp_path_factory.mktemp("pki")))
+    authority = inside.authority(tmp_path_factory.mktemp("pki"))
     for name in ("publisher", "alice", "bob"):
         authority.issue(name)
     return authority

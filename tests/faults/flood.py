@@ -16,20 +16,21 @@ test_flood.py for what holds there.
 import argparse
 import contextlib
 import logging
+import socket
 import sys
 import time
 from typing import List, NamedTuple
 
 import psutil
+import pytest
 
 import gilmsg
-from gilmsg import _judge
-from gilmsg._bus import hostname
 from gilmsg.sandbox import Sandbox
 
+from .. import inside
 from ..conftest import make_room
-from ..processes import Whole
-from ..processes import Talker, wait_for
+from ..processes import Whole, wait_for
+from .talker import Talker
 
 KINDS = ("suffix", "unknown", "digest", "signature", "certificate", "padded")
 
@@ -78,20 +79,15 @@ class Heard:
 
     def __init__(self):
         self.frames = 0
-        self._take = _judge.Judge.proven
 
     @contextlib.contextmanager
     def counting(self):
-        def take(judge, parts):
-            self.frames += 1
-            return self._take(judge, parts)
-
-        # A spy, not a mock: it counts what really happens.
-        _judge.Judge.proven = take
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            inside.spy(patch, self._count)
             yield self
-        finally:
-            _judge.Judge.proven = self._take
+
+    def _count(self, parts):
+        self.frames += 1
 
 
 class Flood(Whole):
@@ -104,7 +100,7 @@ class Flood(Whole):
         self._process = Talker("tests.faults.hostile", order)
 
     def _start(self):
-        self._process.wait_for("ready")
+        self._process.hear("ready")
         wait_for(self._baited, "the attacker hears us")
 
     def __exit__(self, *_):
@@ -124,7 +120,7 @@ class Flood(Whole):
     def sent(self):
         """Return what it has sent so far, and when."""
         before = len(self._process.events())
-        self._process.tell("how much?")
+        self._process.order("how much?")
         return wait_for(lambda: self._process.said("sent", before), "the attacker's count", 60.0)
 
 
@@ -172,7 +168,7 @@ def direct():
     bus = Sandbox([VICTIM])
     make_room(bus, "hostile")
     with bus:
-        yield bus.config, bus._processes[VICTIM][-1].pid
+        yield bus.config, inside.stand_in(bus, VICTIM)
 
 
 @contextlib.contextmanager
@@ -184,16 +180,16 @@ def relayed():
             bus.config, active=True, name="relay_inbound",
             endpoints={"relay_outbound": bus.config["endpoints"]["relay_outbound"]},
         )
-        victim = Talker("gilmsg.sandbox.standin", signing_as(inner, VICTIM), cwd=bus.directory)
+        victim = Talker(inside.STAND_IN, signing_as(inner, VICTIM), cwd=bus.directory)
         try:
-            victim.wait_for("ready")
+            victim.hear("ready")
             yield signing_as(inner, "publisher"), victim.pid
         finally:
-            victim.kill()
+            victim.__exit__()
 
 
 def signing_as(config, name):
-    return dict(config, certnames={"shell." + hostname(): name})
+    return dict(config, certnames={"shell." + socket.gethostname().partition(".")[0]: name})
 
 
 def wrong(figures, rate):

@@ -16,16 +16,14 @@ with a certificate that is new each time), ``padded`` (the recipient's own, padd
 
 import base64
 import json
-import os
 import sys
 import threading
 import time
 
 import zmq
 
-from gilmsg import _acks, _message, _presence
-
-from ..helpers import digest
+from ..helpers import ack_topic, announcement, compose, digest, frames
+from .talker import say
 
 #: Frames made up beforehand for each target, each different.
 POOL = 300
@@ -36,23 +34,19 @@ BURST = 500
 ID, DIGEST = "@" * 8, "#" * 64
 
 
-def say(**event):
-    os.write(1, json.dumps(event).encode() + b"\n")
-
-
 class Junk:
     """The frames of one kind; *victim* is the recipient in whose name they are sent."""
 
     def __init__(self, order):
         self.kind = order["kind"]
         config = order["config"]
-        self.topic = _acks.ack_topic(config).encode()
+        self.topic = ack_topic(config).encode()
         self.envelope = self.topic + b".x" if self.kind == "suffix" else self.topic
         with open("%s/%s.crt" % (config["ssldir"], order["victim"]), "rb") as stream:
             self.pem = stream.read()
         body = b"".join(self.pem.splitlines(True)[1:-1])
         self.der = base64.b64decode(body)
-        self.common = _message.compose(self.topic.decode(), {}, 1)
+        self.common = compose(self.topic.decode(), {})
         self.templates = [self.template(n) for n in range(2 * POOL)]
         self.bodies = [b""] * 2 * POOL
         for bait in (False, True):
@@ -87,7 +81,7 @@ class Junk:
             self.common, i=n, msg=stated, crypto="x509", certificate=self.certificate(n),
             signature=base64.encodebytes(b"%0256d" % n).decode(),
         )
-        return _message.encode(message)
+        return frames(message)[1]
 
 
 class Flood:
@@ -122,7 +116,7 @@ class Flood:
 def eavesdrop(context, order):
     """Hear what is published, as anybody can, and aim at it."""
     subscriber = context.socket(zmq.SUB)
-    for prefix in (b"", _presence.announcement("", order["victim"])):  # a lie: we are not the victim
+    for prefix in (b"", announcement("", order["victim"])):  # a lie: we are not the victim
         subscriber.subscribe(prefix)
     if order.get("relay"):
         # Not the whole of it: our own junk comes back by there.
@@ -136,18 +130,15 @@ def eavesdrop(context, order):
 
 def aim(subscriber, junk):
     while subscriber.poll(0):
-        try:
-            topic, message = _acks.decode(subscriber.recv_multipart())
-        except _acks.BadFrame:
-            continue
-        bait = topic.endswith(".bait")
+        topic, body = subscriber.recv_multipart()
+        message, bait = json.loads(body), topic.endswith(b".bait")
         junk.aim(message["msg_id"], digest(message), bait)
-        say(event="aims", msg_id=message["msg_id"], bait=bait)
+        say("aims", msg_id=message["msg_id"], bait=bait)
 
 
 def answer(flood, over):
     for _ in sys.stdin:
-        say(event="sent", offered=flood.offered, taken=flood.taken, now=time.monotonic())
+        say("sent", offered=flood.offered, taken=flood.taken, now=time.monotonic())
     over.set()
 
 
@@ -158,7 +149,7 @@ def main():
     flood = Flood(context, order)
     subscriber = eavesdrop(context, order)
     threading.Thread(target=answer, args=(flood, over), daemon=True).start()
-    say(event="ready")
+    say("ready")
     begin = time.monotonic()
     while not over.is_set():
         aim(subscriber, flood.junk)

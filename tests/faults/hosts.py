@@ -27,7 +27,7 @@ def run(*command):
     return done.stdout
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def unavailable():
     """Return why no hosts can be made here, None if they can."""
     if os.geteuid() != 0:

@@ -10,8 +10,19 @@ import time
 import gilmsg
 
 from .. import inside
-from .children import acks, arguments, beside, config, main, publish, publish_async, say, until, until_one_waits
-from .children import when_one_waits
+from .children import (
+    acks,
+    arguments,
+    beside,
+    config,
+    main,
+    publish,
+    publish_async,
+    say,
+    until,
+    until_one_waits,
+    when_one_waits,
+)
 
 #: Nobody answers; a test of exit says what the process ends with by itself.
 LONG = 3600

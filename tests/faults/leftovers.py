@@ -17,11 +17,11 @@ import tracemalloc
 
 import psutil
 import zmq
+from gilmsg._ledger import Entry
+from gilmsg._pending import Pending
 
 import gilmsg
 from gilmsg import _callbacks, _listeners, _outlets, _own_sockets, _publish
-from gilmsg._ledger import Entry
-from gilmsg._pending import Pending
 from gilmsg.sandbox import Sandbox
 
 from .. import processes as _process

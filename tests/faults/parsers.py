@@ -3,12 +3,13 @@
 import shutil
 import tempfile
 
-from gilmsg import _acks, _chain, _credentials, _message, _presence
 from gilmsg._acks import BadFrame, Refused
 from gilmsg._judge import Judge
 from gilmsg._keypair import KeyPair
 from gilmsg._ledger import Ledger, Sent
 from gilmsg._pending import Pending
+
+from gilmsg import _acks, _chain, _credentials, _message, _presence
 from gilmsg.sandbox import Authority
 
 from ..helpers import digest

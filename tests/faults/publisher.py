@@ -10,7 +10,7 @@ import sys
 
 import gilmsg
 
-from ..processes import say
+from .talker import say
 
 
 def answer(call, arguments):

@@ -9,11 +9,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from gilmsg.sandbox import Authority, Ports
-from gilmsg.sandbox.folder import signed_bus
-
-from ..processes import Whole
-from ..processes import wait_for
+from .. import inside
+from ..processes import Whole, wait_for
 from . import cast, hosts
 from .history import EVERYBODY, Call, Fault, Noted
 from .plan import plan
@@ -55,7 +52,7 @@ class Run(Whole):
         self._forgetful = ["alice"] if forgetful else []
         self._faults = []
         self._errors = []
-        self._ports = Ports()
+        self._ports = inside.free_ports()
         names = PUBLISHERS + RECIPIENTS
         self._network = hosts.Network(names) if partitions else None
         config = self._configuration(names)
@@ -223,11 +220,11 @@ class Run(Whole):
         return kind(self.folder, name, task, host)
 
     def _configuration(self, names):
-        authority = Authority(os.path.join(self.folder, "pki"))
+        authority = inside.authority(os.path.join(self.folder, "pki"))
         for name in names:
             authority.issue(name)
         if self._network:
             endpoints = {name: [self._network[name].endpoint(9000)] for name in names}
         else:
             endpoints = {name: [self._ports.endpoint()] for name in names}
-        return signed_bus(authority, endpoints, {name: name for name in names}, post_init_sleep=0)
+        return inside.signed_bus(authority, endpoints, {name: name for name in names}, post_init_sleep=0)

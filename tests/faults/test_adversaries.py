@@ -10,17 +10,16 @@ import hashlib
 import shutil
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 
 import gilmsg
-from gilmsg import _judge, _listeners
 from gilmsg.sandbox import Sandbox
-from gilmsg.sandbox.pki import Authority, private_pem, write
 
+from .. import inside
 from ..conftest import make_known, make_room, own_config
 from ..helpers import ack_body, chain_checks, signed
-from ..processes import Talker, wait_for
+from ..processes import wait_for
 from .attacks import ATTACKS
+from .talker import Talker
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def attacker(field, tmp_path_factory):
     issue_keys(field.authority, loot, lambda: str(tmp_path_factory.mktemp("ca")))
     process = Talker("tests.faults.attacker", dict(loot=loot, endpoints=field.config["endpoints"]))
     try:
-        process.wait_for("ready")
+        process.hear("ready")
         yield process
     finally:
         process.stop()
@@ -54,13 +53,12 @@ def issue_keys(authority, loot, new_folder):
     authority.issue("ended", common_names=["bob"], days=-1, folder=loot)
     authority.issue("early", common_names=["bob"], age=-1, folder=loot)
     # The same names everywhere, even the CA's own; only the keys differ.
-    Authority(new_folder()).issue("bob of another CA", common_names=["bob"], folder=loot)
-    alone = Authority(new_folder(), name="bob")
-    write(loot + "/bob by himself.key", private_pem(alone._key))
+    inside.authority(new_folder()).issue("bob of another CA", common_names=["bob"], folder=loot)
+    alone = inside.authority(new_folder(), name="bob")
+    inside.write_key(alone, loot + "/bob by himself.key")
     shutil.copy(alone.ca_file, loot + "/bob by himself.crt")
-    below = Authority(new_folder(), name="mallory")
-    with open(loot + "/mallory.key", "rb") as stream:
-        below._key = serialization.load_pem_private_key(stream.read(), None)
+    below = inside.authority(new_folder(), name="mallory")
+    inside.read_key(below, loot + "/mallory.key")
     below.issue("bob of mallory", common_names=["bob"], folder=loot)
     shutil.copy("%s/bob.crt" % authority.folder, loot)
 
@@ -68,7 +66,7 @@ def issue_keys(authority, loot, new_folder):
 def tell(attacker, order, **more):
     """Give it an order; return how many events came before."""
     before = len(attacker.events())
-    attacker.tell(dict(more, order=order))
+    attacker.order(dict(more, order=order))
     return before
 
 
@@ -79,14 +77,8 @@ def events(attacker, kind, before=0):
 @pytest.fixture
 def heard(monkeypatch):
     """The SHA-256 of each frame that reaches the listener."""
-    taken, real = set(), _judge.Judge.proven
-
-    def take(judge, parts):
-        taken.add(hashlib.sha256(parts[-1]).hexdigest())
-        return real(judge, parts)
-
-    # A spy: it sees what reaches the listener.
-    monkeypatch.setattr(_judge.Judge, "proven", take)
+    taken = set()
+    inside.spy(monkeypatch, lambda parts: taken.add(hashlib.sha256(parts[-1]).hexdigest()))
     return taken
 
 
@@ -112,8 +104,7 @@ def test_no_forgery_makes_an_ack_of_the_silent(field, attacker, heard, monkeypat
     checks = chain_checks(monkeypatch)
     both_heard()
     assert not checks, "the caches are not hot: no certificate of alice and bob is remembered"
-    listener = next(iter(_listeners._listeners.values()))
-    wait_for(lambda: listener.connected(config["endpoints"]["hostile"][0]), "the attacker is heard")
+    wait_for(lambda: inside.connected(config["endpoints"]["hostile"][0]), "the attacker is heard")
     field.silent("bob")
     left = []
     future = gilmsg.publish_async(
@@ -146,11 +137,11 @@ def test_a_recipient_that_was_handed_altered_content_does_not_count(field, attac
         attacker, "pass on", of="publisher", at=middle[0], claims="carol",
         instead=['"amount":1', '"amount":1000000'],
     )
-    carol = Talker("gilmsg.sandbox.standin", behind)
+    carol = Talker(inside.STAND_IN, behind)
     try:
-        carol.wait_for("ready")
+        carol.hear("ready")
         wait_for(lambda: attacker.said("victim", before), "carol listens to the man in the middle")
-        send = lambda **body: gilmsg.publish(  # noqa: E731
+        send = lambda **body: gilmsg.publish(
             topic="t", msg=body, recipients=["carol"], ack_timeout=3.0, **config
         )
         send(harmless=True)  # passed on as it is, it counts

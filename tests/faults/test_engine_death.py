@@ -178,8 +178,8 @@ def test_a_report_without_a_thread_to_make_it_harms_no_waiter(bus, call, monkeyp
             gilmsg.publish(**dict(call, ack_timeout=0.05))
     waiting = gilmsg.publish_async(**call)
     bus.well("alice")
+    assert waiting.result(30).acks
     works_again(call)
-    assert isinstance(waiting.exception(30), gilmsg.Timeout) or waiting.result().acks
 
 
 def test_an_engine_that_keeps_no_deadline(call, monkeypatch):
@@ -205,7 +205,7 @@ def test_death_again_and_again_leaves_nothing(call):
     works_again(call)
     inside.workers_done()
     process = psutil.Process()
-    left = lambda: (own_descriptors(), process.num_threads())  # noqa: E731
+    left = lambda: (own_descriptors(), process.num_threads())
     before = left()
     for _ in range(5):
         inside.kill_engine(OSError("injected"))

@@ -7,10 +7,10 @@ import time
 
 import pytest
 import zmq
+from gilmsg._keypair import KeyPair
 
 import gilmsg
 from gilmsg import _diagnosis, _listeners, _message, _outlets, _presence
-from gilmsg._keypair import KeyPair
 from gilmsg.sandbox import Sandbox
 
 from ..conftest import own_config, with_neighbours

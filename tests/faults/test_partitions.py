@@ -61,7 +61,7 @@ def test_link_cut_between_message_and_ack(world):
     world["alice"].unplug()
     event = world.end(call)
     assert NO_ACK in unproven(event) and world.got("alice", event)
-    world.talkers["alice"].tell({"delay": 0})
+    world.talkers["alice"].order({"delay": 0})
     assert world.comes_back("alice", mended=world["alice"].plug)["msg_id"] != event["msg_id"]
 
 

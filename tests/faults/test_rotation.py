@@ -5,10 +5,10 @@ import threading
 
 import pytest
 import zmq
+from gilmsg._acks import Refused
 
 import gilmsg
 from gilmsg import _acks, _chain, _trust
-from gilmsg._acks import Refused
 from gilmsg.sandbox import Sandbox
 
 from ..conftest import own_config

@@ -9,8 +9,7 @@ import time
 import pytest
 import zmq
 
-from ..processes import Program, python
-from ..processes import wait_for
+from ..processes import Program, python, wait_for
 
 #: Many threads: which of caller and listener wakes first is a race.
 CODE = """

@@ -2,15 +2,14 @@
 
 import functools
 import pathlib
+import socket
 import time
 
-from gilmsg.sandbox.folder import signed_bus
-
-from .. import processes as _process
+from .. import inside
 from ..helpers import Hub, write_config
-from ..processes import Program, Whole
-from ..processes import Talker, wait_for
+from ..processes import Program, Whole, script, wait_for
 from .hosts import Network, listens
+from .talker import Talker
 
 PORT = 9000
 INBOUND = 9001
@@ -46,7 +45,7 @@ class World(Whole):
 
     def __exit__(self, *_):
         for talker in self.talkers.values():
-            talker.kill()
+            talker.__exit__()
         for hub in filter(None, self.hubs.values()):
             hub.__exit__()
         self.kill_relay()
@@ -70,7 +69,7 @@ class World(Whole):
         )
         for name in up:
             if name not in self.hubs:
-                self.talkers[name].wait_for("ready", PATIENCE)
+                self.talkers[name].hear("ready", limit=PATIENCE)
 
     def __getitem__(self, name):
         """The host of that name."""
@@ -91,7 +90,7 @@ class World(Whole):
             self.hubs[name] = Hub(folder, config, ["First"], prefix=self[name].prefix).__enter__()
             return
         self.talkers[name] = Talker(
-            "gilmsg.sandbox.standin", config, cwd=self.folder, prefix=self[name].prefix
+            inside.STAND_IN, config, cwd=self.folder, prefix=self[name].prefix
         )
 
     def host_down(self, name):
@@ -103,12 +102,12 @@ class World(Whole):
         """Boot the host of *name*; return, once its process is ready, when that was."""
         self[name].plug()
         self.start(name)
-        self.talkers[name].wait_for("ready", PATIENCE)
+        self.talkers[name].hear("ready", limit=PATIENCE)
         return time.monotonic()
 
     def start_relay(self):
         """Start the relay on its host; return when it listens."""
-        words = _process.script("fedmsg.commands.relay:relay")
+        words = script("fedmsg.commands.relay:relay")
         self._relay_process = Program(words, self.folder, prefix=self["relay"].prefix).__enter__()
         for port in (PORT, INBOUND):
             wait_for(
@@ -126,7 +125,7 @@ class World(Whole):
         """Have the publisher publish; return the number of the call."""
         self._calls += 1
         arguments = {"topic": "t", "msg": {}, "recipients": recipients, "gilmsg.head_start": 0}
-        self.talkers["publisher"].tell(
+        self.talkers["publisher"].order(
             dict(arguments, call=self._calls, ack_timeout=ack_timeout, **more)
         )
         return self._calls
@@ -179,8 +178,8 @@ class World(Whole):
 
     def begin_unanswered(self, name, delay, ack_timeout):
         """Publish to *name*, which has the message then and holds its ACK back for *delay* seconds; as `begin`."""
-        self.talkers[name].tell({"delay": delay})
-        self.talkers[name].wait_for("obeys")
+        self.talkers[name].order({"delay": delay})
+        self.talkers[name].hear("obeys")
         before = len(self.talkers[name].events())
         call = self.begin(name, ack_timeout=ack_timeout)
         self.handed_over(name, before)
@@ -215,7 +214,7 @@ class World(Whole):
         if self.relay:
             endpoints = {"relay_outbound": [hosts["relay"].endpoint(PORT)]}
             certnames = {_shell(): "publisher"}
-        config = signed_bus(authority, endpoints, certnames, active=self.relay, post_init_sleep=0)
+        config = inside.signed_bus(authority, endpoints, certnames, active=self.relay, post_init_sleep=0)
         if self.relay:
             config["relay_inbound"] = hosts["relay"].endpoint(INBOUND)
             write_config(pathlib.Path(self.folder), dict(config, active=False))
@@ -224,6 +223,4 @@ class World(Whole):
 
 def _shell():
     """The key of certnames by which an active process signs."""
-    from gilmsg._bus import hostname
-
-    return "shell." + hostname()
+    return "shell." + socket.gethostname().partition(".")[0]

@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-import socket
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from gilmsg.sandbox import standin
-from gilmsg.sandbox.processes import Talker, can_connect, wait_for
+from gilmsg.sandbox.processes import Talker, wait_for
 
 from ..helpers import REPOSITORY
 
@@ -94,32 +93,16 @@ def test_on_event_hears_all_and_may_raise(echo, caplog):
 
 def test_what_a_stand_in_says_is_not_mixed(tmp_path, monkeypatch):
     """Two threads report at a time, in long lines: each stays whole."""
-    text = "x" * 200000
-    with open(tmp_path / "said", "wb") as file:
-        plain = os.write
+    event = {"event": "message", "text": "x" * 200000}
+    plain, said = os.write, tmp_path / "said"
+    with open(said, "wb") as file, ThreadPoolExecutor(2) as pool:
         monkeypatch.setattr(standin.os, "write", lambda _, data: plain(file.fileno(), data))
-        threads = [
-            threading.Thread(target=lambda: [standin.say("message", text=text) for _ in range(5)]) for _ in range(2)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    lines = (tmp_path / "said").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [{"event": "message", "text": text}] * 10
+        for done in [pool.submit(standin.say, **event) for _ in range(10)]:
+            done.result()
+    assert [json.loads(line) for line in said.read_text().splitlines()] == [event] * 10
 
 
 def test_a_condition_that_never_comes_true():
     """wait_for names what it waited for."""
     with pytest.raises(TimeoutError, match=r"not within 0\.02 s: the end of days"):
         wait_for(lambda: False, "the end of days", 0.02)
-
-
-def test_can_connect():
-    """True exactly if something accepts connections there."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}"
-        assert not can_connect(endpoint)
-        server.listen()
-        assert can_connect(endpoint)

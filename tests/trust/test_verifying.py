@@ -302,3 +302,14 @@ def test_a_signature_by_another_hash_or_of_nothing_is_invalid(authority, setting
     for odd in (signature, os.urandom(256)):
         ack["signature"] = base64.encodebytes(odd).decode()
         assert refused(verifier, ack).reason == "its signature is invalid"
+
+
+def test_a_ca_whose_key_signs_nothing_is_named(authority, settings):
+    """A CA file with a key of a kind that nobody knows is a ConfigurationError too, whatever cryptography raises."""
+    ca = pathlib.Path(authority.ca_file)
+    der = x509.load_pem_x509_certificate(ca.read_bytes()).public_bytes(serialization.Encoding.DER)
+    rsa, unknown = bytes.fromhex("2a864886f70d010101"), bytes.fromhex("2a864886f70d010163")
+    text = base64.encodebytes(der.replace(rsa, unknown)).decode()
+    ca.write_text(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n")
+    with pytest.raises(ConfigurationError, match="ca_cert_location.*key"):
+        _trust.verifier(settings)
