@@ -1,6 +1,5 @@
 """All that tests ask of gilmsg's inside; the rest of tests/, but for a room's own folder, uses public names only."""
 
-import random
 import threading
 
 import zmq
@@ -106,16 +105,6 @@ def engine():
 def connected(endpoint):
     """Whether some listener of this process is connected to *endpoint*."""
     return any(ear.connections.links.up(endpoint) for ear in _ears())
-
-
-def new_origin():
-    """Digits that name some listener."""
-    return _protocol.checked_origin(f"{random.getrandbits(32):08x}")
-
-
-def break_engine(patch, error):
-    """Let what hears ACKs fail with *error*: nothing from outside can do that, it promises."""
-    break_step(patch, "a frame", error)
 
 
 #: Steps of the engine thread, each of which may be made to fail: see `break_step`.

@@ -1,8 +1,6 @@
 """Reasons for which a recipient can be missing, with real processes; each sentence: tests/protocol/test_diagnosis."""
 
 import json
-import os
-import signal
 import threading
 
 import pytest
@@ -58,24 +56,6 @@ def test_silent_and_then_gone(bus, config):
     bus.dead("bob")
     until_gone("bob")
     assert only_reason("bob") == "it was connected to us and has gone"
-
-
-def test_a_frozen_recipient_goes_when_heartbeats_do(bus, config, monkeypatch):
-    """A host that falls silent without a word is silent at first, then gone, then back by itself."""
-    inside.quicken_heartbeats(monkeypatch, 300, 800)
-    gilmsg.init(**config)
-    until_present("bob")
-    pid = inside.stand_in(bus, "bob")
-    try:
-        os.kill(pid, signal.SIGSTOP)
-        assert "listening, but silent" in only_reason("bob", ack_timeout=0.05)
-        # Heartbeats of the connection by which it hears us; for the other its kernel still answers.
-        until_gone("bob")
-        assert only_reason("bob", ack_timeout=0.05) == "it was connected to us and has gone"
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    until_present("bob")
-    assert publish(["bob"]).acks
 
 
 class Forger:

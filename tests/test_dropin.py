@@ -8,9 +8,10 @@ import pytest
 from fedmsg.consumers import FedmsgConsumer
 
 import gilmsg
+from gilmsg import testing
 
 from .conftest import own_config
-from .helpers import subscriber
+from .helpers import in_threads, subscriber
 from .processes import program
 
 
@@ -70,6 +71,15 @@ def test_where_no_module_called(bus, tmp_path):
     """At exit no module of the user's is on the stack: the message is fedmsg's then, as with fedmsg."""
     done = program("dropin", "at_exit", bus.config, cwd=tmp_path, flags=["-W", "ignore"])
     assert done.stdout.splitlines() == ["org.example.dev.fedmsg.t"], done.stderr
+
+
+def test_contexts_of_every_kind_are_put_aside_and_closed():
+    """By gilmsg.testing; also one that publishes nothing, one that fedmsg has destroyed, and one of another thread."""
+    with testing.Buses() as buses, buses.bus(["r1"]):
+        gilmsg.init(mute=True)
+        fedmsg.destroy()  # leaves None in its place
+        contexts = [gilmsg.init(mute=True), *in_threads(lambda: gilmsg.init(mute=True))]
+    assert [one.context for one in contexts] == [None, None]
 
 
 def test_a_first_use_in_threads(bus, tmp_path):

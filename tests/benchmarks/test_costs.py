@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import gilmsg
 
-from . import inside
-from .conftest import own_config
-from .helpers import publish
+from .. import inside
+from ..conftest import own_config
+from ..helpers import publish
 
 MESSAGES = 20
 
