@@ -161,7 +161,7 @@ def test_what_was_missed_is_replayed(bus, carol, answers, caplog):
         assert [next(tail)[3]["seq_id"] for _ in expected] == expected
         thread.join()
     dropped = "dropped a message replayed for 'hostile': it is no JSON object with a topic"
-    assert (dropped if answers else "the replay failed") in caplog.text
+    wait_for(lambda: (dropped if answers else "the replay failed") in caplog.text, "it is told, by another thread")
 
 
 def test_passive_on_a_port_that_is_taken(bus, carol):
