@@ -1,6 +1,8 @@
 """All that tests ask of gilmsg's inside; the rest of tests/, but for a room's own folder, uses public names only."""
 
+import collections
 import threading
+import types
 
 import zmq
 from cryptography.hazmat.primitives import serialization
@@ -9,8 +11,8 @@ from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import context as _context
 from gilmsg._client import publish as _publish
 from gilmsg._client import receive
-from gilmsg._engine import ends, loop, mailbox, sockets, waiting
-from gilmsg._protocol import diagnosis
+from gilmsg._engine import ends, loop, mailbox, operations, sockets, waiting
+from gilmsg._protocol import diagnosis, wire
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
 from gilmsg.sandbox.processes import Talker, can_connect, wait_for
@@ -56,6 +58,11 @@ def topics(common_name):
 def anyone():
     """Whether anybody at all is connected there."""
     return _look(lambda way: way.peers.anyone())
+
+
+def subscribed_to_just(topic):
+    """Whether somebody is subscribed there to *topic*, and not to its beginning or end."""
+    return _look(lambda way: way.peers.asked_for(topic))
 
 
 def asked_for(name, topic):
@@ -105,6 +112,12 @@ def engine():
 def connected(endpoint):
     """Whether some listener of this process is connected to *endpoint*."""
     return any(ear.connections.links.up(endpoint) for ear in _ears())
+
+
+def ear(context, ack_topic, endpoints):
+    """The socket by which the ACKs of a bus come in, without a thread that reads it."""
+    book = types.SimpleNamespace(ack_topic=ack_topic, publishing={"all": endpoints}, key=ack_topic)
+    return ends.Ear(context, book, {}, sockets.Names(lambda: None), collections.deque())
 
 
 #: Steps of the engine thread, each of which may be made to fail: see `break_step`.
@@ -229,6 +242,25 @@ def sizes():
     }  # fmt: skip
 
 
+def kinds_of(objects):
+    """How many of *objects* are of the kinds of which none is to stay."""
+    kinds = [type(one) for one in objects]
+    return {
+        "messages": sum(issubclass(kind, (_protocol.Entry, operations.Held)) for kind in kinds),
+        "outcomes": sum(issubclass(kind, (waiting.Outcome, waiting.CallbackFuture)) for kind in kinds),
+    }
+
+
+def fill_warnings():
+    """Let as many topics be warned of as are remembered."""
+    _publish._warned.update(f"filled {n}" for n in range(_publish._MOST_WARNED - len(_publish._warned)))
+
+
+def bound_warnings(patch, most):
+    """Let at most so many topics be remembered as warned of."""
+    patch.setattr(_publish, "_MOST_WARNED", most)
+
+
 def warnings():
     """How many topics are remembered as warned of."""
     return len(_publish._warned)
@@ -292,10 +324,19 @@ def acknowledge_by(send):
 
 # For those who aim at the parsers.
 
+#: The pure core: whatever bytes come from the bus, it lets out BadFrame and Refused only.
+protocol = _protocol
+protocol_wire = wire
+
 
 def bridge(patch, seconds):
     """Let a trust file that has become unreadable be bridged for so long by what was read before."""
     patch.setattr(verifying, "_BRIDGE", seconds)
+
+
+def sealed(message, config, certname):
+    """*message*, signed, the bytes that this covers, and those on the wire."""
+    return _publish.sealed(message, config, certname)
 
 
 def verifier(config):

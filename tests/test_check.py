@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import threading
 
 import fedmsg
@@ -17,7 +16,6 @@ from . import inside
 from .helpers import (
     Inbox,
     Tailer,
-    deaf,
     in_threads,
     listening_ports,
     lost,
@@ -117,25 +115,6 @@ def test_a_plain_fedmsg_publisher_is_left_alone(bus, config, tmp_path):
     assert own_context().publisher is plain and not plain.closed
 
 
-def test_a_dead_recipient(bus, config):
-    """It neither listens nor can be reached, and its endpoint is named."""
-    bus.dead("bob")
-    report = gilmsg.check(["bob"], TOPIC, **dict(config, **BRIEF))
-    seen = report.recipients["bob"]
-    assert not report and not failed(report)
-    assert seen.listening is False and seen.reachable is False
-    assert config["endpoints"]["bob"][0] in seen.detail and "refused" in seen.detail
-
-
-def test_an_unknown_recipient(bus, config):
-    """One that certnames does not know has no endpoints, and the setting is named."""
-    report = gilmsg.check(["nobody"], TOPIC, **dict(config, **BRIEF))
-    seen = report.recipients["nobody"]
-    assert not report
-    assert (seen.endpoints, seen.reachable, seen.listening) == ([], None, False)
-    assert "certnames" in seen.detail and "nobody" in seen.detail
-
-
 def test_a_recipient_that_listens_to_another_topic(config, tmp_path):
     """It fails for our topic, by name of its own; it is fine for its topic, and without one."""
     with Tailer(dict(config, name="carol"), tmp_path, "org.example.dev.other"):
@@ -181,15 +160,6 @@ def test_with_a_relay_recipients_cannot_be_seen(bus, config):
     assert "cannot be seen" in report.recipients["alice"].detail
 
 
-def test_without_a_relay(bus, config):
-    """With active=True and no relay, the line names its endpoint and setting."""
-    config.update(BRIEF, active=True, name="relay_inbound", relay_inbound=bus.ports.endpoint())
-    report = gilmsg.check(["alice"], TOPIC, **config)
-    assert not report and report.recipients["alice"].listening is False
-    assert config["relay_inbound"] in failed(report)["relay"]
-    assert "relay_inbound" in failed(report)["relay"]
-
-
 class Holder(Program):
     """A process that listens at *ports*."""
 
@@ -222,38 +192,6 @@ def test_this_process_holds_our_port(bus, config, tmp_path):
     fedmsg.init(post_init_sleep=0)
     [wrong] = in_threads(lambda: failed(gilmsg.check([], **config)))
     assert "this process itself holds" in wrong["endpoint"]
-
-
-def test_our_ports_are_held_by_this_process_and_another(bus, config):
-    """Where each holds some, the one that is ours is named."""
-    ours, theirs = bus.ports.take(), bus.ports.take()
-    config["endpoints"]["publisher"] = [f"tcp://127.0.0.1:{port}" for port in (ours, theirs)]
-    with Holder(theirs), socket.create_server(("", ours)):
-        wrong = failed(gilmsg.check([], **config))
-    assert f"another process, and for tcp://127.0.0.1:{ours} this one, holds all" in wrong["endpoint"]
-
-
-def test_why_a_recipient_cannot_be_reached(bus, config):
-    """A host that does not resolve, one that does not answer, and a port that does not speak ZeroMQ are told apart."""
-    with socket.create_server(("127.0.0.1", 0)) as mute, deaf(bus.ports.take()) as port:
-        hosts = {
-            "gone": "tcp://no-such-host.invalid:2000",
-            "down": f"tcp://127.0.0.1:{port}",
-            "mute": f"tcp://127.0.0.1:{mute.getsockname()[1]}",
-        }
-        for name, endpoint in hosts.items():
-            config["endpoints"][name], config["certnames"][name] = [endpoint], name
-        report = gilmsg.check(list(hosts), **dict(config, **{"gilmsg.head_start": 0}))
-    told = {name: report.recipients[name].detail for name in hosts}
-    assert told["gone"].endswith(hosts["gone"] + " has a host that does not resolve")
-    assert told["down"].endswith(hosts["down"] + " does not answer")
-    assert hosts["mute"] + " takes TCP connections, but the ACK listener has no ZeroMQ" in told["mute"]
-
-
-def test_a_bus_that_is_not_known_has_no_listener(config):
-    """That we cannot even know for which ACKs to listen is a line of its own."""
-    del gilmsg.init(**config).c["topic_prefix"]
-    assert "cannot listen for ACKs" in failed(gilmsg.check([]))["listener"]
 
 
 def test_our_certificate_counts_for_nobody(config, pki, bus):

@@ -18,7 +18,6 @@ import pytest
 import gilmsg
 
 from . import processes
-from . import processes as _process
 from .conftest import own_config
 from .helpers import REPOSITORY, Inbox, sampled, write_config
 
@@ -90,7 +89,7 @@ def test_tail_acknowledges_and_prints_a_line(bus, config, carol, tmp_path, numbe
             sent.append(publish(config, ["carol", "alice"]).msg_id)
             return any("alice confirmed receipt of " + one in tail.out() for one in sent)
 
-        _process.wait_for(alice_heard, "what alice says is printed")
+        processes.wait_for(alice_heard, "what alice says is printed")
         tail.wait_for("from publisher")  # acknowledged before it is printed
         lines = [line for line in tail.out().splitlines() if "from publisher" in line]
         assert re.fullmatch(
@@ -138,19 +137,12 @@ def test_tail_refuses_in_one_line(carol, tmp_path, arguments, content):
         assert all(one in tail.err() for one in named), tail.err()
 
 
-def test_config_filename_stands_alone(carol, tmp_path):
-    """--config-filename works where no other configuration can be found."""
-    (tmp_path / "only.py").write_text(f"config = {dict(carol, environment='prod')}")
-    done = run("gilmsg.commands.tail", "--config-filename", "only.py", "--print-config", cwd=tmp_path)
-    assert done.returncode == 0 and json.loads(done.stdout)["environment"] == "prod", done.stderr
-
-
 def test_exec_gets_each_message_as_json(bus, config, carol, tmp_path):
     """CMD runs through the shell once per message, in order, the message as JSON on its stdin."""
     command = "cat >> got; echo >> got; echo ran; test $(wc -l < got) -ne 2"
     with Tail(tmp_path, carol, "--include", r"\.tests\.", "--exec", command) as tail:
         ids = [publish(config, n=n).msg_id for n in range(3)]
-        _process.wait_for(lambda: tail.out().count("ran\n") == 3, "it ran three times: " + tail.err())
+        processes.wait_for(lambda: tail.out().count("ran\n") == 3, "it ran three times: " + tail.err())
         got = [json.loads(line) for line in (tmp_path / "got").read_text().splitlines()]
         assert [message["msg_id"] for message in got] == ids
         assert [message["msg"]["n"] for message in got] == [0, 1, 2]
@@ -165,7 +157,7 @@ def test_a_command_that_does_not_read_ends_nothing(bus, config, carol, tmp_path)
     command = "case $(ls | wc -l) in *) kill -9 $$;; esac"
     with Tail(tmp_path, carol, "--include", r"\.tests\.", "--exec", command) as tail:
         publish(config, text="x" * 300000)
-        _process.wait_for(lambda: "exit status -9" in tail.err(), "it tells of the signal")
+        processes.wait_for(lambda: "exit status -9" in tail.err(), "it tells of the signal")
         assert list(publish(config).acks) == ["carol"]
 
 
@@ -173,9 +165,9 @@ def test_ending_ends_a_running_command(bus, config, carol, tmp_path):
     """SIGTERM while CMD runs ends CMD, and what CMD has started, too."""
     with Tail(tmp_path, carol, "--exec", "echo $$ > pid; sleep 60 & wait") as tail:
         publish(config)
-        pid = _process.wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "pid")
+        pid = processes.wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "pid")
         assert tail.signalled(signal.SIGTERM) == 0
-        _process.wait_for(lambda: not alive_in_group(int(pid)), "the command has ended", 5)
+        processes.wait_for(lambda: not alive_in_group(int(pid)), "the command has ended", 5)
 
 
 def alive_in_group(group):

@@ -1,25 +1,58 @@
 """``gilmsg.check``: would a publish succeed? Found out without publishing.
 
-:mod:`.ourselves` looks at what needs no socket, and in parts: configuration, keys, CA and CRL, so that no
-finding hides another. Then the port of the engine is opened that a publish would open, or joined where this
-process publishes already; :mod:`.recipients` reads from it who listens to us and whom the ACK listener reaches.
-What is said of a recipient is what a Timeout would say. When the look is over the port is closed again:
-the engine keeps what others use.
+:mod:`.ourselves` looks at what needs no socket, and in parts: configuration, keys, CA and CRL, so that no finding
+hides another. Then it opens the port of the engine that a publish would open, or joins it where this process publishes
+already. By that port it is seen who listens to us and whom the ACK listener reaches; what is said of a recipient is
+what a Timeout would say. When the look is over the port is closed again: the engine keeps what others use.
 """
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
-from .. import _protocol, _settings
-from .._client import context
+from .. import _client, _engine, _protocol, _settings
 from ..errors import ConfigurationError, ListenerError
 from . import ourselves
 from .ourselves import Line
-from .recipients import RELAY, Seen, seen, sights
 
 __all__ = ["Line", "Report", "Seen", "check"]
+
+#: Seconds: between two looks at who is there; for a TCP connection that only tells why the ACK listener has none.
+_LOOK_AGAIN, _PROBE = 0.02, 1.0
+
+#: Such connections tried at a time.
+_PROBES = 32
+
+_BLIND = "whether it listens cannot be seen: we have no publisher (endpoint)"
+
+#: Stands for the relay among names.
+RELAY = ""
+
+#: Name -> why it, or the relay before it, does not get what we publish (None: it does), and whether the ACK listener is
+#: connected to it (None: its endpoints are unknown).
+Sights = dict[str, tuple["str | None", "bool | None"]]
+
+
+class Seen(NamedTuple):
+    """What is known of one recipient."""
+
+    #: From which its ACKs can come, as far as ``certnames`` tells.
+    endpoints: list[str]
+    #: Whether the ACK listener is connected to one of them; None where none is known.
+    reachable: bool | None
+    #: Whether it would get what we publish; behind a relay, whether the relay would.
+    listening: bool
+    detail: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether a publish to it would be expected to succeed."""
+        return self.listening and self.reachable is not False
 
 
 class Report:
@@ -36,11 +69,15 @@ class Report:
     """
 
     def __init__(self, lines: Sequence[Line], recipients: Mapping[str, Seen], groups: Sequence[Sequence[str]]) -> None:
-        self.lines = list(lines)
-        self.recipients = dict(recipients)
+        self.lines, self.recipients = list(lines), dict(recipients)
         failed = [group for group in groups if not any(recipients[name].ok for name in group)]
         self.missing = list(dict.fromkeys(name for group in failed for name in group))
         self.ok = not failed and all(line.ok for line in lines)
+        for name, seen in recipients.items():
+            if not seen.ok and name not in self.missing:
+                group = _protocol.join_group(next(group for group in groups if name in group))
+                told = f"{seen.detail}; another of the group {group} is enough"
+                self.recipients[name] = seen._replace(detail=told)
 
     def __bool__(self) -> bool:
         return self.ok
@@ -55,13 +92,8 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as plain data: what ``gilmsg-check --json`` prints."""
-        return {
-            "ok": self.ok,
-            "self": [line._asdict() for line in self.lines],
-            "recipients": {
-                name: dict(seen._asdict(), endpoints=list(seen.endpoints)) for name, seen in self.recipients.items()
-            },
-        }
+        recipients = {name: seen._asdict() for name, seen in self.recipients.items()}
+        return {"ok": self.ok, "self": [line._asdict() for line in self.lines], "recipients": recipients}
 
 
 def check(recipients: Any = None, topic: str | None = None, **config: Any) -> Report:
@@ -91,34 +123,95 @@ def check(recipients: Any = None, topic: str | None = None, **config: Any) -> Re
     named = None if recipients is None else _settings.recipients(recipients)
     if topic is not None and (not isinstance(topic, str) or not topic):
         raise ConfigurationError(f"topic must be a full topic (text); it is {topic!r}")
-    own = context.current()
+    own = _client.context.current()
     if own is None:
         loaded = _settings.load(config)
-        effective = context.named_after(loaded.config, context.calling_module())
+        effective = _client.context.named_after(loaded.config, _client.context.calling_module())
     else:
         effective = {**own.c, **{key: config[key] for key in _settings.KEYS if key in config}}
         effective["endpoints"] = dict(effective.get("endpoints") or {})
         loaded = _settings.in_force(effective)
     lines = ourselves.lines(loaded, effective)
-    entries, more = ourselves.asked(named, topic, effective)
-    return _judged([_protocol.members(entry) for entry in entries], topic, effective, lines + more)
+    entries = ourselves.asked(named, topic, effective, lines)
+    return _judged([_protocol.members(entry) for entry in entries], topic, effective, lines)
 
 
 def _judged(groups: list[list[str]], topic: str | None, config: Mapping[str, Any], lines: list[Line]) -> Report:
     """Open what a publish would open, look at the recipients by it, and close it again."""
-    port, book, told = ourselves.opened(config)
-    lines += told
-    via_relay, found = bool(config.get("active", False)), {}
-    relay = [[RELAY]] if via_relay and port is not None and port.address is not None else []
-    try:
+    found: Sights = {}
+    via_relay = bool(config.get("active", False))
+    with contextlib.ExitStack() as handles:
+        port, book = ourselves.opened(config, lines, handles)
         if port is not None:
             way = port.way(topic, repr(topic) if topic else f"any topic of ours ({ourselves.prefix(config)}*)")
-            found = sights(port, way, groups + relay, ourselves.head_start(config))
-    except ListenerError:
-        lines.append(Line("listener", False, "it ended during this check, by destroy() for example; check again"))
-    finally:
-        if port is not None:
-            port.close()
-    if port is not None and RELAY in found:
-        lines.append(ourselves.relay(port.endpoint, found[RELAY].absent))
-    return Report(lines, seen(found, groups, book, via_relay), groups)
+            relay = [[RELAY]] if via_relay and port.address is not None else []
+            try:
+                found = _sights(port, way, groups + relay, _settings.read(_settings.HEAD_START, config))
+            except ListenerError:
+                told = "it ended during this check, by destroy() for example; check again"
+                lines.append(Line("listener", False, told))
+        if port is not None and RELAY in found:
+            there = f"the relay at {port.endpoint} (relay_inbound) is there; recipients behind it cannot be seen"
+            absent, _ = found[RELAY]
+            lines.append(Line("relay", absent is None, f"{absent} (relay_inbound)" if absent else there))
+    return Report(lines, _seen(found, groups, book, via_relay), groups)
+
+
+def _sights(port: _engine.Port, way: _protocol.Way, groups: Sequence[Sequence[str]], head_start: float) -> Sights:
+    """Return what *port* shows of all names in *groups*, once they are there or a publish would wait no more.
+
+    A port without publisher shows who is reached for ACKs; the connections for these are waited for then.
+    """
+    publishes = port.address is not None
+
+    def look() -> Sights:
+        return {
+            name: (_protocol.absent(name, way) if publishes else _BLIND, None if name == RELAY else way.linked(name))
+            for group in groups
+            for name in group
+        }
+
+    until = head_start + (port.born if publishes else time.monotonic())
+    while True:
+        found = port.look(look)
+        there = {name for name, (absent, linked) in found.items() if linked is not False and not (publishes and absent)}
+        if time.monotonic() >= until or all(there.intersection(group) for group in groups):
+            return found
+        time.sleep(_LOOK_AGAIN)
+
+
+def _seen(
+    found: Sights, groups: Sequence[Sequence[str]], book: _settings.AddressBook | None, via_relay: bool
+) -> dict[str, Seen]:
+    """Return, for each member of *groups*, what *found* tells of it."""
+    there = _protocol.BEHIND_RELAY if via_relay else "listening to us"
+    endpoints = {name: book.of(name, via_relay) if book else [] for group in groups for name in group}
+    sights = {name: found.get(name, (_BLIND, None)) for name in endpoints}
+    unlinked = list({one: None for name, known in endpoints.items() if not sights[name][1] for one in known})
+    with ThreadPoolExecutor(_PROBES, "gilmsg-check") as pool:
+        why_not = dict(zip(unlinked, pool.map(_why_not, unlinked)))
+    every: dict[str, Seen] = {}
+    for name, known in endpoints.items():
+        absent, linked = sights[name]
+        if not known:
+            back = f"its endpoints are unknown: certnames has no entry that leads to {name!r} and to an entry of endpoints"
+        elif linked:
+            back = "reachable for its ACK"
+        else:
+            back = f"not reachable for its ACK: {', '.join(f'{one} {why_not[one]}' for one in known)}"
+        every[name] = Seen(known, bool(linked) if known else None, absent is None, f"{absent or there}; {back}")
+    return every
+
+
+def _why_not(endpoint: str) -> str:
+    """Return why the ACK listener is not connected to *endpoint*."""
+    _, host, port = _engine.sockets.parts(endpoint)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PROBE).close()
+    except socket.gaierror:
+        return "has a host that does not resolve"
+    except socket.timeout:
+        return "does not answer"
+    except (OSError, ValueError, OverflowError) as error:
+        return f"cannot be connected to: {error}"
+    return "takes TCP connections, but the ACK listener has no ZeroMQ connection to it (yet)"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
-import socket
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
 import fedmsg.config
 
-from .. import _engine, _protocol, _settings, _trust
-from .._client import context
+from .. import _client, _engine, _protocol, _settings, _trust
 from .._settings import AddressBook
 from ..errors import ConfigurationError, EndpointError, GilmsgError, Refused
 
@@ -33,7 +33,7 @@ def _attempt(check: str, examine: Callable[..., object], *arguments: object) -> 
 
 
 def lines(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
-    """Return what there is to say of *config*, which *loaded* became; take out of it what has the wrong type."""
+    """Return what there is to say of *config*, which *loaded* became; take out of it what cannot be used."""
     found = _shape(config) + [Line("configuration", False, problem) for problem in loaded.problems]
     looked = f"no file read (looked in {', '.join(_settings.places())})"
     read = f"read: {', '.join(loaded.files)}" if loaded.files else looked
@@ -59,13 +59,15 @@ def _shape(config: dict[str, Any]) -> list[Line]:
     return [Line("configuration", False, problem) for _, problem in found]
 
 
-def _own_keys(config: Mapping[str, Any]) -> list[Line]:
-    """Return a line for each gilmsg.* key that is wrong, one in all if none is."""
+def _own_keys(config: dict[str, Any]) -> list[Line]:
+    """Take out of *config* each gilmsg.* key that is wrong; return a line for each, one in all if none is."""
     found = [_attempt("settings", _settings.require_known, config)]
-    found += [_attempt("settings", _settings.read, key, config) for key in _settings.KEYS]
-    times = (_settings.ACK_TIMEOUT, _settings.HEAD_START)
-    wrong = [line for line in found if not line.ok]
-    return wrong or [Line("settings", True, ", ".join(f"{key} {_settings.read(key, config):g} s" for key in times))]
+    for key in _settings.KEYS:
+        found.append(_attempt("settings", _settings.read, key, config))
+        if not found[-1].ok:
+            del config[key]
+    times = [f"{key} {_settings.read(key, config):g} s" for key in (_settings.ACK_TIMEOUT, _settings.HEAD_START)]
+    return [line for line in found if not line.ok] or [Line("settings", True, ", ".join(times))]
 
 
 def _crypto(config: Mapping[str, Any]) -> str:
@@ -83,7 +85,7 @@ def _crypto(config: Mapping[str, Any]) -> str:
 
 def _ca(config: Mapping[str, Any]) -> str:
     path = _trust.location(config, "ca_cert_location")
-    span = _trust.verifying.read_ca(path).span
+    span = _trust.read_ca(path).span
     span.require_current()
     return f"{path}, valid until {span.until()}"
 
@@ -92,46 +94,43 @@ def _crl(config: Mapping[str, Any]) -> str:
     """Examine the CRL by itself first: what is wrong with the CA must not hide it."""
     if not config.get("crl_location"):
         return "crl_location is not set: revoked certificates are accepted"
-    path = _trust.location(config, "crl_location")
-    crl = _trust.verifying.read_crl(path)
+    path, ca = _trust.location(config, "crl_location"), None
+    crl = _trust.read_crl(path)
     crl.span.require_current()
-    try:
-        ca = _trust.verifying.read_ca(_trust.location(config, "ca_cert_location"))
-    except ConfigurationError:
-        pass  # a line says so already
-    else:
-        _trust.verifying.require_issued(crl, ca)
+    with contextlib.suppress(ConfigurationError):  # a line says so already
+        ca = _trust.read_ca(_trust.location(config, "ca_cert_location"))
+    if ca is not None:
+        _trust.require_issued(crl, ca)
     return f"{path}, current until {crl.span.until()}"
 
 
 def _pair(config: Mapping[str, Any]) -> list[Line]:
     """Return lines about our key, our certificate, and whether they belong together."""
     try:
-        pair = _trust.key_pair(config, context.certname(config))
+        pair = _trust.key_pair(config, _client.context.certname(config))
     except ConfigurationError as error:
         return [Line("key", False, str(error))]
-    loaded: dict[str, Any] = {}
 
     def key() -> str:
-        loaded["key"] = pair.load_key()
+        pair.load_key()
         return pair.key_file
 
     def certificate() -> str:
-        loaded["certificate"], name, span = pair.load_certificate()
+        _, name, span = pair.load_certificate()
         span.require_current()
         return f"{pair.certificate_file}, {name}, valid until {span.until()}"
 
     def match() -> str:
-        pair.require_match(loaded["key"], loaded["certificate"])
+        pair.require_match(pair.load_key(), pair.load_certificate()[0])
         return "key and certificate belong together"
 
     found = [_attempt("key", key), _attempt("certificate", certificate)]
-    return [*found, _attempt("pair", match)] if len(loaded) == 2 else found
+    return [*found, _attempt("pair", match)] if all(line.ok for line in found) else found
 
 
 def _signature(config: Mapping[str, Any]) -> str:
     """Sign a message that goes nowhere, and verify it as a recipient with our CA and CRL would."""
-    signer = _trust.signer(config, context.certname(config))
+    signer = _trust.signer(config, _client.context.certname(config))
     message = {"topic": "", "msg": {}, "crypto": "x509"}
     covered = _protocol.canonical(message)
     try:
@@ -149,46 +148,42 @@ def prefix(config: Mapping[str, Any]) -> str:
     return f"{config.get('topic_prefix')}.{config.get('environment')}."
 
 
-def asked(named: Sequence[str] | None, topic: str | None, config: Mapping[str, Any]) -> tuple[Sequence[str], list[Line]]:
-    """Return the recipients to look for, by *config* if none are *named*, and lines about them and *topic*."""
-    found = []
+def asked(
+    named: Sequence[str] | None, topic: str | None, config: Mapping[str, Any], found: list[Line]
+) -> Sequence[str]:
+    """Return the recipients to look for, by *config* if none are *named*; add to *found* what is wrong with that."""
     if topic is not None and not topic.startswith(prefix(config)):
         detail = (
             f"{topic!r} does not begin with {prefix(config)!r}, topic_prefix and environment, so nothing is published "
             "on it here; give the full topic, or mend those"
         )
         found.append(Line("topic", False, detail))
+    if named is not None:
+        return named
+    table = _settings.read(_settings.RECIPIENTS, config)
+    every = dict.fromkeys(one for row in table.values() for one in row)
+    entries = tuple(every) if topic is None else _settings.recipients_for(topic, table)
+    if not entries:
+        where = "any topic" if topic is None else repr(topic)
+        none = f"none were given, and {_settings.RECIPIENTS} names none for {where}"
+        found.append(Line("recipients", False, none))
+    return entries
+
+
+def opened(
+    config: Mapping[str, Any], found: list[Line], handles: contextlib.ExitStack
+) -> tuple[_engine.Port | None, AddressBook | None]:
+    """Return a port with what can be opened of a publisher and a listener, and who publishes where.
+
+    Lines about both are added to *found*; what is open is closed with *handles*.
+    """
+    port = book = address = None
     try:
-        table = _settings.read(_settings.RECIPIENTS, config) if named is None else {}
-    except ConfigurationError:
-        return (), found  # a line says so already
-    if named is None:
-        every = dict.fromkeys(one for row in table.values() for one in row)
-        named = tuple(every) if topic is None else _settings.recipients_for(topic, table)
-        if not named:
-            where = "any topic" if topic is None else repr(topic)
-            none = f"none were given, and {_settings.RECIPIENTS} names none for {where}"
-            found.append(Line("recipients", False, none))
-    return named, found
-
-
-def head_start(config: Mapping[str, Any]) -> float:
-    """Return for how many seconds a young publisher waits under *config*."""
-    try:
-        return float(_settings.read(_settings.HEAD_START, config))
-    except ConfigurationError:
-        return _settings.DEFAULT_HEAD_START
-
-
-def opened(config: Mapping[str, Any]) -> tuple[_engine.Port | None, AddressBook | None, list[Line]]:
-    """Return a port with what can be opened of a publisher and a listener, who publishes where, and lines."""
-    found: list[Line] = []
-    out = port = book = address = None
-    try:
-        wanted = context.require_publisher(config)
-        _refuse_fedmsgs_own(context.current())
-        out, address = _engine.publisher(wanted, None, config), wanted
-        found.append(Line("endpoint", True, _told(out, wanted)))
+        wanted = _client.context.require_publisher(config)
+        _refuse_fedmsgs_own(_client.context.current())
+        port, address = _engine.publisher(wanted, None, config), wanted
+        handles.callback(port.close)
+        found.append(Line("endpoint", True, _told(port, wanted)))
     except EndpointError as error:
         found.append(Line("endpoint", False, _in_so_many_words(wanted, str(error))))
     except (GilmsgError, ValueError, TypeError) as error:
@@ -196,19 +191,18 @@ def opened(config: Mapping[str, Any]) -> tuple[_engine.Port | None, AddressBook 
     try:
         book = AddressBook(config)
         port = _engine.publisher(address, book, config)
+        handles.callback(port.close)
         whose = "this process's own listener" if port.shared_listener else "can listen"
         found.append(Line("listener", True, f"{whose} for {book.ack_topic}"))
     except (GilmsgError, KeyError, TypeError, ValueError) as error:
         found.append(Line("listener", False, f"cannot listen for ACKs: {error}"))
-    if out is not None and port is not None:
-        out.close()
-    return port or out, book, found
+    return port, book
 
 
 def _refuse_fedmsgs_own(current: Any) -> None:
     """Refuse to look where this thread publishes by fedmsg's own socket, which shows no subscribers."""
     plain = getattr(current, "publisher", None)
-    if plain is not None and not isinstance(plain, context.SharedPublisher):
+    if plain is not None and not isinstance(plain, _client.context.SharedPublisher):
         raise ConfigurationError(
             "this thread's publisher was made by fedmsg.init, and that shows nobody who listens; "
             "it is left as it is: use gilmsg.init, or check from another process"
@@ -222,34 +216,16 @@ def _told(port: _engine.Port, address: _engine.Address) -> str:
     return f"{port.endpoint} (endpoints[{address.name!r}]) {'is' if by else 'can be'} bound{by}"
 
 
-def relay(endpoint: str, absent: str | None) -> Line:
-    """Return the line about the relay, with why it is *absent*."""
-    there = f"the relay at {endpoint} (relay_inbound) is there; recipients behind it cannot be seen"
-    return Line("relay", absent is None, f"{absent} (relay_inbound)" if absent else there)
-
-
-def _in_so_many_words(address: _engine.Address, otherwise: str) -> str:
-    """Return why none of our ports can be bound: in plain words if all are taken."""
-    ports = {endpoint: _settings.port(endpoint) for endpoint in address.endpoints}
-    if not all(map(_is_taken, ports.values())):
-        return otherwise
+def _in_so_many_words(address: _engine.Address, error: str) -> str:
+    """Return why none of our ports can be bound: *error*, or plain words if all are taken."""
+    if error.count(os.strerror(errno.EADDRINUSE)) < len(address.endpoints):
+        return error
     here = _engine.listening_ports()
-    ours = [endpoint for endpoint, port in ports.items() if port in here]
+    ours = [endpoint for endpoint in address.endpoints if _settings.port(endpoint) in here]
     holder = f"another process, and for {', '.join(ours)} this one, holds" if ours else "another process holds"
-    if len(ours) == len(ports):
+    if len(ours) == len(address.endpoints):
         holder = "this process itself holds, by a publisher that is not this one,"
     return (
         f"{holder} all our declared ports, endpoints[{address.name!r}]: {', '.join(address.endpoints)}; "
         "declare one for each process that publishes"
     )
-
-
-def _is_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        # As libzmq does; without it, a port with a connection in TIME_WAIT looks taken.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-        return False

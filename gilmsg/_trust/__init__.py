@@ -31,12 +31,13 @@ from ..errors import ConfigurationError, Refused
 _missing: ImportError | None = None
 try:
     from . import signing, verifying
+    from .verifying import read_ca, read_crl, require_issued
 except ImportError as error:  # told at the first use
     _missing = error
 
 __all__ = [
-    "claimed_name", "key_pair", "later", "location", "require_crypto", "require_x509", "signer", "turn_on_fedmsg_crypto",
-    "validate", "validating_backends", "verifier", "verifying",
+    "claimed_name", "key_pair", "later", "location", "read_ca", "read_crl", "require_crypto", "require_issued",
+    "require_x509", "signer", "turn_on_fedmsg_crypto", "validate", "validating_backends", "verifier",
 ]  # fmt: skip
 
 log = logging.getLogger("gilmsg.trust")

@@ -13,6 +13,7 @@ import argparse
 import logging
 import signal
 import sys
+from typing import Any
 
 import gilmsg
 from gilmsg.sandbox import Sandbox
@@ -43,7 +44,7 @@ def _shows_success(bus: Sandbox) -> bool:
     tell(f"\n1. Publish to {', '.join(RECIPIENTS)}: publish() returns when all have proven receipt.")
     receipt = _publish(bus, "hello")
     tell(f"   {receipt.topic} {receipt.msg_id}")
-    _print_acks(receipt.acks)
+    _print_acks(receipt)
     return sorted(receipt.acks) == sorted(RECIPIENTS)
 
 
@@ -54,7 +55,7 @@ def _shows_timeout(bus: Sandbox) -> bool:
     try:
         _publish(bus, "hello?")
     except gilmsg.Timeout as timeout:
-        _print_acks(timeout.acks)
+        _print_acks(timeout)
         for recipient, reason in timeout.missing.items():
             tell(f"   {recipient:10} MISSING: {reason}")
         tell(f"\n   gilmsg.Timeout: {timeout}")
@@ -63,16 +64,13 @@ def _shows_timeout(bus: Sandbox) -> bool:
     return False
 
 
-def _publish(bus: Sandbox, text: str) -> gilmsg.Receipt:
-    receipt = gilmsg.publish(
-        topic="greeting", modname="demo", msg={"text": text}, recipients=RECIPIENTS, ack_timeout=1.0, **bus.config
-    )
-    assert receipt is not None  # there are recipients
-    return receipt
+def _publish(bus: Sandbox, text: str) -> Any:
+    options = {"recipients": RECIPIENTS, "ack_timeout": 1.0, **bus.config}
+    return gilmsg.publish(topic="greeting", modname="demo", msg={"text": text}, **options)
 
 
-def _print_acks(acks: dict[str, float]) -> None:
-    for recipient, seconds in sorted(acks.items(), key=lambda item: item[1]):
+def _print_acks(end: gilmsg.Receipt | gilmsg.Timeout) -> None:
+    for recipient, seconds in sorted(end.acks.items(), key=lambda item: item[1]):
         tell(f"   {recipient:10} ACK after {seconds * 1000:.1f} ms")
 
 

@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 from gilmsg import _engine
-from gilmsg._engine import CallbackFuture, loop
+from gilmsg._engine import CallbackFuture, loop, mailbox
 from gilmsg._engine.operations import Ask
 from gilmsg.errors import ConfigurationError, ListenerError, Timeout
 
@@ -264,7 +264,7 @@ def test_a_plain_message_is_abandoned_wherever_its_caller_is_interrupted(bus: Bu
 
 def test_who_waits_behind_a_longer_head_start_keeps_patience(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """A message is held behind one of its thread's with a longer head start: its caller does not give the engine up."""
-    monkeypatch.setattr(loop, "_GRACE", (0.05,))
+    monkeypatch.setattr(mailbox, "_GRACE", (0.05,))
     monkeypatch.setattr("gilmsg._engine.port._LONGEST_HOLD", 0.05)
     bus.recipient.announce()
     port = bus.port()

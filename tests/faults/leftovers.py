@@ -6,6 +6,7 @@ same kind and again at the end, both times after a garbage collection.
 """
 
 import argparse
+import contextlib
 import ctypes
 import gc
 import json
@@ -17,20 +18,19 @@ import tracemalloc
 
 import psutil
 import zmq
-from gilmsg._ledger import Entry
-from gilmsg._pending import Pending
 
 import gilmsg
-from gilmsg import _callbacks, _listeners, _outlets, _own_sockets, _publish
 from gilmsg.sandbox import Sandbox
 
-from .. import processes as _process
+from .. import inside
 from ..helpers import own_descriptors
-from ..processes import module
+from ..processes import module, wait_for
 
 #: What must be the same after as before, to the last one.
-EXACT = ("threads", "descriptors", "ports", "contexts", "entries", "deadlines", "futures",
-         "outlets", "handles", "names seen")  # fmt: skip
+EXACT = (
+    "threads", "descriptors", "ports", "contexts", "timeouts", "messages", "outcomes", "entries", "deadlines", "outs",
+    "ears", "handles", "names seen",
+)  # fmt: skip
 
 #: Bytes, for each kind of memory: what is forgiven, however many publishes there were.
 FORGIVEN = {"python memory": 512 * 1024, "resident": 8 * 1024 * 1024}
@@ -86,33 +86,21 @@ class Load:
             self.wrong.append("%s: %s" % (topic, came))
 
 
-def _finish(worker):
-    """Wait until a callback thread has done what it has to do, and let go of it: its queue is empty before that."""
-    done = threading.Event()
-    worker.run(done.set)
-    assert done.wait(60), worker
-
-
 def figures():
     """Return every figure, once the callback threads have nothing left to do."""
-    _finish(_callbacks.futures)
-    _finish(_callbacks.callbacks)  # second: what the first does may give it work
+    inside.workers_done()
     gc.collect()
     _trim()
     process = psutil.Process()
-    alive = [type(one) for one in gc.get_objects()]
-    listeners = list(_listeners._listeners.values())
+    alive = gc.get_objects()
     return {
         "threads": process.num_threads(),
         "descriptors": own_descriptors(),
-        "ports": len(_own_sockets.listening_ports()),
-        "contexts": sum(issubclass(kind, zmq.Context) for kind in alive),
-        "entries": sum(issubclass(kind, (Entry, Pending)) for kind in alive),
-        "futures": sum(kind.__name__ in ("Future", "CallbackFuture", "Timeout") for kind in alive),
-        "deadlines": sum(len(one._ledger._deadlines) for one in listeners),
-        "outlets": len(_outlets._outlets),
-        "handles": sum(map(len, _outlets._handles.values())),
-        "names seen": sum(len(one._subscriptions.peers._ended) for one in _outlets._outlets.values()),
+        "ports": len(inside.listening_ports()),
+        "contexts": sum(issubclass(type(one), zmq.Context) for one in alive),
+        "timeouts": sum(issubclass(type(one), gilmsg.Timeout) for one in alive),
+        **inside.kinds_of(alive),
+        **inside.sizes(),
         "python memory": tracemalloc.get_traced_memory()[0],
         "resident": process.memory_info().rss,
     }
@@ -132,7 +120,7 @@ def measured(config, count, threads):
     tracemalloc.start()
     # Enough for every bounded memory to be full: topics warned of, remembered chain checks.
     load.run(max(threads * 20, count // 10), "warm")
-    _publish._warned.update("filled %d" % n for n in range(_publish._MOST_WARNED - len(_publish._warned)))
+    inside.fill_warnings()
     _settle()
     before = figures()
     load.run(count, "real")
@@ -154,11 +142,11 @@ def _lasting(before, patience=10.0):
 
 
 def _settle():
-    """Wait until the listener has nothing to wait for, and looks at its heap a last time."""
-    for listener in list(_listeners._listeners.values()):
-        _process.wait_for(lambda: not len(listener._ledger) and not listener._undecided, "nothing is waited for")
-        listener._wakeup.wake()
-        _process.wait_for(lambda: not listener._ledger._deadlines, "the heap is empty")
+    """Wait until nothing is waited for; the deadlines of what is settled are forgotten with the next look."""
+    wait_for(lambda: not inside.outstanding() and not inside.held(), "nothing is waited for")
+    call = {"topic": "last", "msg": {}, "recipients": ["nobody"], "ack_timeout": 0.001}
+    with contextlib.suppress(gilmsg.Timeout):
+        gilmsg.publish(**call)
 
 
 def grown(before, after):

@@ -1,18 +1,15 @@
 """What must hold for whatever bytes come from the bus, as functions: for Hypothesis and for atheris."""
 
+import json
 import shutil
 import tempfile
 
-from gilmsg._acks import BadFrame, Refused
-from gilmsg._judge import Judge
-from gilmsg._keypair import KeyPair
-from gilmsg._ledger import Ledger, Sent
-from gilmsg._pending import Pending
+from gilmsg.errors import BadFrame, Refused
 
-from gilmsg import _acks, _chain, _credentials, _message, _presence
-from gilmsg.sandbox import Authority
-
-from ..helpers import digest
+from .. import helpers, inside
+from ..helpers import ack_body, compose, digest, frames, marked, sign
+from ..inside import protocol
+from ..inside import protocol_wire as wire
 
 TOPIC = "org.example.dev.gilmsg.ack"
 
@@ -22,88 +19,73 @@ class Ground:
 
     def __init__(self):
         self._folder = tempfile.mkdtemp(prefix="gilmsg-")
-        authority = Authority(self._folder)
+        authority = inside.authority(self._folder)
         authority.issue("alice")
-        self.store = _chain.TrustStore(authority.ca_file, authority.crl_file, 3600)
-        self.sent = _message.compose("org.example.dev.x.y", _acks.marked({"n": 1}, ["alice"]), 1)
-        body = {"ack_msg_id": self.sent["msg_id"], "ack_digest": digest(self.sent)}
-        self.pair = KeyPair(self._folder, "alice")
-        self.ack = self.pair.sign(_message.compose(TOPIC, body, 1))
-        self.wire = _message.encode(self.ack)
-        self.ledger = Ledger()
-        self.judge = Judge(TOPIC, self.ledger.find)
+        self.config = inside.signed_bus(authority, {}, {})
+        self.verifier = inside.verifier(self.config)
+        self.sent = compose("org.example.dev.x.y", marked({"n": 1}, ["alice"]))
+        self.ack = sign(self.config, "alice", compose(TOPIC, ack_body(self.sent)))
+        self.wire = frames(self.ack)[1]
 
     def close(self):
         shutil.rmtree(self._folder)
 
-    def entry(self):
-        sent = Sent(self.sent["msg_id"], self.sent["topic"], digest(self.sent), 0.0)
-        # What tells the end of it is not under test here: an entry is only judged.
-        return Pending(sent, ["alice"], 1.0, None, None, self.store)
-
     def take(self, parts):
-        """Only what is alice's ACK is proven, everything else dropped; return whether it was proven."""
-        entry = self.entry()
-        self.ledger.clear()
-        self.ledger.add(entry)
+        """Only what is alice's ACK settles the message, everything else is dropped; return whether it did."""
+        entry = protocol.Entry(
+            self.sent["msg_id"], self.sent["topic"], digest(self.sent), [], ["alice"], 1.0, self.verifier, None
+        )
+        delivery = protocol.Delivery(TOPIC)
+        delivery.expect(entry, 0.0)
         try:
-            proven = self.judge.proven(parts)
+            settled = delivery.frame(parts, 0.5)
         except BadFrame:
-            proven = None
-        if proven is not None:
-            assert proven == (entry, "alice")
-            topic, message = _acks.decode(parts)
-            assert topic == TOPIC
-            assert _acks.canonical(message) == _acks.canonical(self.ack)
+            settled = None
+        assert settled is None or (settled is entry and entry.acks == {"alice": 0.5})
+        if settled:
+            assert parts[0].decode() == TOPIC
+            assert helpers.canonical(protocol.Received.of(parts).message) == helpers.canonical(self.ack)
         assert set(entry.refused) <= {"alice"} and not entry.strangers
-        return proven is not None
+        assert delivery.expired(1.0) == ([] if settled else [entry])
+        return settled is not None
 
     def verify(self, message):
         """Only Refused and BadFrame leave; who is believed has signed exactly this."""
-        _credentials.claimed_name(message)
+        claimed = self.verifier.claimed_name(message)
+        assert claimed is None or isinstance(claimed, str)
         try:
-            signer = self.store.signer_of(message)
+            signer = self.verifier.signer_of(message, protocol.canonical(message))
         except (Refused, BadFrame):
             return
-        assert signer == "alice" and _acks.canonical(message) == _acks.canonical(self.ack)
-
-
-def certificate(message):
-    """Each stage of reading a stranger's certificate lets only Refused out."""
-    try:
-        _, encoded = _credentials.credentials(message)
-        parsed = _credentials.certificate(encoded)
-        _credentials.names(parsed)
-        _credentials.public_key(parsed)
-    except Refused:
-        pass
+        assert signer == "alice" and helpers.canonical(message) == helpers.canonical(self.ack)
 
 
 def frame(parts):
-    """Decode, canonical form, ACK and the sieve agree with each other, or there is a BadFrame."""
+    """Decoding, covered bytes, ACK and the sieve agree with each other, or there is a BadFrame."""
     for part in parts:
-        _acks.claimed_id(part)
+        wire.claimed_id(part)
     try:
-        topic, message = _acks.decode(parts)
-        canonical = _acks.canonical(message)
-        _, again = _acks.decode([parts[0], canonical])
+        received = protocol.Received.of(parts)
+        covered = received.covered
+        again = protocol.Received.of([parts[0], covered])
     except BadFrame:
         return
-    assert isinstance(topic, str) and isinstance(message, dict)
-    assert _acks.canonical(again) == canonical
-    assert digest(dict(message, signature="x", certificate="y")) == digest(message)
-    due(message)
+    assert isinstance(received.topic, str) and isinstance(received.message, dict)
+    assert again.covered == covered
+    assert digest({**received.message, "signature": "x", "certificate": "y"}) == protocol.digest_of(covered)
+    due(received)
     try:
-        ack = _acks.parse_ack(message)
+        msg_id, _ = wire.parse_ack(received.message)
     except BadFrame:
         return
-    assert isinstance(ack.msg_id, str)
-    assert _acks.claimed_id(b'{"ack_msg_id":' + _acks.escaped(ack.msg_id)) == _acks.escaped(ack.msg_id)
+    assert isinstance(msg_id, str)
+    assert wire.claimed_id(b'{"ack_msg_id":' + wire.escaped(msg_id)) == wire.escaped(msg_id)
 
 
-def due(message):
+def due(received):
     """An ACK is owed only for what names us and is no ACK; it states what was received."""
-    body = _acks.ack_due(message, "alice", True)
+    message = received.message
+    body = received.ack_due("alice", True)
     if body is None:
         return
     assert body == {"ack_msg_id": message["msg_id"], "ack_digest": digest(message)}
@@ -112,16 +94,22 @@ def due(message):
     assert any("alice" in [n.strip() for n in one.split(",")] for one in named if isinstance(one, str))
 
 
-def peers(frames):
+def sieve(msg_id):
+    """Whatever the id, it is found in the bytes of an ACK as it is looked for."""
+    ack = json.dumps({"certificate": "x", "msg": {"ack_digest": "y", "ack_msg_id": msg_id}}).encode()
+    assert wire.claimed_id(ack) == wire.escaped(msg_id)
+
+
+def peers(received):
     """The counts are those of a plain list of what was subscribed and not unsubscribed."""
-    real, model = _presence.Peers(), []
-    for one in frames:
+    real, model = protocol.Peers(), []
+    for one in received:
         real.note(one)
-        if one[:1] == b"\x01" and len(one) <= _presence._LONGEST:
+        if one[:1] == b"\x01" and len(one) <= 1024:
             model.append(one[1:])
         elif one[:1] == b"\0" and one[1:] in model:
             model.remove(one[1:])
     assert real.anyone() == bool(model)
     assert real.subscribed("a.b") == any(b"a.b".startswith(prefix) for prefix in model)
     announced = [p.partition(b"\0")[0] for p in model if p.partition(b"\0")[1:] == (b"\0", b"alice")]
-    assert real.listens("alice", "a.b") == any(b"a.b".startswith(topic) for topic in announced)
+    assert (real.listens_since("alice", "a.b") is not None) == any(b"a.b".startswith(topic) for topic in announced)

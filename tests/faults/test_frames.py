@@ -1,20 +1,21 @@
 """What is not fedmsg's, gigantic, or nested without end: towards listener, tail, hub consumer, publisher."""
 
 import base64
+import json
 import socket
 import threading
 import time
 
 import pytest
 import zmq
-from gilmsg._keypair import KeyPair
 
 import gilmsg
-from gilmsg import _diagnosis, _listeners, _message, _outlets, _presence
 from gilmsg.sandbox import Sandbox
 
+from .. import inside
+
 from ..conftest import own_config, with_neighbours
-from ..helpers import Hub, bind, digest, frames
+from ..helpers import Hub, ack_body, bind, compose, frames, sign
 from ..processes import wait_for
 
 ACK = b"org.example.dev.gilmsg.ack"
@@ -83,13 +84,13 @@ def strange_certificates(config):
 
 def claims(message, config):
     """ACKs for *message* that get as far as its digest and its certificate."""
-    right = {"ack_msg_id": message["msg_id"], "ack_digest": digest(message)}
+    right = ack_body(message)
     for body in (right, dict(right, ack_digest="0")):
         for certificate in strange_certificates(config):
-            ack = dict(_message.compose(ACK.decode(), body, 1), crypto="x509",
+            ack = dict(compose(ACK.decode(), body), crypto="x509",
                        certificate=certificate, signature=base64.encodebytes(b"x" * 256).decode())
             yield frames(ack)
-    quoted = _message.encode(right)
+    quoted = json.dumps(right).encode()
     deep = b'{"topic":"%s","crypto":"x509","signature":"","certificate":"","msg":%s,"a":%s}'
     for level in (900, 20000):
         yield [ACK, deep % (ACK, quoted, b"[" * level + b"]" * level)]
@@ -103,7 +104,7 @@ def test_the_listener_survives_every_frame(field, hostile):
     config = own_config(field)
     gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=10.0, **config)
     subscribed(hostile, ACK)
-    listener = next(iter(_listeners._listeners.values()))
+    engine = inside.engine()
     field.slow("alice", 0.5)
     sent = []
 
@@ -122,7 +123,7 @@ def test_the_listener_survives_every_frame(field, hostile):
     attack(sent[-1])
     assert future.result(30).acks
     field.well("alice")
-    assert listener.alive and next(iter(_listeners._listeners.values())) is listener
+    assert inside.engine() is engine
 
 
 def test_the_listener_takes_no_gigantic_frame_into_memory(field, hostile):
@@ -130,12 +131,12 @@ def test_the_listener_takes_no_gigantic_frame_into_memory(field, hostile):
     config = own_config(field)
     gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=10.0, **config)
     subscribed(hostile, ACK)
-    listener = next(iter(_listeners._listeners.values()))
+    engine = inside.engine()
     huge = b'{"msg": "%s"}' % (b"x" * (100 * MB))
     hostile.send_multipart([ACK, huge])
     subscribed(hostile, ACK)  # it was thrown out, and came again: not a frame was taken
     gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=10.0, **config)
-    assert listener.alive
+    assert inside.engine() is engine
 
 
 def consumer_frames(config):
@@ -143,7 +144,7 @@ def consumer_frames(config):
     for one in shapes(topic):
         yield one
     for certificate in strange_certificates(config):
-        message = _message.compose(topic.decode(), {}, 1)
+        message = compose(topic.decode(), {})
         yield frames(dict(message, certificate=certificate, signature="", crypto="x509"))
     yield [topic, b'{"msg": "%s"}' % (b"x" * (100 * MB))]
     yield [topic, b"[" * (100 * MB)]
@@ -151,8 +152,8 @@ def consumer_frames(config):
 
 def last(config):
     """A message that is in order, to come after all that was not."""
-    message = _message.compose("org.example.dev.x", {"gilmsg": {"recipients": ["carol"]}, "last": 1}, 1)
-    return frames(KeyPair(config["ssldir"], "publisher").sign(message))
+    message = compose("org.example.dev.x", {"gilmsg": {"recipients": ["carol"]}, "last": 1})
+    return frames(sign(config, "publisher", message))
 
 
 def test_tail_messages_survives_every_frame(field, hostile):
@@ -209,13 +210,7 @@ def test_a_publisher_survives_what_peers_send_upstream(field):
         upstream.send_multipart([b"x", b"\x01y", b"\0alice"])
         for n in range(50000):
             upstream.send(b"\x01%d\0%d" % (n % 500, n))
-        outlet = next(iter(_outlets._outlets.values()))
-
-        def heard():
-            with outlet.look() as peers:
-                return peers.topics("49999")
-
-        wait_for(heard, "the publisher has heard it all")
+        wait_for(lambda: inside.topics("49999"), "the publisher has heard it all")
         begin = time.monotonic()
         for _ in range(5):
             gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=10.0, **config)
@@ -242,8 +237,7 @@ def test_a_gigantic_subscription_ends_the_connection(field, size, ends):
     """A subscription of 100 MB is not taken into the publisher's memory; one of 1,000 bytes is."""
     config = own_config(field)
     gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=10.0, **config)
-    outlet = next(iter(_outlets._outlets.values()))
-    connection = raw_subscriber(outlet.endpoint)
+    connection = raw_subscriber(inside.endpoint())
     try:
         connection.sendall(b"\x02" + size.to_bytes(8, "big") + b"\x01" + b"x" * 500)
 
@@ -257,32 +251,9 @@ def test_a_gigantic_subscription_ends_the_connection(field, size, ends):
             wait_for(over, "the publisher hangs up", 20)
         else:
             connection.sendall(b"x" * (size - 501))
-            wait_for(lambda: hears(outlet, "x" * 999), "the publisher has the subscription")
+            wait_for(lambda: inside.subscribed_to_just("x" * 999), "the publisher has the subscription")
     finally:
         connection.close()
     gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=10.0, **config)
 
 
-def hears(outlet, topic):
-    with outlet.look() as peers:
-        return topic.encode() in peers._subscriptions
-
-
-def test_what_peers_sent_is_counted_within_bounds(monkeypatch):
-    """Names that come and go, too long, or too many, do not fill the publisher's memory."""
-    monkeypatch.setattr(_presence, "_MOST", 2000)
-    peers = _presence.Peers()
-    for n in range(_presence._MOST + 1000):
-        peers.note(b"\x01t\0name%d" % n)
-        peers.note(b"\0t\0name%d" % n)
-    peers.note(b"\x01" + b"x" * (_presence._LONGEST + 1))
-    assert not peers.anyone() and len(peers._ended) == _presence._MOST
-    for n in range(_presence._MOST + 1000):
-        peers.note(b"\x01topic%d\0alice" % n)
-    assert len(peers._subscriptions) == _presence._MOST
-    assert peers.listens("alice", "topic7.more") and not peers.listens("alice", "tropic")
-    said = _diagnosis.explain(
-        "alice", _presence.Route("other", "", False), peers, lambda _: None, str,
-        _diagnosis.Heard({}, [], 0.1, peers.mark),
-    )
-    assert len(said) < 300

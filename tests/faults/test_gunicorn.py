@@ -7,44 +7,17 @@ import sys
 
 import pytest
 
-from .. import processes as _process
 from ..conftest import own_config
 from ..helpers import sampled
-from ..processes import Program
-
-APP = """
-import json, os
-import gilmsg
-
-with open("config.json") as stream:
-    CONFIG = json.load(stream)
-
-
-def publish():
-    call = dict(CONFIG, topic="t", msg={}, recipients=["alice"], ack_timeout=10, **{"gilmsg.head_start": 20.0})
-    return "%d %s" % (os.getpid(), ",".join(gilmsg.publish(**call).acks))
-
-
-loaded = publish() if os.environ.get("AT_IMPORT") else ""
-
-
-def app(environ, start_response):
-    try:
-        text = publish()
-    except Exception as error:
-        text = "%d %r" % (os.getpid(), error)
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Connection", "close")])
-    return [text.encode()]
-"""
+from ..processes import Program, wait_for
 
 
 class Server(Program):
     """gunicorn with *workers* worker processes."""
 
     def __init__(self, folder, config, port, workers, preload):
-        (folder / "app.py").write_text(APP)
         (folder / "config.json").write_text(json.dumps(config))
-        words = [sys.executable, "-m", "gunicorn", "app:app", "--bind", "127.0.0.1:%d" % port]
+        words = [sys.executable, "-m", "gunicorn", "tests.faults.wsgi:app", "--bind", "127.0.0.1:%d" % port]
         words += ["--workers", str(workers), "--graceful-timeout", "5", "--worker-tmp-dir", str(folder)]
         words += ["--preload"] if preload else []
         self._port = port
@@ -76,7 +49,7 @@ def test_every_worker_publishes(bus, tmp_path, preload):
                 answers.setdefault(pid, set()).add(answer)
             return len(answers) == 2
 
-        _process.wait_for(both, "both workers answered: %s" % answers, 40)
+        wait_for(both, "both workers answered: %s" % answers, 40)
         assert set.union(*answers.values()) == {"alice"}, answers
         server.send(signal.SIGTERM)
         assert server.end() == 0, str(server)
@@ -88,5 +61,5 @@ def test_a_worker_too_many_is_told(bus, tmp_path):
     config = own_config(bus)
     del config["endpoints"]["publisher"][1:]
     with Server(tmp_path, config, bus.ports.take(), 1, True) as server:
-        answer = _process.wait_for(lambda: server.ask()[1], "it answers", 40)
+        answer = wait_for(lambda: server.ask()[1], "it answers", 40)
         assert "EndpointError" in answer and config["endpoints"]["publisher"][0] in answer

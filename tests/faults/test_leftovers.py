@@ -4,8 +4,8 @@ import gc
 import threading
 
 import gilmsg
-from gilmsg import _outlets, _presence, _publish
 
+from .. import inside
 from ..conftest import own_config
 from . import leftovers
 
@@ -30,22 +30,11 @@ def test_the_measure_sees_what_grows():
 
 def test_topics_warned_of_are_bounded(config, monkeypatch, caplog):
     """However many topics go out without recipients, a bounded number of them is remembered."""
-    monkeypatch.setattr(_publish, "_MOST_WARNED", 3)
+    inside.bound_warnings(monkeypatch, 3)
     for number in range(8):
         gilmsg.publish(topic="t%d" % number, msg={}, recipients=[], **dict(config, post_init_sleep=0))
-        assert len(_publish._warned) <= 3
+        assert inside.warnings() <= 3
     assert sum("without recipients" in record.getMessage() for record in caplog.records) == 8
-
-
-def test_names_seen_are_bounded(monkeypatch):
-    """A peer that announces ever new names makes the socket remember a bounded number, the newest."""
-    monkeypatch.setattr(_presence, "_MOST", 10)
-    peers = _presence.Peers()
-    for number in range(100):
-        for kind in (b"\x01", b"\x00"):
-            peers.note(kind + _presence.announcement("t", "name%d" % number))
-    assert len(peers._ended) == 10 and not peers._announced and not peers._subscriptions
-    assert peers.ended("name99") is not None and peers.ended("name0") is None
 
 
 def test_threads_that_come_and_go_leave_no_context(config):
@@ -58,5 +47,5 @@ def test_threads_that_come_and_go_leave_no_context(config):
         thread.start()
         thread.join()
     gc.collect()
-    assert sum(map(len, _outlets._handles.values())) == 0
-    assert len(_outlets._outlets) == 1
+    assert inside.sizes()["handles"] == 0
+    assert inside.running() == (1, 1)

@@ -1,18 +1,19 @@
 """Revocation and renewal while publisher and recipient run: no restart, no error, never open."""
 
+import json
 import os
 import threading
 
 import pytest
 import zmq
-from gilmsg._acks import Refused
 
 import gilmsg
-from gilmsg import _acks, _chain, _trust
+from gilmsg.errors import Refused
 from gilmsg.sandbox import Sandbox
 
+from .. import inside
 from ..conftest import own_config
-from ..helpers import ack_body, signed
+from ..helpers import ack_body, canonical, signed
 from ..processes import wait_for
 
 
@@ -99,7 +100,7 @@ class Watch:
             except Exception as error:  # whatever it is, it must not come
                 self.errors.append(error)
             while ear.poll(0):
-                self.certificates.append(_acks.decode(ear.recv_multipart())[1]["certificate"])
+                self.certificates.append(json.loads(ear.recv_multipart()[1])["certificate"])
         context.destroy(linger=0)
 
 
@@ -139,7 +140,7 @@ def test_a_trust_file_that_stays_broken_is_named(field, monkeypatch, setting):
     with open(field.config[setting], "wb") as stream:
         stream.write(b"-----BEGIN")
     publish(field)
-    monkeypatch.setattr(_chain, "_BRIDGE", 0.0)
+    inside.bridge(monkeypatch, 0.0)
     with pytest.raises(gilmsg.ConfigurationError) as raised:
         publish(field)
     assert setting in str(raised.value) and field.config[setting] in str(raised.value)
@@ -148,15 +149,16 @@ def test_a_trust_file_that_stays_broken_is_named(field, monkeypatch, setting):
 def test_a_broken_crl_never_counts_past_its_cache_expiry(field):
     """With crl_cache_expiry 0 nothing that was read before counts; at a first read nothing does."""
     settings = dict(field.config, crl_cache_expiry=0)
-    store = _trust.trust_store(settings)
+    verifier = inside.verifier(settings)
     ack = signed(settings, "alice", ack_body({"msg_id": "2026-x", "msg": {}}))
-    assert store.signer_of(ack) == "alice"
+    covered = canonical(ack)
+    assert verifier.signer_of(ack, covered) == "alice"
     with open(settings["crl_location"], "wb"):
         pass
     with pytest.raises(Refused, match="crl_location"):
-        store.signer_of(ack)
+        verifier.signer_of(ack, covered)
     with pytest.raises(gilmsg.ConfigurationError, match="crl_location"):
-        _trust.trust_store(dict(settings, crl_cache_expiry=61))
+        inside.verifier(dict(settings, crl_cache_expiry=61))
 
 
 def test_an_expired_crl_is_named_before_anything_is_sent(field):
