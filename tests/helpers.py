@@ -19,6 +19,7 @@ import pytest
 import zmq
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
+from OpenSSL import crypto
 
 import gilmsg
 
@@ -203,13 +204,9 @@ def until_gone(name):
 
 def chain_checks(monkeypatch):
     """A list that grows by one with each certificate whose chain this process checks: with none, caches are hot."""
-    from OpenSSL import crypto
-
     checks, real = [], crypto.X509StoreContext.verify_certificate
     # A spy, at the border to the library.
-    monkeypatch.setattr(
-        crypto.X509StoreContext, "verify_certificate", lambda self: checks.append(self) or real(self)
-    )
+    monkeypatch.setattr(crypto.X509StoreContext, "verify_certificate", lambda self: checks.append(self) or real(self))
     return checks
 
 

@@ -1,7 +1,6 @@
 """All that tests ask of gilmsg's inside; the rest of tests/, but for a room's own folder, uses public names only."""
 
 import collections
-import random
 import threading
 import types
 
@@ -12,7 +11,7 @@ from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import context as _context
 from gilmsg._client import publish as _publish
 from gilmsg._client import receive
-from gilmsg._engine import ends, loop, mailbox, sockets, waiting
+from gilmsg._engine import ends, loop, mailbox, operations, sockets, waiting
 from gilmsg._protocol import diagnosis, wire
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
@@ -59,6 +58,11 @@ def topics(common_name):
 def anyone():
     """Whether anybody at all is connected there."""
     return _look(lambda way: way.peers.anyone())
+
+
+def subscribed_to_just(topic):
+    """Whether somebody is subscribed there to *topic*, and not to its beginning or end."""
+    return _look(lambda way: way.peers.asked_for(topic))
 
 
 def asked_for(name, topic):
@@ -114,16 +118,6 @@ def ear(context, ack_topic, endpoints):
     """The socket by which the ACKs of a bus come in, without a thread that reads it."""
     book = types.SimpleNamespace(ack_topic=ack_topic, publishing={"all": endpoints}, key=ack_topic)
     return ends.Ear(context, book, {}, sockets.Names(lambda: None), collections.deque())
-
-
-def new_origin():
-    """Digits that name some listener."""
-    return _protocol.checked_origin(f"{random.getrandbits(32):08x}")
-
-
-def break_engine(patch, error):
-    """Let what hears ACKs fail with *error*: nothing from outside can do that, it promises."""
-    break_step(patch, "a frame", error)
 
 
 #: Steps of the engine thread, each of which may be made to fail: see `break_step`.
@@ -246,6 +240,25 @@ def sizes():
         "handles": sum(len(end.users) for end in _outs() + _ears()),
         "names seen": sum(len(out.peers._ended) for out in _outs()),
     }  # fmt: skip
+
+
+def kinds_of(objects):
+    """How many of *objects* are of the kinds of which none is to stay."""
+    kinds = [type(one) for one in objects]
+    return {
+        "messages": sum(issubclass(kind, (_protocol.Entry, operations.Held)) for kind in kinds),
+        "outcomes": sum(issubclass(kind, (waiting.Outcome, waiting.CallbackFuture)) for kind in kinds),
+    }
+
+
+def fill_warnings():
+    """Let as many topics be warned of as are remembered."""
+    _publish._warned.update(f"filled {n}" for n in range(_publish._MOST_WARNED - len(_publish._warned)))
+
+
+def bound_warnings(patch, most):
+    """Let at most so many topics be remembered as warned of."""
+    patch.setattr(_publish, "_MOST_WARNED", most)
 
 
 def warnings():

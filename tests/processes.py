@@ -70,7 +70,7 @@ class Program(Whole):
     Args:
         words: the command.
         cwd: its working directory.
-        env: added to an environment in which it imports the gilmsg that runs here.
+        env: added to our environment.
         prefix: put before the command, to run it elsewhere; it must become the command, as ``exec`` does.
         log: where both streams go, to a file that stays; without it they are kept apart, and go with us.
         streams: ``stdin``, ``stdout`` and ``stderr`` that are other than ours, as for Popen.

@@ -1,19 +1,9 @@
-"""Cold and warm publishers: head starts, the first message of a fresh process, recipients that restart."""
+"""Cold and warm publishers: head starts, and Timeouts in time; the rest is in tests/benchmarks."""
 
 import time
 
-import pytest
-
-from . import coldstart, warm
+from .benchmarks import warm
 from .helpers import lost, publish
-
-
-@pytest.mark.slow
-def test_fresh_processes_reach_consumers_that_have_backed_off():
-    """A fresh publisher's first message is confirmed by a tail, by a hub, and through the relay."""
-    found = coldstart.measure(3, ack_timeout=10.0)
-    assert [errors for runs in found.values() for seconds, errors in runs if seconds is None] == []
-    assert [len(found[way]) for way in coldstart.WAYS] == [3, 3, 3]
 
 
 def test_no_fixed_sleep_before_a_message_with_recipients(config):
@@ -38,10 +28,3 @@ def test_a_timeout_comes_in_time(bus):
     late = warm.overruns(bus, 30)
     assert len(late) == 30
     assert min(late) > -0.001 and sorted(late)[15] < 0.5
-
-
-@pytest.mark.slow
-def test_a_recipient_that_restarts_is_usable_again(bus):
-    """Killed and restarted, it gets every message once its presence is seen, and none before."""
-    for _, failures, away in warm.restarts(bus, 3, ack_timeout=5.0):
-        assert (failures, away) == (0, 5)

@@ -2,17 +2,17 @@
 
 import json
 import os
-import shutil
 
 import fedmsg
 import pytest
 from fedmsg.consumers import FedmsgConsumer
 
 import gilmsg
+from gilmsg import testing
 
 from .conftest import own_config
-from .helpers import subscriber
-from .processes import REPOSITORY, program
+from .helpers import in_threads, subscriber
+from .processes import program
 
 
 def test_every_public_name_of_fedmsg_is_here():
@@ -63,7 +63,6 @@ def test_name_and_modname_are_the_callers(bus, tmp_path):
     name = "mymodule." + os.uname().nodename.partition(".")[0]
     config["endpoints"][name] = config["endpoints"]["publisher"]
     config["certnames"][name] = "publisher"
-    shutil.copy(str(REPOSITORY / "tests/programs/mymodule.py"), str(tmp_path))
     done = program("dropin", "guessed", config, cwd=tmp_path)
     assert done.stdout.strip() == "org.example.dev.mymodule.t", done.stderr
 
@@ -72,6 +71,21 @@ def test_where_no_module_called(bus, tmp_path):
     """At exit no module of the user's is on the stack: the message is fedmsg's then, as with fedmsg."""
     done = program("dropin", "at_exit", bus.config, cwd=tmp_path, flags=["-W", "ignore"])
     assert done.stdout.splitlines() == ["org.example.dev.fedmsg.t"], done.stderr
+
+
+def test_contexts_of_every_kind_are_put_aside_and_closed():
+    """By gilmsg.testing; also one that publishes nothing, one that fedmsg has destroyed, and one of another thread."""
+    with testing.Buses() as buses, buses.bus(["r1"]):
+        gilmsg.init(mute=True)
+        fedmsg.destroy()  # leaves None in its place
+        contexts = [gilmsg.init(mute=True), *in_threads(lambda: gilmsg.init(mute=True))]
+    assert [one.context for one in contexts] == [None, None]
+
+
+def test_a_first_use_in_threads(bus, tmp_path):
+    """Where several threads of a program use gilmsg first, it works as if everything had been loaded before."""
+    done = program("dropin", "in_threads", own_config(bus, **{"gilmsg.head_start": 20.0}), cwd=tmp_path)
+    assert done.stdout == "['alice']\n" * 4, done.stderr
 
 
 @pytest.mark.parametrize("order", ["fedmsg gilmsg", "gilmsg fedmsg", "fedmsg.crypto gilmsg"])

@@ -1,4 +1,4 @@
-"""ACKs in fedmsg.meta, by its own test base, on Fedora's prefix and on others."""
+"""ACKs in fedmsg.meta, on Fedora's prefix and on others."""
 
 import base64
 import functools
@@ -6,20 +6,14 @@ import os
 import pathlib
 import re
 import tempfile
-import unittest
-from typing import ClassVar
 
-import arrow
 import fedmsg.meta
-import fedmsg.tests.test_meta as base
 import pytest
 
 import gilmsg  # noqa: F401  as whoever imports the processor does
 
 from . import inside
 from .processes import REPOSITORY, program
-
-pytestmark = pytest.mark.filterwarnings("ignore:Using .load_config.:DeprecationWarning")  # fedmsg's own test base
 
 ID = "2026-8dbf1fd8-4c6b-4a0c-9a6f-3a1d9fb8a1d1"
 
@@ -39,22 +33,18 @@ def ack(name, topic, user, number, **body):
     }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(params=["org.fedoraproject", "com.example.eu.bus"])
 def registered(request):
-    """fedmsg.meta with the processor that setup.py registers, and the prefix that the test wants.
+    """fedmsg.meta's configuration on a bus of that prefix, with the processor that setup.py registers.
 
     The checkout under test need not be the gilmsg that is installed: what fedmsg would load from
     the entry point is loaded from setup.py's. test_packaging sees to it that it is registered.
     """
-    prefix = getattr(request.cls, "prefix", "org.fedoraproject")
-    config = {"topic_prefix": prefix, "topic_prefix_re": re.escape(prefix) + r"\.(dev|stg|prod)"}
-    before = fedmsg.meta.processors
-    fedmsg.meta.processors = [processor()(fedmsg.meta._, **config), fedmsg.meta.DefaultProcessor(str, **config)]
-    if request.cls is not None:
-        request.cls.assertEquals = unittest.TestCase.assertEqual  # Python 3.12 dropped it
-        request.cls.prepare()
-    yield config
-    fedmsg.meta.processors = before
+    config = {"topic_prefix": request.param, "topic_prefix_re": re.escape(request.param) + r"\.(dev|stg|prod)"}
+    with pytest.MonkeyPatch.context() as patch:
+        processors = [processor()(fedmsg.meta._, **config), fedmsg.meta.DefaultProcessor(str, **config)]
+        patch.setattr(fedmsg.meta, "processors", processors)
+        yield config
 
 
 def processor():
@@ -63,93 +53,57 @@ def processor():
     return getattr(__import__(module, fromlist=[name]), name)
 
 
-class Ack(base.Base):
-    """What every ACK must give; the prefix differs."""
-
-    __test__ = False
-    prefix = "org.fedoraproject"
-    body: ClassVar = {"ack_digest": "0" * 64}
-    signs = True
-    expected_title = "gilmsg.ack"
-    expected_subti = expected_long_form = "app01.example.com confirmed receipt of " + ID
-    expected_subjective: ClassVar = {"apache": "you confirmed receipt of " + ID, "joe": expected_subti}
-    expected_link = ""
-    expected_icon = expected_secondary_icon = None
-    expected_usernames: ClassVar = {"apache"}
-    expected_agent = "apache"
-    expected_packages: ClassVar = set()
-    expected_objects: ClassVar = set()
-    expected_emails: ClassVar = {}
-    expected_avatars: ClassVar = {}
-
-    @classmethod
-    def prepare(cls):
-        cls.msg = ack("app01.example.com", cls.prefix + ".prod.gilmsg.ack", "apache", 1, **cls.body)
-        if not cls.signs:
-            del cls.msg["certificate"], cls.msg["signature"]
+def of(registered, *more, **body):
+    """An ACK on that bus."""
+    return ack("app01.example.com", registered["topic_prefix"] + ".prod.gilmsg.ack", *(more or ("apache", 1)), **body)
 
 
-class TestAckElsewhere(Ack):
-    """An ACK of gilmsg 0.1.x, without digest, on a bus whose prefix has more dots."""
-
-    __test__ = True
-    prefix = "com.example.eu.bus"
-    body: ClassVar = {}
-
-
-class TestUnsignedAck(Ack):
-    """Without a certificate, the user name says who."""
-
-    __test__ = True
-    signs = False
-    expected_subti = expected_long_form = "apache confirmed receipt of " + ID
-    expected_subjective: ClassVar = {"apache": "you confirmed receipt of " + ID, "joe": expected_subti}
-
-
-class TestMany(base.ConglomerateBase):
-    """Many ACKs of one message are one line; that of another message stays alone."""
-
-    __test__ = True
-    prefix = "com.example.eu.bus"
-
-    @classmethod
-    def prepare(cls):
-        topic = cls.prefix + ".prod.gilmsg.ack"
-        names = [f"app0{number}.example.com" for number in (1, 2, 3, 4, 4)]
-        cls.originals = [ack(name, topic, f"user{number % 2}", number) for number, name in enumerate(names)]
-        other = ack(names[0], topic, "user0", 9)
-        other["msg"]["ack_msg_id"] = "2026-other"
-        cls.originals.insert(2, other)
-        cls.expected = [
-            line(topic, "app01.example.com, app02.example.com, and 2 others confirmed receipt of " + ID,
-                 [0, 1, 2, 3, 4], {"user0", "user1"}),
-            line(topic, "app01.example.com confirmed receipt of 2026-other", [9], {"user0"}),
-        ]
-        cls.expected[1]["categories"] = {topic.split(".")[3]}  # fedmsg's own, for what stays alone
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("body", [{"ack_digest": "0" * 64}, {}], ids=["digest", "0.1.x"])
+def test_an_ack_is_told(registered, signed, body):
+    """Its signer, or else its user, confirmed receipt of that message; there is nothing else in it."""
+    message = of(registered, **body)
+    if not signed:
+        del message["certificate"], message["signature"]
+    told = f"{'app01.example.com' if signed else 'apache'} confirmed receipt of {ID}"
+    asked = {name: getattr(fedmsg.meta, "msg2" + name)(message, **registered) for name in (
+        "title", "subtitle", "long_form", "usernames", "agent", "packages", "objects", "link", "icon")}  # fmt: skip
+    assert asked == {
+        "title": "gilmsg.ack", "subtitle": told, "long_form": told, "usernames": {"apache"}, "agent": "apache",
+        "packages": set(), "objects": set(), "link": "", "icon": None,
+    }  # fmt: skip
+    assert fedmsg.meta.msg2subjective(message, subject="apache", **registered) == "you confirmed receipt of " + ID
+    assert fedmsg.meta.msg2subjective(message, subject="joe", **registered) == told
 
 
-def line(topic, subtitle, numbers, users):
-    times = [1344352873 + number for number in numbers]
-    return {
-        "subtitle": subtitle, "subjective": subtitle, "link": "", "icon": None, "secondary_icon": None,
-        "start_time": min(times), "end_time": max(times), "timestamp": sum(times) / len(times),
-        "human_time": arrow.get(times[0]).humanize(), "usernames": users, "packages": set(),
-        "topics": {topic}, "categories": {"gilmsg"},
-    }
+def test_many_acks_of_one_message_are_one_line(registered):
+    """That of another message stays alone."""
+    topic = registered["topic_prefix"] + ".prod.gilmsg.ack"
+    names = [f"app0{number}.example.com" for number in (1, 2, 3, 4, 4)]
+    messages = [ack(name, topic, f"user{number % 2}", number) for number, name in enumerate(names)]
+    other = of(registered, "user0", 9)
+    other["msg"]["ack_msg_id"] = "2026-other"
+    many, alone = fedmsg.meta.conglomerate([*messages[:2], other, *messages[2:]], **registered)
+    assert many["subtitle"] == "app01.example.com, app02.example.com, and 2 others confirmed receipt of " + ID
+    assert alone["subtitle"] == "app01.example.com confirmed receipt of 2026-other"
+    times = [1344352873 + number for number in range(5)]
+    assert (many["start_time"], many["end_time"], many["timestamp"]) == (times[0], times[4], times[2])
+    assert (many["usernames"], many["topics"], many["packages"]) == ({"user0", "user1"}, {topic}, set())
+    assert sorted(many["msg_ids"]) == sorted(message["msg_id"] for message in messages)
 
 
 @pytest.mark.parametrize(
     "changes, subtitle",
     [
-        ({"topic": "org.fedoraproject.prod.gilmsg.other"}, ""), ({"topic": "org.fedoraproject.prod.gilmsg"}, ""),
+        ({"topic": "{}.prod.gilmsg.other"}, ""), ({"topic": "{}.prod.gilmsg"}, ""),
         ({"msg": None}, ""), ({"msg": {"ack_msg_id": 7}}, ""),
         ({"certificate": "rubbish", "username": None}, "somebody confirmed receipt of " + ID),
     ],
 )
 def test_what_is_no_right_ack_is_no_failure(registered, changes, subtitle):
     """What looks like an ACK and is none has no subtitle, raises nothing, and stays ungrouped."""
-    topic = "org.fedoraproject.prod.gilmsg.ack"
-    odd = dict(ack("app01.example.com", topic, "joe", 1), **changes)
+    changes = {key: value.format(registered["topic_prefix"]) if key == "topic" else value for key, value in changes.items()}
+    odd = dict(of(registered, "joe", 1), **changes)
     assert fedmsg.meta.msg2subtitle(odd, **registered) == subtitle
     assert fedmsg.meta.msg2title(odd, **registered).startswith("gilmsg")
     assert fedmsg.meta.msg2usernames(odd, **registered) in (set(), {"joe"})

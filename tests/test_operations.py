@@ -6,16 +6,13 @@ import logging
 import pathlib
 import re
 import runpy
-import shutil
 
-import fedmsg.encoding
 import pytest
 
 import gilmsg
 
 from .helpers import lost, publish, publish_async, write_config
-from .processes import REPOSITORY, program, run, script, wait_for
-from .stock import environment
+from .processes import REPOSITORY, program, wait_for
 
 SAMPLE = REPOSITORY / "fedmsg.d" / "gilmsg.py"
 
@@ -47,15 +44,6 @@ def test_groups_in_python_and_in_configuration(bus, config):
     assert list(timeout.acks) == ["bob"] and list(timeout.missing) == ["alice,nobody"]
     sentence = timeout.missing["alice,nobody"]
     assert sentence.startswith("alice: listening, but silent") and " | nobody: never connected" in sentence
-
-
-def test_stock_fedmsg_prints_the_sample(config, tmp_path):
-    """fedmsg-config, which knows nothing of gilmsg, loads the shipped sample and prints its values."""
-    write_config(tmp_path, config, "base.py")
-    shutil.copy(str(SAMPLE), str(tmp_path / "fedmsg.d"))
-    done = run(script("fedmsg.commands.config:config"), tmp_path, env=environment(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert sample().items() <= fedmsg.encoding.loads(done.stdout).items()
 
 
 def sample():

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 
 import docutils.core
 import docutils.nodes
@@ -45,7 +44,7 @@ BLOCKS = {
     },
     "Performance": {"microseconds": "test_the_profile_has_the_steps_that_readme_shows"},
     "Developing": {
-        "python3 -m venv": "test_setting_up", ".venv/bin/python -m tests.faults": "test_faults_and_figures",
+        "python3 -m venv": ".ci/run, by the quick start", ".venv/bin/python -m tests.faults": "test_faults_and_figures",
     },
 }
 
@@ -307,32 +306,6 @@ def test_a_command_on_the_bus(readme, tmp_path):
     assert (done.returncode, done.stdout.split()[1:]) == (7, ["backend01"]), done.stderr
 
 
-@pytest.mark.slow
-def test_setting_up(readme, tmp_path):
-    """Typed in a checkout, the line leaves a Python that imports gilmsg from that checkout, wherever it runs."""
-    tree = tmp_path / "tree"
-    shutil.copytree(str(REPOSITORY / "gilmsg"), str(tree / "gilmsg"))
-    for name in ("setup.py", "README.rst", "LICENSE", "pytest_gilmsg.py"):
-        shutil.copy(str(REPOSITORY / name), str(tree))
-    # Nothing is downloaded: setuptools is ours, and that pip finds the rest is seen by .ci/run, whose
-    # quick start installs the same in a clean clone.
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for one in pathlib.Path(sysconfig.get_path("purelib")).iterdir():
-        if one.name.startswith(("setuptools", "pkg_resources", "_distutils_hack", "wheel")):
-            (tools / one.name).symlink_to(one)
-    settings = {
-        "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PYTHONPATH": str(tools),
-    }
-    line = 'python3() {{ "{}" "$@"; }}\n{}'.format(sys.executable, readme["Developing"][0])
-    done = processes.run(["bash", "-euc", line], tree, env=settings, limit=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    where = "import importlib.util; print(importlib.util.find_spec('gilmsg').origin)"
-    found = processes.run([str(tree / ".venv/bin/python"), "-c", where], "/", env={"PYTHONPATH": ""})
-    assert found.stdout.strip() == str(tree / "gilmsg" / "__init__.py")
-
-
 #: What makes each command for faults and figures small, put after README's own options; which exit
 #: statuses are right; and what it prints then. Where a status judges a stopwatch, either may come.
 SMALL = {
@@ -341,9 +314,9 @@ SMALL = {
     "tests.faults.interrupts": ("--count 2", [0], "lines: .* wrong: 0"),
     "tests.faults.flood": ("--seconds 1 --rate 200 --kind unknown --ack-timeout 20", [0], "unknown +[0-9]+"),
     "tests.faults.fuzz_atheris": ("-max_total_time=2", [0], "Done [0-9]+ runs"),
-    "tests.coldstart": ("--count 1 --ack-timeout 10", [0], "tail +1 of 1 succeeded"),
-    "tests.warm overrun": ("--count 3", [0, 1], "3 Timeouts"),
-    "tests.warm restarts": ("--count 1 --ack-timeout 5", [0], "1 restarts"),
+    "tests.benchmarks.coldstart": ("--count 1 --ack-timeout 10", [0], "tail +1 of 1 succeeded"),
+    "tests.benchmarks.warm overrun": ("--count 3", [0, 1], "3 Timeouts"),
+    "tests.benchmarks.warm restarts": ("--count 1 --ack-timeout 5", [0], "1 restarts"),
     "tests.benchmarks": ("--quick --only deadlines", [0, 1], "overrun of ack_timeout"),
 }
 

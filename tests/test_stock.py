@@ -16,36 +16,25 @@ from gilmsg.sandbox import Sandbox
 
 from .conftest import make_room
 from .helpers import publish, sampled, subscriber, until_present, write_consumers
-from .processes import Whole, wait_for
+from .processes import wait_for
 from .stock import Stock
 
 #: fedmsg's commands that listen to the bus, or stand on the way.
 PEERS = ("relay", "gateway", "hub", "tail")
 
 
-class Peers(Whole):
-    """Those of fedmsg's commands that are *names*, on a sandbox's bus."""
+class Peers:
+    """Those of fedmsg's commands that are *names*, started on a sandbox's bus; they end with *stack*."""
 
-    def __init__(self, bus, folder, names):
-        self._stack = contextlib.ExitStack()
-        self._names = names
+    def __init__(self, bus, folder, names, stack):
         self.bus = bus
-        self._folder = folder
         self._consumed = folder / "hub" / "consumed"  # see tests/programs/stock_consumer.py
         self.running = {}
-        self.gateway = f"tcp://127.0.0.1:{bus.config['fedmsg.consumers.gateway.port']}"
-
-    def _start(self):
-        for name in self._names:
-            folder = self._folder / name
-            folder.mkdir()
+        for name in names:
+            (folder / name).mkdir()
             if name == "hub":
-                write_consumers(folder, "tests.programs.stock_consumer", ["Plain"])
-            command = f"fedmsg.commands.{name}:{name}"
-            self.running[name] = self._stack.enter_context(Stock(folder, self.bus.config, command))
-
-    def __exit__(self, *_):
-        self._stack.close()
+                write_consumers(folder / name, "tests.programs.stock_consumer", ["Plain"])
+            self.running[name] = stack.enter_context(Stock(folder / name, bus.config, f"fedmsg.commands.{name}:{name}"))
 
     def tailed(self):
         """What fedmsg-tail has written, a `_key` for each message."""
@@ -67,25 +56,23 @@ def _key(message):
 @pytest.fixture
 def stock(tmp_path, request):
     """The peers that the test has for its parameter."""
+    out = {"class": "logging.StreamHandler", "formatter": "bare", "stream": "ext://sys.stdout"}
     logging = {
-        "version": 1,
-        "formatters": {"bare": {"format": "%(message)s"}},
-        "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "bare",
-                             "stream": "ext://sys.stdout"}},
+        "version": 1, "formatters": {"bare": {"format": "%(message)s"}}, "handlers": {"out": out},
         "root": {"level": "INFO", "handlers": ["out"]},
-    }
+    }  # fmt: skip
     settings = {"logging": logging, "plain.enabled": True, "fedmsg.consumers.gateway.high_water_mark": 0}
     bus = Sandbox(["alice"], **settings)
     bus.config["fedmsg.consumers.gateway.port"] = bus.ports.take()
     make_room(bus, "relay_outbound")
-    with bus, Peers(bus, tmp_path, request.param) as stock:
-        yield stock
+    with bus, contextlib.ExitStack() as stack:
+        yield Peers(bus, tmp_path, request.param, stack)
 
 
 @pytest.fixture
 def gateway(stock):
     """A reader behind the gateway: returns the keys of what it has got so far."""
-    with subscriber(stock.gateway) as reader:
+    with subscriber(f"tcp://127.0.0.1:{stock.bus.config['fedmsg.consumers.gateway.port']}") as reader:
         got = []
 
         def read():

@@ -6,12 +6,12 @@ ignore that is not needed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
 import gilmsg
-from gilmsg.errors import ConfigurationError, EndpointError, GilmsgError, ListenerError, Timeout
+from gilmsg.errors import ConfigurationError, EndpointError, GilmsgError, ListenerError
 from gilmsg.sandbox import Sandbox
 from gilmsg.testing import Bus, Buses, PublishForbidden, forbidden
 
@@ -68,13 +68,9 @@ def failures() -> tuple[dict[str, str], dict[str, float]]:
         return timeout.missing, timeout.acks
     except (gilmsg.ListenerError, gilmsg.EndpointError, gilmsg.ConfigurationError, gilmsg.GilmsgError) as error:
         error.missing  # type: ignore[attr-defined]  # noqa: B018
-    return {}, {}
-
-
-def a_timeout() -> Timeout:
-    """A fake one for a test of one's own."""
-    Timeout("id")  # type: ignore[call-arg]
-    return Timeout("id", "topic", 0.25, {"a": 0.1}, {"b": "never connected"}, 2)
+    fake = gilmsg.Timeout("id", "topic", 0.25, {"a": 0.1}, {"b": "never connected"}, 2)  # for a test of one's own
+    gilmsg.Timeout("id")  # type: ignore[call-arg]
+    return fake.missing, {}
 
 
 def tail() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -97,12 +93,6 @@ class Consumer(gilmsg.GilmsgConsumer):
     def consume(self, message: dict[str, Any]) -> None:
         """Take a message."""
         print(message["topic"], message["body"]["msg"])
-
-
-class Wrong(gilmsg.GilmsgConsumer):
-    """The setting that enables it has a name."""
-
-    config_key = 7  # type: ignore[assignment]
 
 
 def check() -> list[str]:
@@ -144,18 +134,14 @@ def sandbox() -> dict[str, Any]:
 
 
 def a_test(gilmsg_bus: Bus, gilmsg_forbidden: None) -> None:
-    """The fixtures of pytest, as types."""
+    """The fixtures of pytest, as types, and what is for other test runners."""
     gilmsg_bus.kill(gilmsg_bus.recipients[0])
     gilmsg_bus.silence(7)  # type: ignore[arg-type]
     got: list[dict[str, Any]] = gilmsg_bus.received["a"]
     gilmsg_bus.received["a"] = got  # type: ignore[index]
-
-
-def other_runners() -> Generator[Bus, None, None]:
-    """What is for other test runners."""
     buses = Buses()
     with buses.bus(["a"]) as bus:
-        yield bus
+        gilmsg_bus = bus
     buses.close()
     try:
         with forbidden():

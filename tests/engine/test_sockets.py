@@ -113,20 +113,6 @@ def test_sockets_of_the_program_are_not_touched() -> None:
             one.close()
 
 
-def test_a_child_closes_what_was_claimed_and_nothing_else(bus: Bus) -> None:
-    """A forked child closes the parent's listening and connected descriptors; others it keeps."""
-    port = bus.port()
-    bus.recipient.heard(port.origin)
-    server = socket.create_server(("127.0.0.1", 0))
-    ours = sockets.port(bus.ours)
-    pid = os.fork()
-    if pid == 0:
-        found = descriptors.listening_ports()
-        os._exit(0 if ours not in found and server.getsockname()[1] in found else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    server.close()
-
-
 def test_a_blocked_callback_delays_no_future(bus: Bus) -> None:
     """A callback may wait for another future: futures are settled on a thread of their own."""
     first, second = CallbackFuture(), CallbackFuture()

@@ -3,12 +3,11 @@
 import datetime
 import json
 import os
-import socket
 
 from moksha.hub.monitoring import MonitoringProducer
 
 import gilmsg
-from tests.processes import port_of, wait_for
+from tests.processes import wait_for
 
 #: moksha reports every 5 s; a test has no time for that.
 MonitoringProducer.frequency = datetime.timedelta(milliseconds=100)
@@ -76,26 +75,3 @@ class Lax(gilmsg.GilmsgConsumer):
 
     def consume(self, message):
         note(topic=message["topic"])
-
-
-class Odd(gilmsg.GilmsgConsumer):
-    """Counts what its ACKs come to, and has no port any more at a topic that ends in "lost"."""
-
-    topic = "org.example.dev.tests"
-    jsonify = False
-
-    def pre_consume(self, message):
-        if message.topic.endswith("lost"):
-            gilmsg.destroy()
-            wait_for(self.takes_the_port, "our port is somebody else's")
-
-    def takes_the_port(self):
-        try:
-            self.held = socket.create_server(("", port_of(self.hub.config["endpoints"]["carol"][0])))
-        except OSError:
-            return False
-        return True
-
-    def consume(self, message):
-        said = self.__json__()
-        note(topic=message.topic, sent=said["acks_sent"], failed=said["acks_failed"])

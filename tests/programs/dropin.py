@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 import sys
+import threading
 
 
 def crypto(*order):
@@ -46,8 +47,28 @@ def later():
 
 
 def guessed(config):
-    sys.path.insert(0, ".")
-    importlib.import_module("mymodule").go(json.loads(config))
+    """A user's module: it publishes, and prints the topic that comes of it."""
+    scope = {"__name__": "mymodule", "config": json.loads(config)}
+    code = "import gilmsg; print(gilmsg.publish(topic='t', msg={}, recipients=['alice'], **config).topic)"
+    exec(code, scope)  # noqa: S102  # a module of another name
+
+
+def in_threads(config):
+    """What is loaded, and started, on first use is there for whoever asks for it first."""
+    import gilmsg
+
+    start = threading.Barrier(4)
+
+    def publish():
+        start.wait()
+        receipt = gilmsg.publish(topic="t", msg={}, recipients=["alice"], ack_timeout=10.0, **json.loads(config))
+        sys.stdout.write(f"{list(receipt.acks)}\n")
+
+    threads = [threading.Thread(target=publish) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def at_exit(config):

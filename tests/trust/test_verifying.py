@@ -10,21 +10,18 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from OpenSSL import crypto
 
 from gilmsg import _trust
 from gilmsg._trust import verifying
 from gilmsg.errors import ConfigurationError, Refused
 
+from ..helpers import chain_checks
 from .conftest import certificate, covered, pki, settings_of, signed, signer_of
 
 
 @pytest.fixture
 def checks(monkeypatch):
-    """A list that grows by one with each chain that is checked. A spy, at the border to the library."""
-    checks, real = [], crypto.X509StoreContext.verify_certificate
-    monkeypatch.setattr(crypto.X509StoreContext, "verify_certificate", lambda self: checks.append(self) or real(self))
-    return checks
+    return chain_checks(monkeypatch)
 
 
 def refused(verifier, message):

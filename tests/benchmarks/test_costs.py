@@ -7,10 +7,9 @@ from contextlib import contextmanager
 
 import gilmsg
 
-from . import inside
-from .conftest import own_config
-from .helpers import Hub, publish
-from .test_hub import ONE_WORKER, PATIENT, has_consumed, hub_config
+from .. import inside
+from ..conftest import own_config
+from ..helpers import publish
 
 MESSAGES = 20
 
@@ -88,16 +87,3 @@ def test_a_tail_does_only_what_it_must(bus, config):
     assert grown["RSAPrivateKey.sign"] == MESSAGES
     assert grown["RSAPublicKey.verify"] == MESSAGES
     assert {name: grown[name] for name in ONCE if grown.get(name)} == {}
-
-
-def test_a_hub_verifies_each_message_once(bus, tmp_path):
-    """moksha validates twice, in the reactor and in the worker: the signature is checked once, its chain not again."""
-    with Hub(tmp_path / "hub", hub_config(bus, **ONE_WORKER), ["Counting"], "tests.programs.counting") as hub:
-        gilmsg.init(**own_config(bus, **PATIENT))
-        for number in range(MESSAGES):
-            publish(["carol"], msg={"n": number}, ack_timeout=30.0)
-        has_consumed(hub, MESSAGES)
-        counted = hub.consumed()[-1]
-    assert counted["RSAPublicKey.verify"] == counted["RSAPrivateKey.sign"] == MESSAGES
-    assert counted["verify_certificate"] == 1
-    assert counted["deepcopy"] == counted["load_pem_private_key"] == 0

@@ -8,10 +8,10 @@ import xml.etree.ElementTree
 
 import pytest
 
-from .benchmarks.steps import STEPS
-from .benchmarks.studies import STUDIES
-from .helpers import REPOSITORY
-from .processes import module
+from ..helpers import REPOSITORY
+from ..processes import module
+from .steps import STEPS
+from .studies import STUDIES
 
 
 def benchmarks(*arguments):

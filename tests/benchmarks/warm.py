@@ -1,4 +1,4 @@
-"""A warm publisher: how late is a Timeout, and what becomes of a recipient that restarts? ``python -m tests.warm``."""
+"""A warm publisher: how late is a Timeout, and what of a recipient that restarts? ``python -m tests.benchmarks.warm``."""
 
 import argparse
 import sys
@@ -7,8 +7,8 @@ import time
 import gilmsg
 from gilmsg.sandbox import Sandbox
 
+from ..helpers import until_gone, until_present
 from .coldstart import DEFAULT_ACK_TIMEOUT
-from .helpers import until_gone, until_present
 
 #: The publisher of both is older than this, or waits for nobody.
 OLD = {"gilmsg.head_start": 0}

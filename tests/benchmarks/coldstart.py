@@ -1,4 +1,4 @@
-"""Cold start: how often, and how soon, does the first message of a fresh process arrive? ``python -m tests.coldstart``.
+"""Cold start: how often, and how soon, does a fresh process reach its recipients? ``python -m tests.benchmarks.coldstart``.
 
 Each publisher is a process of its own, with fedmsg's shipped settings and the default
 ack_timeout, unless it is given. Its consumers have been running, and trying its port in
@@ -15,9 +15,9 @@ import time
 
 from gilmsg.sandbox import Sandbox
 
-from .conftest import make_known
-from .helpers import Hub
-from .processes import Program, program_words
+from ..conftest import make_known
+from ..helpers import Hub
+from ..processes import Program, program_words
 
 #: Seconds; gilmsg's own.
 DEFAULT_ACK_TIMEOUT = 0.25
