@@ -285,3 +285,22 @@ def test_a_look_up_that_gets_no_thread_is_answered(monkeypatch: pytest.MonkeyPat
     taken = True
     names.ask("b.invalid")
     assert not list(names.answers())
+
+
+def test_an_alias_that_moves_takes_no_other_name_along(bus: Bus, resolver: Resolver) -> None:
+    """Two names of one host: when one of them resolves to another address, the listener still hears the other."""
+    host, alias = (bus.theirs.replace("127.0.0.1", name) for name in ("host.example", "alias.example"))
+    resolver.known.update({"host.example": ["127.0.0.1"], "alias.example": ["127.0.0.1"]})
+    bus.book.publishing = {"backend01": [host], "other": [alias]}
+    port = bus.port()
+    ear = port._ear
+    assert ear is not None
+    until(lambda: port.look(lambda: ear.connections.links.up(host) and ear.connections.links.up(alias)), "both")
+    port.look(lambda: ear.connections.answer("alias.example", ["127.0.0.9"]))
+    assert port.look(lambda: (ear.connections.links.up(host), ear.connections.links.up(alias))) == (True, False)
+    bus.recipient.announce()
+    message = bus.message(port, "1")
+    port.publish(message)
+    assert bus.recipient.received() == "1"
+    bus.recipient.acknowledge("1", message.digest)
+    assert port.result_of(message.outcome, LIMIT).msg_id == "1"
