@@ -12,7 +12,7 @@ from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import context as _context
 from gilmsg._client import publish as _publish
 from gilmsg._client import receive
-from gilmsg._engine import ends, loop, mailbox, sockets, waiting
+from gilmsg._engine import ends, loop, mailbox, operations, sockets, waiting
 from gilmsg._protocol import diagnosis, wire
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
@@ -59,6 +59,11 @@ def topics(common_name):
 def anyone():
     """Whether anybody at all is connected there."""
     return _look(lambda way: way.peers.anyone())
+
+
+def subscribed_to_just(topic):
+    """Whether somebody is subscribed there to *topic*, and not to its beginning or end."""
+    return _look(lambda way: way.peers.asked_for(topic))
 
 
 def asked_for(name, topic):
@@ -246,6 +251,22 @@ def sizes():
         "handles": sum(len(end.users) for end in _outs() + _ears()),
         "names seen": sum(len(out.peers._ended) for out in _outs()),
     }  # fmt: skip
+
+
+def kinds_of(objects):
+    """How many of *objects* are of the kinds of which none is to stay."""
+    kept = {"messages": (_protocol.Entry, operations.Held), "outcomes": (waiting.Outcome, waiting.CallbackFuture)}
+    return {name: sum(issubclass(type(one), kinds) for one in objects) for name, kinds in kept.items()}
+
+
+def fill_warnings():
+    """Let as many topics be warned of as are remembered."""
+    _publish._warned.update(f"filled {n}" for n in range(_publish._MOST_WARNED - len(_publish._warned)))
+
+
+def bound_warnings(patch, most):
+    """Let at most so many topics be remembered as warned of."""
+    patch.setattr(_publish, "_MOST_WARNED", most)
 
 
 def warnings():
