@@ -166,8 +166,12 @@ def _running_engine(config: Mapping[str, Any]) -> Engine:
                     refuse_on(engine)
                     engine.stop()  # until then it has its ports
                 engine = Engine(config)
-                engine.start()
-                _engine = engine
+                try:
+                    engine.start()
+                    _engine = engine
+                except BaseException:  # or its thread would stay, and nobody know of it
+                    engine.give_up("was interrupted while it started")
+                    raise
             return engine
         finally:
             _began = False

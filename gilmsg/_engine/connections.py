@@ -137,7 +137,8 @@ class Connections:
         self._addresses[host] = address
         for endpoint, socket in self._by_host[host]:
             where = _by_address(endpoint, address)
-            self.links.expect(where, endpoint)
+            if not self.links.expect(where, endpoint) and self._watched is not None:
+                continue  # another name of the same place
             descriptors.claim(self, connected_to=[where])
             try:
                 socket.connect(where)
@@ -148,9 +149,9 @@ class Connections:
     def _disconnect(self, host: str, address: str) -> None:
         for endpoint, socket in self._by_host[host]:
             where = _by_address(endpoint, address)
-            with contextlib.suppress(zmq.ZMQError):  # it was refused when it was to be connected
-                socket.disconnect(where)
-            self.links.forget(where)
+            if self.links.forget(where, endpoint) or self._watched is None:
+                with contextlib.suppress(zmq.ZMQError):  # it was refused when it was to be connected
+                    socket.disconnect(where)
 
 
 def _by_address(endpoint: str, address: str) -> str:

@@ -69,9 +69,6 @@ class Engine(Mailbox):
         except Exception as error:  # no more threads, or the interpreter ends
             self._context.destroy(linger=0)
             raise ListenerError(f"the ACK listener did not start: {error}; nothing was sent") from error
-        except BaseException:
-            self.give_up("was interrupted while it started")
-            raise
 
     # For the engine thread, within an operation.
 

@@ -105,9 +105,9 @@ class Worker:
             return  # another thread, or a frame below this one, starts it
         try:
             if self._thread is None or not self._thread.is_alive():
-                thread = threading.Thread(target=self._work, args=(self._jobs,), name=self._name, daemon=True)
-                thread.start()
-                self._thread = thread
+                # Noted first: a signal handler may raise when it runs. Until it does, it is not alive.
+                self._thread = threading.Thread(target=self._work, args=(self._jobs,), name=self._name, daemon=True)
+                self._thread.start()
         except RuntimeError as error:
             raise ListenerError(f"there is no thread {self._name}: {error}; nothing was sent") from error
         finally:

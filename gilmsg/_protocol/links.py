@@ -37,15 +37,24 @@ class Links:
         #: Addresses of connections that ended, of which nothing was told since -> when they are given up.
         self._doubtful: dict[str, float] = {}
 
-    def expect(self, address: str, endpoint: str) -> None:
+    def expect(self, address: str, endpoint: str) -> bool:
+        """Have *endpoint* be reached by *address*; return whether no other is: then that is to be connected to."""
+        known = address in self._links
         self._links.setdefault(address, _Link()).endpoints.add(endpoint)
         self._addresses.setdefault(endpoint, set()).add(address)
+        return not known
 
-    def forget(self, address: str) -> None:
+    def forget(self, address: str, endpoint: str) -> bool:
+        """Have *endpoint* be reached by *address* no more; return whether no other is: then that is to be disconnected."""
+        self._addresses.get(endpoint, set()).discard(address)
+        link = self._links.get(address)
+        if link is not None:
+            link.endpoints.discard(endpoint)
+            if link.endpoints:
+                return False
+            del self._links[address]
         self._doubtful.pop(address, None)
-        link = self._links.pop(address, None)
-        for endpoint in link.endpoints if link is not None else ():
-            self._addresses[endpoint].discard(address)
+        return True
 
     def note(self, event: str, address: str, now: float) -> None:
         """Take in an event (UP, DOWN, RETRIED) of *address*; of an unknown one it is ignored."""

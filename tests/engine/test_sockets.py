@@ -200,3 +200,50 @@ def test_a_look_up_that_gets_no_thread_is_answered(monkeypatch: pytest.MonkeyPat
     taken = True
     names.ask("b.invalid")
     assert not list(names.answers())
+
+
+def test_an_alias_that_moves_takes_no_other_name_along(bus: Bus, resolver: Resolver) -> None:
+    """Two names of one host: when one of them resolves to another address, the listener still hears the other."""
+    host, alias = (bus.theirs.replace("127.0.0.1", name) for name in ("host.example", "alias.example"))
+    resolver.known.update({"host.example": ["127.0.0.1"], "alias.example": ["127.0.0.1"]})
+    bus.book.publishing = {"backend01": [host], "other": [alias]}
+    port = bus.port()
+    ear = port._ear
+    assert ear is not None
+    until(lambda: port.look(lambda: ear.connections.links.up(host) and ear.connections.links.up(alias)), "both")
+    port.look(lambda: ear.connections.answer("alias.example", ["127.0.0.9"]))
+    assert port.look(lambda: (ear.connections.links.up(host), ear.connections.links.up(alias))) == (True, False)
+    bus.recipient.announce()
+    message = bus.message(port, "1")
+    port.publish(message)
+    assert bus.recipient.received() == "1"
+    bus.recipient.acknowledge("1", message.digest)
+    assert port.result_of(message.outcome, LIMIT).msg_id == "1"
+
+
+def test_a_start_that_is_interrupted_makes_no_second_thread(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler raises just when a thread has started: a worker keeps it, an engine that nobody knows ends."""
+    start = threading.Thread.start
+
+    def interrupted(self: threading.Thread) -> None:
+        start(self)
+        raise KeyboardInterrupt
+
+    worker, jobs_done = Worker("gilmsg-test"), list[int]()
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        worker.require()
+    with monkeypatch.context() as patch:
+        begin = loop.Engine.start
+        patch.setattr(threading.Thread, "start", start)
+        patch.setattr(loop.Engine, "start", lambda self: (begin(self), (_ for _ in ()).throw(KeyboardInterrupt)))
+        with pytest.raises(KeyboardInterrupt):
+            bus.port()
+    monkeypatch.undo()
+    worker.run(lambda: jobs_done.append(1))
+    until(lambda: jobs_done, "the job")
+    assert [one.name for one in threading.enumerate()].count("gilmsg-test") == 1
+    until(lambda: "gilmsg-engine" not in [one.name for one in threading.enumerate()], "the engine ends")
+    jobs = worker._jobs
+    worker.forget()
+    jobs.put(lambda: None)

@@ -21,10 +21,10 @@ _SHOWN = 20
 def main(arguments=None):
     options = _options().parse_args(arguments)
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
-    print("seed %d, %g s" % (seed, options.seconds), flush=True)
+    print(f"seed {seed}, {options.seconds:g} s", flush=True)
     reason = hosts.unavailable()
     if reason:
-        print("without partitions: %s" % reason, flush=True)
+        print(f"without partitions: {reason}", flush=True)
         if os.environ.get("GILMSG_NO_SKIPS"):
             print("GILMSG_NO_SKIPS forbids that", file=sys.stderr)
             return 2
@@ -32,7 +32,7 @@ def main(arguments=None):
         with Run(seed, options.seconds, not reason, options.forgetful) as run:
             verdict = check(*run.play())
             run.keep = bool(verdict.violations)
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever it is, it is told
         traceback.print_exc()
         return 2
     return report(verdict, run.folder)
@@ -41,14 +41,14 @@ def main(arguments=None):
 def report(verdict, folder):
     """Print the figures; return the exit status."""
     for name, number in sorted(verdict.figures.items()):
-        print("%-40s %d" % (name, number))
+        print(f"{name:<40} {number}")
     for what, seconds in sorted(verdict.seconds.items()):
-        print("%-40s %.2f s" % (what, seconds))
-    print("%-40s %d" % ("violations", len(verdict.violations)))
+        print(f"{what:<40} {seconds:.2f} s")
+    print(f"{'violations':<40} {len(verdict.violations)}")
     for violation in verdict.violations[:_SHOWN]:
         print("VIOLATION " + violation)
     if verdict.violations:
-        print("the logs are in %s" % folder)
+        print(f"the logs are in {folder}")
     return 1 if verdict.violations else 0
 
 

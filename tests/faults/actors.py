@@ -49,7 +49,7 @@ class Notes:
         self._note("handed", message["msg_id"])
 
     def _note(self, what, msg_id):
-        thread = "%d/%d" % (os.getpid(), threading.get_ident())
+        thread = f"{os.getpid()}/{threading.get_ident()}"
         self._log.note(what=what, msg_id=msg_id, at=time.monotonic(), thread=thread)
 
 
@@ -108,7 +108,7 @@ class Publisher:
             say("finished")
 
     def _work(self, number):
-        chance = random.Random("%s/%d" % (self._task["seed"], number))
+        chance = random.Random(f"{self._task['seed']}/{number}")
         while not self._over.is_set():
             self._call(self._choose(chance), chance.choice(ACK_TIMEOUTS), chance.random() < 0.3)
             self._over.wait(chance.uniform(0, 0.05))
@@ -128,7 +128,7 @@ class Publisher:
 
     def _call(self, recipients, ack_timeout, asynchronous):
         """Publish; return whether that succeeded."""
-        key = "%d/%d/%d" % (os.getpid(), threading.get_ident(), time.monotonic_ns())
+        key = f"{os.getpid()}/{threading.get_ident()}/{time.monotonic_ns()}"
         self._log.note(
             call=key, began=time.monotonic(), recipients=recipients, ack_timeout=ack_timeout,
             head_start=HEAD_START,
@@ -148,13 +148,13 @@ class Publisher:
             else:
                 receipt = gilmsg.publish(**arguments)
         except gilmsg.Timeout as late:
-            return dict(
-                outcome="timeout", msg_id=late.msg_id, acks=list(late.acks), missing=list(late.missing),
-                error=str(late),
-            )
-        except Exception as error:
-            return dict(outcome="error", error=repr(error))
-        return dict(outcome="success", msg_id=receipt.msg_id, acks=list(receipt.acks))
+            return {
+                "outcome": "timeout", "msg_id": late.msg_id, "acks": list(late.acks), "missing": list(late.missing),
+                "error": str(late),
+            }
+        except Exception as error:  # noqa: BLE001  whatever it is, it is told
+            return {"outcome": "error", "error": repr(error)}
+        return {"outcome": "success", "msg_id": receipt.msg_id, "acks": list(receipt.acks)}
 
 
 def main():

@@ -2,7 +2,8 @@
 
 import base64
 import json
-from typing import Any, Dict, NamedTuple
+import pathlib
+from typing import Any, NamedTuple
 
 from ..helpers import ack_body, compose, digest, frames, sign
 
@@ -11,12 +12,12 @@ ACK = "org.example.dev.gilmsg.ack"
 class Chance(NamedTuple):
     """A message whose ACK of bob is awaited, and what the attacker has."""
 
-    message: Dict[str, Any]
+    message: dict[str, Any]
     #: alice's ACK for it, and an earlier one of bob's.
-    ack: Dict[str, Any]
-    old: Dict[str, Any]
+    ack: dict[str, Any]
+    old: dict[str, Any]
     #: What bob has signed besides, with the body that the ACK would have.
-    said: Dict[str, Dict[str, Any]]
+    said: dict[str, dict[str, Any]]
     #: The folder with his keys, and with everybody's certificates.
     loot: str
 
@@ -25,7 +26,7 @@ class Chance(NamedTuple):
         return sign({}, name, compose(ACK, ack_body(self.message)), self.loot)
 
     def both(self, *names):
-        pem = b"".join(open("%s/%s.crt" % (self.loot, name), "rb").read() for name in names)
+        pem = b"".join(pathlib.Path(self.loot, name + ".crt").read_bytes() for name in names)
         return base64.encodebytes(pem).decode()
 
 
@@ -36,9 +37,9 @@ def edited(ack, **changes):
 def twice(message, first, last):
     """The bytes of *message* with the keys of *first* before, and of *last* after its own in msg."""
     body = json.dumps(message["msg"])[1:-1]
-    both = "{%s}" % ", ".join(p for p in (json.dumps(first)[1:-1], body, json.dumps(last)[1:-1]) if p)
+    both = "{{{}}}".format(", ".join(p for p in (json.dumps(first)[1:-1], body, json.dumps(last)[1:-1]) if p))
     bare = {k: v for k, v in message.items() if k != "msg"}
-    return [ACK.encode(), ("%s, \"msg\": %s}" % (json.dumps(bare)[:-1], both)).encode()]
+    return [ACK.encode(), (f"{json.dumps(bare)[:-1]}, \"msg\": {both}}}").encode()]
 
 
 #: What is done -> what to send, given a Chance.

@@ -42,7 +42,7 @@ class Actor:
 
     def start(self):
         """Start its process; do not wait."""
-        seed = "%s/%d" % (self._task["seed"], next(self._incarnations))
+        seed = f"{self._task['seed']}/{next(self._incarnations)}"
         self._process = Talker(
             "tests.faults.actors", dict(self._task, seed=seed), cwd=self._folder, prefix=self._prefix
         )
@@ -69,7 +69,7 @@ class Actor:
         """Make it take *seconds* for each message; 0 ends that."""
         temporary = self.slow_file + ".new"
         with open(temporary, "w") as stream:
-            stream.write("%g" % seconds)
+            stream.write(f"{seconds:g}")
         os.replace(temporary, self.slow_file)
 
 
@@ -77,7 +77,7 @@ class HubActor(Actor):
     """A consumer in a fedmsg-hub."""
 
     def start(self):
-        folder = pathlib.Path(self._folder) / ("%s-%d" % (self.name, next(self._incarnations)))
+        folder = pathlib.Path(self._folder) / (f"{self.name}-{next(self._incarnations)}")
         config = dict(self._task["config"], **{"moksha.workers_per_consumer": 2})
         self._process = Hub(folder, config, ["Logger"], "tests.faults.actors_hub", self._prefix)
 

@@ -44,7 +44,7 @@ def main(cases):
 
 def say(what):
     """Write one line, in one step: no other thread's is mixed into it, no other process's either."""
-    os.write(1, ("%s\n" % (what,)).encode())
+    os.write(1, (f"{what}\n").encode())
 
 
 def arguments(recipients=("alice",), **more):

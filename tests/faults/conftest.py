@@ -48,4 +48,4 @@ def no_host_left_behind():
     yield
     if not hosts.unavailable():
         ours = [name for name, pid in hosts.namespaces().items() if pid == os.getpid()]
-        assert not ours, "namespaces are left: %s" % ours
+        assert not ours, f"namespaces are left: {ours}"

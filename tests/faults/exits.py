@@ -75,7 +75,7 @@ class Life(Program):
         try:
             status = self.end(max(0.0, self._until - time.monotonic()))
         except AssertionError as error:
-            stress.say("wrong: %s: %s" % (self._way, error))
+            stress.say(f"wrong: {self._way}: {error}")
             return
         for line in self.lines:
             if line.startswith(("confirmed: ", "wrong: ")):
@@ -84,18 +84,18 @@ class Life(Program):
         meant = {"exception": _MEANT, "SIGINT": "KeyboardInterrupt"}.get(self._way)
         others = told.count("Traceback") - (meant is not None and told.count(meant) > 0)
         if status != WAYS[self._way] or "Fatal" in told or others:
-            stress.say("wrong: %s ended with %s: %r" % (self._way, status, told[-3000:]))
+            stress.say(f"wrong: {self._way} ended with {status}: {told[-3000:]!r}")
 
 
 def work(config, seconds, seed):
-    chance = random.Random("%s/main" % seed)
+    chance = random.Random(f"{seed}/main")
     calls = stress.Calls(config)
 
     def lives(number):
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             way = chance.choice(sorted(WAYS))
-            with Life(config, way, "%s/%d/%g" % (seed, number, chance.random()), chance.uniform(0, 0.3)) as life:
+            with Life(config, way, f"{seed}/{number}/{chance.random():g}", chance.uniform(0, 0.3)) as life:
                 life.judge()
             calls.counts[way] += 1
             calls.counts["lives"] += 1

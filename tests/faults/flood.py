@@ -19,7 +19,7 @@ import logging
 import socket
 import sys
 import time
-from typing import List, NamedTuple
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -55,22 +55,22 @@ class Figures(NamedTuple):
     taken: float
     heard: float
     #: Seconds of each publish that succeeded; why the others did not.
-    took: List[float]
-    failures: List[str]
+    took: list[float]
+    failures: list[str]
     grown: float
     victim_grown: float
 
-    HEADER = "%-12s %9s %9s %9s %6s %6s %7s %7s %7s %10s %11s" % (
-        "kind", "offered/s", "taken/s", "heard/s", "good", "failed", "median", "p99", "slowest",
-        "grown, MB", "alice's, MB",
+    HEADER = (
+        f"{'kind':12} {'offered/s':>9} {'taken/s':>9} {'heard/s':>9} {'good':>6} {'failed':>6} {'median':>7} {'p99':>7} "
+        f"{'slowest':>7} {'grown, MB':>10} {'hers, MB':>11}"
     )
 
     def __str__(self):
         took = sorted(self.took) or [float("nan")]
-        milliseconds = [1000 * took[int(part * (len(took) - 1))] for part in (0.5, 0.99, 1.0)]
-        return "%-12s %9.0f %9.0f %9.0f %6d %6d %7.1f %7.1f %7.1f %10.1f %11.1f" % (
-            self.kind, self.offered, self.taken, self.heard, len(self.took), len(self.failures),
-            *milliseconds, self.grown, self.victim_grown,
+        median, late, slowest = (1000 * took[int(part * (len(took) - 1))] for part in (0.5, 0.99, 1.0))
+        return (
+            f"{self.kind:12} {self.offered:9.0f} {self.taken:9.0f} {self.heard:9.0f} {len(self.took):6} "
+            f"{len(self.failures):6} {median:7.1f} {late:7.1f} {slowest:7.1f} {self.grown:10.1f} {self.victim_grown:11.1f}"
         )
 
 
@@ -94,8 +94,8 @@ class Flood(Whole):
     """A hostile process at work, as a context manager."""
 
     def __init__(self, config, kind, rate, relay=False):
-        order = dict(config=config, victim=VICTIM, kind=kind, rate=rate, relay=relay)
-        order["hears"] = "%s.%s.flood." % (config["topic_prefix"], config["environment"])
+        order = {"config": config, "victim": VICTIM, "kind": kind, "rate": rate, "relay": relay}
+        order["hears"] = "{}.{}.flood.".format(config["topic_prefix"], config["environment"])
         self._config = config
         self._process = Talker("tests.faults.hostile", order)
 
@@ -139,7 +139,7 @@ def run(config, victim_pid, kind, seconds, ack_timeout, rate=RATE, relay=False, 
         until = time.monotonic() + seconds
         while time.monotonic() < until or len(took) + len(failures) < _FEWEST or heard.frames - frames < least:
             if time.monotonic() > until + _LONGEST:
-                raise TimeoutError("no flood: only %d frames were heard" % (heard.frames - frames))
+                raise TimeoutError(f"no flood: only {heard.frames - frames} frames were heard")
             try:
                 took.append(publish(config, ack_timeout))
             except gilmsg.Timeout as timeout:
@@ -194,9 +194,9 @@ def signing_as(config, name):
 
 def wrong(figures, rate):
     """Return what is wrong with *figures* of a flood of *rate* junk frames a second, in words."""
-    found = ["%s: %s" % (figures.kind, failure) for failure in figures.failures[:1]]
+    found = [f"{figures.kind}: {failure}" for failure in figures.failures[:1]]
     if figures.kind in CHEAP and figures.heard < rate / 2:
-        found.append("%s: no flood: heard %.0f/s of %d/s" % (figures.kind, figures.heard, rate))
+        found.append(f"{figures.kind}: no flood: heard {figures.heard:.0f}/s of {rate}/s")
     return found
 
 

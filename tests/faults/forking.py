@@ -24,14 +24,14 @@ def fork(job, end=os._exit):
     if child:
         return child
     try:
-        say("child: %s" % job())
-    except BaseException as error:
-        say("child: %r" % error)
+        say(f"child: {job()}")
+    except BaseException as error:  # noqa: BLE001  whatever it is, it is told
+        say(f"child: {error!r}")
     end(0)
 
 
 def reap(child):
-    say("status: %d" % os.waitpid(child, 0)[1])
+    say(f"status: {os.waitpid(child, 0)[1]}")
 
 
 # Parent and child publish.
@@ -84,13 +84,13 @@ def by_multiprocessing(method="fork"):
     child = multiprocessing.get_context(method).Process(target=say_acks, args=(config,))
     child.start()
     child.join()
-    say("status: %d" % child.exitcode)
+    say(f"status: {child.exitcode}")
     say(acks())
 
 
 def say_acks(configuration):
     config.update(configuration)
-    say("child: %s" % acks())
+    say(f"child: {acks()}")
 
 
 def by_spawn():
@@ -120,10 +120,10 @@ def waited(wait):
     except gilmsg.ListenerError as error:
         told = str(error)
     if state["child"]:
-        say("parent: %s" % ("stopped by destroy()" in told))
+        say(f"parent: {'stopped by destroy()' in told}")
     else:
         at_once = time.monotonic() - state["began"] < 30
-        say("child: %s, %s" % ("before it forked" in told, "at once" if at_once else "late"))
+        say("child: {}, {}".format("before it forked" in told, "at once" if at_once else "late"))
         os._exit(0)
 
 
@@ -152,7 +152,7 @@ def in_a_hook():
     try:
         say(acks(pre_fire_hook=lambda message: children.append(os.fork())))
     except gilmsg.ListenerError as error:
-        say("child: %s" % error)
+        say(f"child: {error}")
         os._exit(0)
     reap(children[0])
 
@@ -167,7 +167,7 @@ def in_a_child_that_stays():
 
     def stay():
         connections = psutil.Process().net_connections("tcp")
-        say("holds %s" % sorted(one.laddr.port for one in connections if one.status == "LISTEN"))
+        say("holds {}".format(sorted(one.laddr.port for one in connections if one.status == "LISTEN")))
         os.write(tell, b"x")
         signal.pause()
 
@@ -186,7 +186,7 @@ def a_child_lives():
 
 
 def a_child_outlives_its_parent():
-    say("child is %d" % in_a_child_that_stays())
+    say(f"child is {in_a_child_that_stays()}")
     say("there")
     signal.pause()
 
@@ -237,7 +237,7 @@ def a_tail():
         try:
             next(tail)
         except gilmsg.ConfigurationError as error:
-            say("refused: %s" % error)
+            say(f"refused: {error}")
         tail.close()
         gilmsg.tail_messages().close()
         return "done"

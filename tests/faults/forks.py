@@ -43,7 +43,7 @@ def refused(future):
         future.result()
     except gilmsg.ListenerError as error:
         if "before it forked" not in str(error):
-            stress.say("wrong: %s" % error)
+            stress.say(f"wrong: {error}")
     except gilmsg.Timeout:
         pass  # settled in the moment of the fork
     else:
@@ -62,8 +62,8 @@ def fork(config, seed, futures):
         if way == "atexit":  # what is registered runs, as in a child of multiprocessing
             threading._shutdown()
             atexit._run_exitfuncs()
-    except BaseException as error:
-        stress.say("wrong: in a child: %r" % error)
+    except BaseException as error:  # noqa: BLE001  whatever it is, it is told
+        stress.say(f"wrong: in a child: {error!r}")
         os._exit(1)
     os._exit(0)
 
@@ -82,11 +82,11 @@ class Forker(threading.Thread):
             number += 1
             time.sleep(chance.uniform(0, 0.05))  # the fault's own moment: nothing is waited for
             outstanding = gilmsg.publish_async(**dict(call, **{"gilmsg.head_start": 0}))
-            pid = fork(self._config, "%s/%d" % (self._seed, number), [outstanding])
+            pid = fork(self._config, f"{self._seed}/{number}", [outstanding])
             self._calls.counts["children"] += 1
             _, status = os.waitpid(pid, 0)
             if status:
-                stress.say("wrong: a child ended with %d" % status)
+                stress.say(f"wrong: a child ended with {status}")
 
 
 def work(config, seconds, seed):
@@ -96,10 +96,10 @@ def work(config, seconds, seed):
     with stress.Leftovers(config):
         with stress.Threads(calls, 2, seed):
             until = time.monotonic() + seconds
-            forkers = [Forker(calls, config, "%s/forker %d" % (seed, one), until) for one in range(_MOST - 1)]
+            forkers = [Forker(calls, config, f"{seed}/forker {one}", until) for one in range(_MOST - 1)]
             for forker in forkers:
                 forker.start()
-            main = Forker(calls, config, "%s/main" % seed, until)
+            main = Forker(calls, config, f"{seed}/main", until)
             main.run()
             for forker in forkers:
                 forker.join()

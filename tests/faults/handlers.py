@@ -3,8 +3,8 @@
 They also come while the thread holds what the engine's other threads wait for: a future's lock, that of logging.
 """
 
+import io
 import logging
-import os
 import random
 import signal
 import sys
@@ -59,11 +59,11 @@ def hold_logging(logged):
 
 
 def work(config, seconds, seed):
-    logged = logging.StreamHandler(open(os.devnull, "w"))
+    logged = logging.StreamHandler(io.StringIO())
     logging.getLogger("gilmsg").addHandler(logged)
-    chance = random.Random("%s/main" % seed)
+    chance = random.Random(f"{seed}/main")
     calls = stress.Calls(config, (gilmsg.ListenerError,))
-    handler = Handler(calls, random.Random("%s/handler" % seed))
+    handler = Handler(calls, random.Random(f"{seed}/handler"))
     with stress.Leftovers(config):
         signal.signal(signal.SIGALRM, handler)
         with stress.Threads(calls, 3, seed):

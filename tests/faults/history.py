@@ -20,9 +20,10 @@ A history is three lists: the *calls* of publish, what each recipient *noted*, a
    processes and connections lived through it, it lasts ``LATE_END`` s past its mending at least.
    A group may be missing only if each member may be. Any other exception is a violation.
 """
+from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 #: Seconds. So long after a link is back a publish succeeds, without a restart of anything.
 RECOVERY = 10.0
@@ -51,13 +52,13 @@ class Call(NamedTuple):
     publisher: str
     began: float
     #: None: no end was logged.
-    ended: Optional[float]
-    recipients: Tuple[str, ...]
+    ended: float | None
+    recipients: tuple[str, ...]
     #: success, timeout, error (with its text in ``error``), or open.
     outcome: str
     msg_id: str = ""
-    acks: Tuple[str, ...] = ()
-    missing: Tuple[str, ...] = ()
+    acks: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     error: str = ""
     ack_timeout: float = 1.0
     #: The most that it may have waited before it sent.
@@ -85,23 +86,23 @@ class Fault(NamedTuple):
     #: When it was mended, or the new process was ready.
     ended: float
     #: Its process ended without warning, between ``began`` and then.
-    dead: Optional[float] = None
+    dead: float | None = None
     #: Its process stood still.
     still: bool = False
-    peer: Optional[str] = None
+    peer: str | None = None
 
 
 class Verdict(NamedTuple):
     """What the checker found."""
 
-    figures: Dict[str, int]
-    violations: List[str]
+    figures: dict[str, int]
+    violations: list[str]
     #: The longest overrun of a deadline; for each kind of fault the longest time from its end to
     #: the first ACK after it, where no other fault came in between.
-    seconds: Dict[str, float]
+    seconds: dict[str, float]
 
 
-def check(calls: List[Call], noted: List[Noted], faults: List[Fault]) -> Verdict:
+def check(calls: list[Call], noted: list[Noted], faults: list[Fault]) -> Verdict:
     """Return the figures and every violation, in words."""
     return _Checker(calls, noted, faults).verdict()
 
@@ -134,9 +135,9 @@ class _Checker:
             self._figures["publishes"] += 1
             self._figures["outcome: " + call.outcome] += 1
             for rule in (self._proof, self._deadline, self._explanation):
-                violations += ["%s: %s" % (problem, call) for problem in rule(call)]
+                violations += [f"{problem}: {call}" for problem in rule(call)]
         for notes in self._threads.values():
-            violations += ["%s: %s" % (problem, note) for problem, note in self._hand_overs(notes)]
+            violations += [f"{problem}: {note}" for problem, note in self._hand_overs(notes)]
         return Verdict(dict(self._figures), violations, self._seconds)
 
     def _proof(self, call):
@@ -144,13 +145,13 @@ class _Checker:
         named = {name for entry in call.recipients for name in entry.split(",")}
         for name in call.acks:
             if name not in named:
-                yield "%s acknowledged and was not named" % name
+                yield f"{name} acknowledged and was not named"
             if (name, call.msg_id) not in self._sent:
-                yield "FALSE POSITIVE, an ACK of %s that it did not send" % name
+                yield f"FALSE POSITIVE, an ACK of {name} that it did not send"
         if call.outcome == "success":
             for entry in call.recipients:
                 if not set(entry.split(",")) & set(call.acks):
-                    yield "FALSE POSITIVE, success without an ACK of %s" % entry
+                    yield f"FALSE POSITIVE, success without an ACK of {entry}"
 
     def _hand_overs(self, notes):
         """Rule 2, for the notes of one thread."""
@@ -191,7 +192,7 @@ class _Checker:
         stood_still = self._stood_still(call)
         self._note("longest overrun", late + MARGIN - stood_still)
         if late > stood_still:
-            yield "it ended %.2f s too late" % late
+            yield f"it ended {late:.2f} s too late"
 
     def _note(self, what, seconds):
         self._seconds[what] = max(self._seconds.get(what, 0.0), seconds)
@@ -210,8 +211,8 @@ class _Checker:
             yield "a Timeout that nobody is missing from"
         unexplained = [entry for entry in call.missing if not self._explained(call, entry)]
         for entry in unexplained:
-            yield "%s is missing without a fault in the window" % entry
-        self._figures["timeouts %s" % ("without a fault" if unexplained else "explained")] += 1
+            yield f"{entry} is missing without a fault in the window"
+        self._figures[f"timeouts {'without a fault' if unexplained else 'explained'}"] += 1
 
     def _explained(self, call, entry):
         return all(self._may_be_missing(call, name) for name in entry.split(","))

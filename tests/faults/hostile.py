@@ -42,7 +42,7 @@ class Junk:
         config = order["config"]
         self.topic = ack_topic(config).encode()
         self.envelope = self.topic + b".x" if self.kind == "suffix" else self.topic
-        with open("%s/%s.crt" % (config["ssldir"], order["victim"]), "rb") as stream:
+        with open("{}/{}.crt".format(config["ssldir"], order["victim"]), "rb") as stream:
             self.pem = stream.read()
         body = b"".join(self.pem.splitlines(True)[1:-1])
         self.der = base64.b64decode(body)
@@ -74,9 +74,9 @@ class Junk:
     def template(self, n):
         stated = {"ack_msg_id": ID, "ack_digest": DIGEST}
         if self.kind == "unknown":
-            stated["ack_msg_id"] = "2026-%d" % n
+            stated["ack_msg_id"] = f"2026-{n}"
         elif self.kind == "digest":
-            stated["ack_digest"] = "%064x" % n
+            stated["ack_digest"] = f"{n:064x}"
         message = dict(
             self.common, i=n, msg=stated, crypto="x509", certificate=self.certificate(n),
             signature=base64.encodebytes(b"%0256d" % n).decode(),

@@ -23,7 +23,7 @@ def run(*command):
     """Run a command that ends at once; raise an error that quotes what it said."""
     done = processes.run(command, limit=30)
     if done.returncode:
-        raise RuntimeError("%s: %s" % (" ".join(command), done.stderr.strip() or done.returncode))
+        raise RuntimeError("{}: {}".format(" ".join(command), done.stderr.strip() or done.returncode))
     return done.stdout
 
 
@@ -34,12 +34,12 @@ def unavailable():
         return "hosts (network namespaces) need root"
     for tool in ("ip", "iptables"):
         if shutil.which(tool) is None:
-            return "hosts need the command %s (iproute2, iptables), which is not installed" % tool
+            return f"hosts need the command {tool} (iproute2, iptables), which is not installed"
     try:
         with Network(["probe"]) as network:
             network["probe"].deafen()
     except (RuntimeError, OSError) as error:
-        return "hosts cannot be made here: %s" % error
+        return f"hosts cannot be made here: {error}"
     return None
 
 
@@ -52,17 +52,17 @@ def namespaces():
 def remove_stale():
     """Remove the namespaces of processes that ended without doing so."""
     for name, pid in namespaces().items():
-        if not os.path.isdir("/proc/%d" % pid):
+        if not os.path.isdir(f"/proc/{pid}"):
             # Another process may be removing it too.
             processes.run(["ip", "netns", "del", name])
 
 
 def listens(pid, port):
     """Whether somebody listens on TCP *port* on the host where the process *pid* runs."""
-    with open("/proc/%d/net/tcp" % pid) as stream:
+    with open(f"/proc/{pid}/net/tcp") as stream:
         rows = [line.split() for line in stream.readlines()[1:]]
     # Local address, and the state: 0A is LISTEN.
-    return any(row[1].endswith(":%04X" % port) and row[3] == "0A" for row in rows)
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
 
 
 class Host:
@@ -77,7 +77,7 @@ class Host:
         self._switch = switch
 
     def endpoint(self, port):
-        return "tcp://%s:%d" % (self.address, port)
+        return f"tcp://{self.address}:{port}"
 
     def unplug(self):
         """Pull the cable: nothing comes or goes, nobody is told."""
@@ -118,10 +118,10 @@ class Network(processes.Whole):
     """
 
     def __init__(self, names):
-        self._stem = "gilmsg-%d-%d-" % (os.getpid(), next(_numbers))
+        self._stem = f"gilmsg-{os.getpid()}-{next(_numbers)}-"
         self._switch = self._stem + "switch"
         self._hosts = {
-            name: Host(self._stem + name, self._switch, name, "10.77.0.%d" % number)
+            name: Host(self._stem + name, self._switch, name, f"10.77.0.{number}")
             for number, name in enumerate(names, 1)
         }
 

@@ -81,9 +81,9 @@ def strike_others(calls, over, seed):
         victims = []
         for _ in range(2):
             number += 1
-            victims.append(Victim(calls, random.Random("%s/%d" % (seed, number))))
+            victims.append(Victim(calls, random.Random(f"{seed}/{number}")))
         for victim in victims:
-            over.wait(random.Random("%s/strike %d" % (seed, number)).expovariate(1 / (5 * _EVERY)))
+            over.wait(random.Random(f"{seed}/strike {number}").expovariate(1 / (5 * _EVERY)))
             victim.strike()
             calls.counts["threads struck"] += 1
         for victim in victims:
@@ -98,7 +98,7 @@ def quiet(plain):
 def work(config, seconds, seed):
     threading.excepthook = quiet(threading.excepthook)
     sys.unraisablehook = quiet(sys.unraisablehook)
-    chance = random.Random("%s/main" % seed)
+    chance = random.Random(f"{seed}/main")
     calls = stress.Calls(config, (gilmsg.ListenerError,))
     over = threading.Event()
     with stress.Leftovers(config):

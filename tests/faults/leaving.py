@@ -22,7 +22,7 @@ from .children import (
     until,
     until_one_waits,
     when_one_waits,
-)
+)  # fmt: skip
 
 #: Nobody answers; a test of exit says what the process ends with by itself.
 LONG = 3600

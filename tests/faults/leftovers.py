@@ -49,7 +49,7 @@ class Load:
     def run(self, count, label):
         each = [count // self._threads + (n < count % self._threads) for n in range(self._threads)]
         workers = [
-            threading.Thread(target=self._work, args=(one, "%s.%d" % (label, number)))
+            threading.Thread(target=self._work, args=(one, f"{label}.{number}"))
             for number, one in enumerate(each)
         ]
         for worker in workers:
@@ -60,8 +60,8 @@ class Load:
     def _work(self, count, label):
         for number in range(count):
             try:
-                self._one(number, "%s.%d" % (label, number))
-            except Exception as error:
+                self._one(number, f"{label}.{number}")
+            except Exception as error:  # noqa: BLE001  whatever it is, it is told
                 self.wrong.append(repr(error))
 
     def _one(self, number, topic):
@@ -83,7 +83,7 @@ class Load:
         with self._lock:
             self.counts[came] += 1
         if (came == "timeout") != lost:
-            self.wrong.append("%s: %s" % (topic, came))
+            self.wrong.append(f"{topic}: {came}")
 
 
 def figures():
@@ -151,10 +151,10 @@ def _settle():
 
 def grown(before, after):
     """Return what has grown, in words; nothing if nothing is left behind."""
-    found = ["%s: %s -> %s" % (key, before[key], after[key]) for key in EXACT if after[key] > before[key]]
+    found = [f"{key}: {before[key]} -> {after[key]}" for key in EXACT if after[key] > before[key]]
     for key, forgiven in FORGIVEN.items():
         if after[key] - before[key] > forgiven:
-            found.append("%s: %d bytes more" % (key, after[key] - before[key]))
+            found.append(f"{key}: {after[key] - before[key]} bytes more")
     return found
 
 
@@ -181,8 +181,8 @@ def main():
     with Sandbox(["alice"]) as bus:
         before, after, wrong, counts = in_a_process(bus.config, arguments.count, arguments.threads)
     for key in before:
-        print("%-14s %12d -> %12d" % (key, before[key], after[key]))
-    print("%s in %.0f s, on %d CPUs" % (counts, time.monotonic() - began, os.cpu_count() or 0))
+        print(f"{key:<14} {before[key]:12} -> {after[key]:12}")
+    print(f"{counts} in {time.monotonic() - began:.0f} s, on {os.cpu_count() or 0} CPUs")
     failures = wrong[:10] + grown(before, after)
     print("\n".join(["LEFT BEHIND OR WRONG:"] + failures) if failures else "nothing left behind")
     return 1 if failures else 0

@@ -82,7 +82,7 @@ def recipient():
             except gilmsg.Timeout as late:
                 code = late.missing["alice"].code
                 if code == "unresolved":
-                    say("unresolved: %s" % late.missing["alice"])
+                    say("unresolved: {}".format(late.missing["alice"]))
             return code == "unresolved"
 
         until(unresolved, "alice, but for her endpoint, is there")

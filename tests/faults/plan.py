@@ -1,7 +1,8 @@
 """Which fault befalls whom, and when: a pure function of the seed."""
+from __future__ import annotations
 
 import random
-from typing import List, NamedTuple, Optional
+from typing import NamedTuple
 
 
 class Planned(NamedTuple):
@@ -11,7 +12,7 @@ class Planned(NamedTuple):
     kind: str
     who: str
     lasts: float
-    peer: Optional[str] = None
+    peer: str | None = None
 
 
 #: Kind -> the shortest and longest time it lasts. A killed process is down for so long.
@@ -41,11 +42,11 @@ _CALM = (0.5, 5.0)
 _QUIET = (3.0, 12.0)
 
 
-def plan(seed, seconds, recipients, publishers, partitions) -> List[Planned]:
+def plan(seed, seconds, recipients, publishers, partitions) -> list[Planned]:
     """Return the faults of a run, in order of time; never two at once for one participant."""
     planned = []
     for name in recipients + publishers:
-        chance = random.Random("%s/plan/%s" % (seed, name))
+        chance = random.Random(f"{seed}/plan/{name}")
         kinds = dict(RECIPIENT if name in recipients else PUBLISHER)
         if partitions:
             kinds.update(PARTITIONS)

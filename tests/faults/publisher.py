@@ -19,7 +19,7 @@ def answer(call, arguments):
         receipt = gilmsg.publish(**arguments)
     except gilmsg.Timeout as timeout:
         say("timeout", call=call, msg_id=timeout.msg_id, acks=timeout.acks, missing=timeout.missing)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever it is, it is told
         say("error", call=call, error=repr(error))
     else:
         say("receipt", call=call, msg_id=receipt.msg_id, acks=receipt.acks)

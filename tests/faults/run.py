@@ -105,7 +105,7 @@ class Run(Whole):
                 time.sleep(max(0.0, began + fault.at - time.monotonic()))
                 self._inflict(actor, fault)
             time.sleep(max(0.0, began + self.seconds - time.monotonic()))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is told
             self._errors.append(error)
 
     def _inflict(self, actor, planned):
@@ -176,14 +176,14 @@ class Run(Whole):
         for name in RECIPIENTS:
             # What was ACKed last is being handed over. What never is, is for the checker.
             try:
-                wait_for(lambda: self._settled(name), "the last hand-over", 2.0)
+                wait_for(lambda name=name: self._settled(name), "the last hand-over", 2.0)
             except TimeoutError:
                 pass
         noted = [note for name in RECIPIENTS for note in self._notes(name)]
         stood = [Fault("stall", EVERYBODY, *times, still=True) for times in stalls.found]
         with open(os.path.join(self.folder, "faults.log"), "w") as stream:
             faults = sorted(self._faults + stood, key=lambda fault: fault.began)
-            stream.writelines("%r\n" % (fault,) for fault in faults)
+            stream.writelines(f"{fault!r}\n" for fault in faults)
         return calls, noted, self._faults + stood
 
     def _entries(self, name):
@@ -196,7 +196,7 @@ class Run(Whole):
     def _settled(self, name):
         """Whether each thread of its process has handed over what it ACKed last."""
         last = {note.thread: note for note in self._notes(name)}
-        mine = "%d/" % self._cast[name].pid
+        mine = f"{self._cast[name].pid}/"
         return all(note.what == "handed" for note in last.values() if note.thread.startswith(mine))
 
     def _calls(self, name):
@@ -212,7 +212,7 @@ class Run(Whole):
 
     def _actor(self, name, config):
         host = self._network[name] if self._network else None
-        task = {"config": dict(config, name=name), "seed": "%s/%s" % (self.seed, name)}
+        task = {"config": dict(config, name=name), "seed": f"{self.seed}/{name}"}
         task["forgetful"] = name in self._forgetful
         if name in PUBLISHERS:
             task.update(recipients=RECIPIENTS, threads=THREADS)

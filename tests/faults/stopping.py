@@ -11,7 +11,7 @@ def work():
     call = arguments(["nobody"], ack_timeout=2.0, pre_fire_hook=lambda message: say("sent"))
     try:
         gilmsg.publish(**call)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever it is, it is told
         say(type(error).__name__)
 
 

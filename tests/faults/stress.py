@@ -87,21 +87,21 @@ class Calls:
         except gilmsg.Timeout as late:
             self.counts["timed out"] += 1
             if kind is None or kind[3]:
-                say("wrong: %s" % late)
+                say(f"wrong: {late}")
             if set(late.acks) - {"alice"}:
-                say("wrong: acknowledged by %s" % list(late.acks))
+                say(f"wrong: acknowledged by {list(late.acks)}")
         except self._allowed:
             self.counts["ended"] += 1
-        except Exception as error:
-            say("wrong: %r" % error)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is told
+            say(f"wrong: {error!r}")
         else:
             if kind is not None:
                 self.counts["confirmed"] += 1
-                say("confirmed: %s" % receipt.msg_id)
+                say(f"confirmed: {receipt.msg_id}")
                 if not kind[3] or list(receipt.acks) != ["alice"]:
-                    say("wrong: %s confirmed by %s" % (kind[0], list(receipt.acks)))
+                    say(f"wrong: {kind[0]} confirmed by {list(receipt.acks)}")
         if time.monotonic() > until:
-            say("wrong: %.2f s too late: %s" % (time.monotonic() - until, kind))
+            say(f"wrong: {time.monotonic() - until:.2f} s too late: {kind}")
 
 
 class Threads:
@@ -111,7 +111,7 @@ class Threads:
         self._calls = calls
         self._over = threading.Event()
         self._threads = [
-            threading.Thread(target=self._work, args=(random.Random("%s/%d" % (seed, one)),), daemon=True)
+            threading.Thread(target=self._work, args=(random.Random(f"{seed}/{one}"),), daemon=True)
             for one in range(number)
         ]
 
@@ -148,7 +148,7 @@ class Leftovers:
             try:
                 wait_for(lambda: not self._more(), "all is given back", 15)
             except TimeoutError:
-                say("wrong: left behind, now and before: %s" % self._more())
+                say(f"wrong: left behind, now and before: {self._more()}")
 
     def _warm(self):
         """Publish, which still works, and give everything back; the threads that stay, by design, are there then."""
@@ -186,9 +186,9 @@ def check(name, bus, config, seconds, seed):
     counts = collections.Counter(json.loads(lines[-1]) if done.returncode == 0 and lines else {})
     wrong = [line for line in lines if line.startswith("wrong: ")]
     unknown = confirmed - {message["msg_id"] for message in bus.received("alice")}
-    wrong += ["confirmed, and alice was not handed %s" % one for one in unknown]
+    wrong += [f"confirmed, and alice was not handed {one}" for one in unknown]
     if done.returncode or "Traceback" in done.stderr or "Fatal" in done.stderr:
-        wrong.append("status %s: %s" % (done.returncode, done.stderr[-6000:]))
+        wrong.append(f"status {done.returncode}: {done.stderr[-6000:]}")
     return wrong, counts
 
 
@@ -204,7 +204,7 @@ def main(work):
         counts = work(json.load(sys.stdin), options.seconds, options.seed)
         say(json.dumps(counts))
         return 0
-    print("seed %s" % options.seed, flush=True)
+    print(f"seed {options.seed}", flush=True)
     name = work.__code__.co_filename.rpartition("/")[2].partition(".")[0]
     with Sandbox(["alice", "bob"]) as bus:
         wrong, counts = check(name, bus, dict(bus.config), options.seconds, options.seed)

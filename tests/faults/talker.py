@@ -31,10 +31,10 @@ class Talker(Program):
         def heard():
             over = not self.alive
             event = self.said(kind, after)
-            assert event or not over, "it ended before it said %r: %s" % (kind, self)
+            assert event or not over, f"it ended before it said {kind!r}: {self}"
             return event
 
-        return wait_for(heard, "it says %r: %s" % (kind, self), limit)
+        return wait_for(heard, f"it says {kind!r}: {self}", limit)
 
     def stop(self):
         """Let it end by itself; end it for certain."""

@@ -37,7 +37,7 @@ def attacker(field, tmp_path_factory):
     """The hostile process, with keys of its own."""
     loot = str(tmp_path_factory.mktemp("loot"))
     issue_keys(field.authority, loot, lambda: str(tmp_path_factory.mktemp("ca")))
-    process = Talker("tests.faults.attacker", dict(loot=loot, endpoints=field.config["endpoints"]))
+    process = Talker("tests.faults.attacker", {"loot": loot, "endpoints": field.config["endpoints"]})
     try:
         process.hear("ready")
         yield process
@@ -60,7 +60,7 @@ def issue_keys(authority, loot, new_folder):
     below = inside.authority(new_folder(), name="mallory")
     inside.read_key(below, loot + "/mallory.key")
     below.issue("bob of mallory", common_names=["bob"], folder=loot)
-    shutil.copy("%s/bob.crt" % authority.folder, loot)
+    shutil.copy(f"{authority.folder}/bob.crt", loot)
 
 
 def tell(attacker, order, **more):

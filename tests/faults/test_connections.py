@@ -26,13 +26,13 @@ def test_one_oversize_frame_deafens_nobody(bus, config):
     def answer(message):
         return [frames(signed(config, "carol", ack_body(message)))]
 
+    [endpoint] = config["endpoints"]["carol"]
     with Forger(config, "carol", answer) as carol:
         call = dict(config, topic="t", msg={}, recipients=["carol"], ack_timeout=0.3)
         gilmsg.publish(**dict(call, ack_timeout=10.0, **{"gilmsg.head_start": 20.0}))
         for allowed in (HEARD_AGAIN, HEARD_AGAIN + 1.0):  # the second time in a row it takes longer
             carol._pub.send_multipart([ack_topic(config).encode(), b"x" * (1 << 21)])
             sent = time.monotonic()
-            endpoint = config["endpoints"]["carol"][0]
             wait_for(lambda: not inside.connected(endpoint), "the connection ends", 5)
 
             def counts():

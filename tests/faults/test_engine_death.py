@@ -39,7 +39,7 @@ class Waiters:
     def _wait(self, call):
         try:
             gilmsg.publish(**call)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is told
             self.failures.append(error)
 
     def require_told(self, fault):
@@ -210,7 +210,7 @@ def test_death_again_and_again_leaves_nothing(call):
     for _ in range(5):
         inside.kill_engine(OSError("injected"))
         works_again(call)
-    wait_for(lambda: all(map(int.__le__, left(), before)), "nothing more than %s is left" % (before,), 15)
+    wait_for(lambda: all(map(int.__le__, left(), before)), f"nothing more than {before} is left", 15)
 
 
 class Destroyer(logging.Handler):

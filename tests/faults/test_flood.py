@@ -14,7 +14,7 @@ from .flood import KINDS, Flood, publish, run
 #: Junk frames for each second of a flood that the listener must look at, however long that takes. On two
 #: cores with little else to do it is 20,000 a second of each of the first three kinds; of the others, whose
 #: signature or certificate has to be checked, 1,000 to 9,000.
-FLOODED = dict(suffix=2000, unknown=2000, digest=1000, signature=300, certificate=100, padded=50)
+FLOODED = {"suffix": 2000, "unknown": 2000, "digest": 1000, "signature": 300, "certificate": 100, "padded": 50}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_real_publishes_succeed_in_a_flood_of_junk(field, kind, seconds):
 def test_what_the_exit_status_tells(kind, heard, failures, found):
     """A publish that failed is wrong, and so is a flood of cheap junk of which half did not arrive."""
     figures = flood.Figures(kind, 20000, 20000, heard, [0.01], failures, 0, 0)
-    assert flood.wrong(figures, 20000) == ["%s: %s" % (kind, one) for one in found]
+    assert flood.wrong(figures, 20000) == [f"{kind}: {one}" for one in found]
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_a_child_forked_in_the_midst_of_a_publish(bus, tmp_path):
 def test_with_too_few_ports_the_child_is_told(single, tmp_path):
     """With one declared port the child's publish is a ConfigurationError that names the endpoint."""
     lines = forking("os_fork", single, tmp_path)
-    told = [line for line in lines if line.startswith("child:")][0]
+    told = next(line for line in lines if line.startswith("child:"))
     assert "EndpointError" in told and single["endpoints"]["publisher"][0] in told and "'publisher'" in told
     assert issubclass(gilmsg.EndpointError, gilmsg.ConfigurationError)
     assert "['alice']" in lines
@@ -85,7 +85,7 @@ def test_a_living_child_does_not_hide_the_parents_end(single, tmp_path):
         with Child("forking", "a_child_outlives_its_parent", dict(single, post_init_sleep=0), tmp_path) as child:
             child.wait_for("there", "holds []")
             assert event(monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED
-            pid = int([line for line in child.lines if line.startswith("child is")][0].split()[2])
+            pid = int(next(line for line in child.lines if line.startswith("child is")).split()[2])
             child.send(signal.SIGKILL)
             child.end()
             assert event(monitor) == zmq.EVENT_DISCONNECTED
@@ -149,6 +149,6 @@ def test_a_child_of_a_hub_publishes(bus, tmp_path):
                 topic="t", msg={}, recipients=["carol"], ack_timeout=10.0,
                 **own_config(bus, **{"gilmsg.head_start": 20.0})
             )
-            wait_for(lambda: len(hub.consumed()) == number, "it consumed")
+            wait_for(lambda number=number: len(hub.consumed()) == number, "it consumed")
         assert [line["who"] for line in hub.consumed()] == ["0", "0"]
         assert len(listening_ports(hub.pid)) == 1

@@ -13,7 +13,6 @@ import gilmsg
 from gilmsg.sandbox import Sandbox
 
 from .. import inside
-
 from ..conftest import own_config, with_neighbours
 from ..helpers import Hub, ack_body, bind, compose, frames, sign
 from ..processes import wait_for
@@ -47,7 +46,7 @@ def subscribed(publisher, topic):
                 return True
         return False
 
-    wait_for(there, "somebody subscribed to %r" % topic)
+    wait_for(there, f"somebody subscribed to {topic!r}")
 
 
 def shapes(topic):
@@ -70,7 +69,7 @@ def shapes(topic):
 
 def strange_certificates(config):
     """A certificate that no parser likes, in each place in which one of them stumbled."""
-    with open("%s/alice.crt" % config["ssldir"], "rb") as stream:
+    with open("{}/alice.crt".format(config["ssldir"]), "rb") as stream:
         der = base64.b64decode(b"".join(stream.read().splitlines()[1:-1]))
     version = der.index(b"\xa0\x03\x02\x01\x02") + 4
     name = der.index(b"gilmsg throw-away CA")
@@ -141,8 +140,7 @@ def test_the_listener_takes_no_gigantic_frame_into_memory(field, hostile):
 
 def consumer_frames(config):
     topic = b"org.example.dev.x"
-    for one in shapes(topic):
-        yield one
+    yield from shapes(topic)
     for certificate in strange_certificates(config):
         message = compose(topic.decode(), {})
         yield frames(dict(message, certificate=certificate, signature="", crypto="x509"))

@@ -17,7 +17,7 @@ class Server(Program):
 
     def __init__(self, folder, config, port, workers, preload):
         (folder / "config.json").write_text(json.dumps(config))
-        words = [sys.executable, "-m", "gunicorn", "tests.faults.wsgi:app", "--bind", "127.0.0.1:%d" % port]
+        words = [sys.executable, "-m", "gunicorn", "tests.faults.wsgi:app", "--bind", f"127.0.0.1:{port}"]
         words += ["--workers", str(workers), "--graceful-timeout", "5", "--worker-tmp-dir", str(folder)]
         words += ["--preload"] if preload else []
         self._port = port
@@ -49,7 +49,7 @@ def test_every_worker_publishes(bus, tmp_path, preload):
                 answers.setdefault(pid, set()).add(answer)
             return len(answers) == 2
 
-        wait_for(both, "both workers answered: %s" % answers, 40)
+        wait_for(both, f"both workers answered: {answers}", 40)
         assert set.union(*answers.values()) == {"alice"}, answers
         server.send(signal.SIGTERM)
         assert server.end() == 0, str(server)

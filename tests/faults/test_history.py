@@ -96,7 +96,7 @@ def test_hand_over_without_an_ack():
 def test_a_crash_between_ack_and_hand_over(began, dead, excused):
     """Only a crash of that recipient right after its ACK excuses that nothing was handed over."""
     crash = Fault("kill", "a", began, 103.0, dead=dead)
-    ack, handed = received(("a", "1"))
+    ack, _handed = received(("a", "1"))
     rest = received(("c", "1"))
     found = check([GOOD], [ack] + rest, [crash])
     assert bool(found.violations) != excused

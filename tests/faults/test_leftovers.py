@@ -32,7 +32,7 @@ def test_topics_warned_of_are_bounded(config, monkeypatch, caplog):
     """However many topics go out without recipients, a bounded number of them is remembered."""
     inside.bound_warnings(monkeypatch, 3)
     for number in range(8):
-        gilmsg.publish(topic="t%d" % number, msg={}, recipients=[], **dict(config, post_init_sleep=0))
+        gilmsg.publish(topic=f"t{number}", msg={}, recipients=[], **dict(config, post_init_sleep=0))
         assert inside.warnings() <= 3
     assert sum("without recipients" in record.getMessage() for record in caplog.records) == 8
 

@@ -25,7 +25,7 @@ def field():
 
 
 def publish(bus, **options):
-    options = dict(dict(ack_timeout=10.0), **options)
+    options = dict({"ack_timeout": 10.0}, **options)
     return gilmsg.publish(topic="t", msg={}, recipients=["alice"], **dict(own_config(bus), **options))
 
 
@@ -97,7 +97,7 @@ class Watch:
             try:
                 publish(self._bus)
                 self.good += 1
-            except Exception as error:  # whatever it is, it must not come
+            except Exception as error:  # whatever it is, it must not come  # noqa: BLE001  whatever it is, it is told
                 self.errors.append(error)
             while ear.poll(0):
                 self.certificates.append(json.loads(ear.recv_multipart()[1])["certificate"])
@@ -113,10 +113,10 @@ def test_renewed_pairs_are_picked_up_while_publishing_goes_on(field, tmp_path, o
         for name in ("alice", "publisher"):
             field.authority.issue(name, folder=str(fresh))
             for suffix in order:
-                path = "%s/%s.%s" % (field.authority.folder, name, suffix)
-                watch.rewrite(path, (fresh / ("%s.%s" % (name, suffix))).read_bytes())
+                path = f"{field.authority.folder}/{name}.{suffix}"
+                watch.rewrite(path, (fresh / (f"{name}.{suffix}")).read_bytes())
             new = signed(field.config, name, {})["certificate"]
-            wait_for(lambda: new in watch.certificates, "%s signs with the new pair" % name)
+            wait_for(lambda new=new: new in watch.certificates, f"{name} signs with the new pair")
     assert not watch.errors
 
 

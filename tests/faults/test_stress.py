@@ -22,7 +22,7 @@ DONE = {
 def test_whatever_comes_in_between_the_promise_holds(bus, name, seconds):
     """Every call ends by its deadline, none is confirmed wrongly, and nothing is left behind."""
     seed = os.environ["GILMSG_SEED"]
-    print("seed %s" % seed)
+    print(f"seed {seed}")
     wrong, counts = stress.check(name, bus, own_config(bus), seconds, seed)
     assert wrong == []
     assert all(counts[what] >= max(1, least * seconds // 10) for what, least in DONE[name].items()), counts

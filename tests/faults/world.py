@@ -112,7 +112,7 @@ class World(Whole):
         for port in (PORT, INBOUND):
             wait_for(
                 functools.partial(listens, self._relay_process.pid, port),
-                "the relay listens at %d" % port,
+                f"the relay listens at {port}",
             )
 
     def kill_relay(self):
@@ -157,7 +157,7 @@ class World(Whole):
             event = self.publish(*recipients, ack_timeout=0.5)
             return event if event["event"] == "receipt" else None
 
-        event = wait_for(succeeds, "publish to %s succeeds again" % (recipients,), RECOVERY + 5)
+        event = wait_for(succeeds, f"publish to {recipients} succeeds again", RECOVERY + 5)
         assert time.monotonic() - since < RECOVERY
         return event
 
@@ -173,7 +173,7 @@ class World(Whole):
         try:
             wait_for(says, words, limit)
         except TimeoutError:
-            raise AssertionError("never %r, but %s" % (words, sorted(set(reasons)))) from None
+            raise AssertionError(f"never {words!r}, but {sorted(set(reasons))}") from None
         return reasons[:-1]
 
     def begin_unanswered(self, name, delay, ack_timeout):
@@ -198,7 +198,7 @@ class World(Whole):
         def there():
             return any(e["event"] == "message" and e.get("due") for e in talker.events()[before:])
 
-        wait_for(there, "%s is handed the message" % name)
+        wait_for(there, f"{name} is handed the message")
 
     def got(self, name, event):
         """Whether *name* was handed the message that *event* is about."""

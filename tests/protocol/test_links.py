@@ -66,11 +66,22 @@ def test_an_endpoint_may_have_several_addresses():
 def test_what_is_forgotten_tells_nothing():
     """An address that is connected to no more is neither up nor given up, and its late events are ignored."""
     here = links((UP, 1.0), (DOWN, 2.0))
-    here.forget(ADDRESS)
-    here.forget(ADDRESS)
+    assert here.forget(ADDRESS, ENDPOINT)
+    assert here.forget(ADDRESS, ENDPOINT)
     here.note(UP, ADDRESS, 3.0)
     here.note(DOWN, "tcp://10.9.9.9:1", 3.0)
     assert (here.up(ENDPOINT), here.given_up(9.0), here.next_due()) == (False, [], None)
     here.expect(ADDRESS, ENDPOINT)
     here.note(UP, ADDRESS, 4.0)
     assert here.up(ENDPOINT)
+
+
+def test_an_address_of_two_endpoints_is_kept_for_the_other():
+    """Two names of one host: where one moves, the other's connection stays, and there is one for both."""
+    here = links((UP, 1.0))
+    assert not here.expect(ADDRESS, "tcp://alias:3000")
+    assert not here.forget(ADDRESS, "tcp://alias:3000")
+    assert (here.up(ENDPOINT), here.up("tcp://alias:3000")) == (True, False)
+    assert here.forget(ADDRESS, ENDPOINT)
+    assert not here.up(ENDPOINT)
+    assert here.expect(ADDRESS, ENDPOINT)
