@@ -15,7 +15,7 @@ from concurrent.futures import Future
 import pytest
 
 from gilmsg import _engine
-from gilmsg._engine import connections, descriptors, sockets
+from gilmsg._engine import connections, descriptors, loop, sockets
 from gilmsg._engine.sockets import Names
 from gilmsg._engine.waiting import CallbackFuture, Worker, callbacks, futures
 from gilmsg.errors import ListenerError
