@@ -138,7 +138,7 @@ def test_a_dead_recipient_behind_a_relay(bus):
     """With active=True a recipient that is dead shows in its endpoint for the ACK."""
     bus.dead("bob")
     # Presence is never complete, so this waits for its age: time enough to reach the relay.
-    timeout = lost(["alice", "bob"], ack_timeout=1.5, **through_a_relay(bus, **{"gilmsg.head_start": 1.5}))
+    timeout = lost(["alice", "bob"], ack_timeout=1.0, **through_a_relay(bus, **{"gilmsg.head_start": 1.0}))
     assert list(timeout.acks) == ["alice"]
     assert timeout.missing["bob"] == (
         f"the relay is there, but its endpoint {bus.config['endpoints']['bob'][0]} cannot be reached "

@@ -64,6 +64,7 @@ class Module(NamedTuple):
         return self.name.partition("/")[0]
 
 
+@functools.cache
 def modules(home: pathlib.Path) -> dict[str, Module]:
     found = {}
     for path in sorted(home.rglob("*.py")):

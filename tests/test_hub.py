@@ -63,7 +63,7 @@ def test_unusual_consumers_acknowledge_what_they_received(bus, tmp_path):
 def test_a_disabled_consumer_is_silent(bus, tmp_path):
     """One whose config_key is not set neither consumes nor acknowledges; on a muted hub the others only consume."""
     with Hub(tmp_path / "hub", hub_config(bus, mute=True), ["First", "Second"]) as hub:
-        gilmsg.init(**own_config(bus))
+        gilmsg.init(**own_config(bus, **{"gilmsg.head_start": 0}))
         wait_for(lambda: lost(["carol"]) and hub.consumed(), "First consumes, once it is connected")
         assert {line["who"] for line in hub.consumed()} == {"First"}
         assert "First will acknowledge nothing: mute is on" in hub.out()
@@ -92,7 +92,7 @@ def test_the_monitoring_socket_tells_of_acks(bus, config, tmp_path):
         publish(["carol"])
         told(acks_sent=2, acks_failed=0, last_ack_error=None)
         bus.authority.issue("carol", days=-1, folder=str(keys))
-        lost(["carol"], ack_timeout=1.0)
+        lost(["carol"], ack_timeout=0.5)
         found = told(acks_sent=2, acks_failed=1)
         assert "carol.crt" in found["First"]["last_ack_error"] and "expired" in found["First"]["last_ack_error"]
         assert found["First"]["exceptions"] == 0 and found["First"]["initialized"]

@@ -12,7 +12,6 @@ from gilmsg.sandbox import Sandbox
 from . import inside
 from .conftest import own_config
 from .helpers import Inbox, Tailer, in_threads, lost, publish, publish_async, received, sign
-from .processes import program
 
 TOPIC = "org.example.dev.tests.t"
 
@@ -173,11 +172,3 @@ def test_a_long_ack_timeout_is_no_more_than_that(config):
     """A wait of centuries is one."""
     assert publish(["alice"], ack_timeout=threading.TIMEOUT_MAX, **config).acks
     assert publish_async(["alice"], ack_timeout=threading.TIMEOUT_MAX).result(30).acks
-
-
-@pytest.mark.parametrize("function", ["publish", "publish_async"])
-def test_a_timeout_leaves_nothing_to_the_collector(config, tmp_path, function):
-    """Once nobody holds the exception it is gone, without the garbage collector."""
-    call = dict(config, topic="t", msg={}, recipients=["nobody"], **{"gilmsg.head_start": 0})
-    done = program("garbage", function, call, cwd=tmp_path)
-    assert done.stdout == "[None, None]\n", done.stdout + done.stderr

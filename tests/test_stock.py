@@ -7,20 +7,33 @@ They are processes in which gilmsg cannot be imported at all. All they are given
 import ast
 import contextlib
 import json
+import shutil
 
 import fedmsg
+import fedmsg.crypto
 import pytest
 
 import gilmsg
 from gilmsg.sandbox import Sandbox
 
 from .conftest import make_room
-from .helpers import publish, sampled, subscriber, until_present, write_consumers
-from .processes import wait_for
-from .stock import Stock
+from .helpers import lost, publish, sampled, subscriber, until_present, write_config, write_consumers
+from .processes import REPOSITORY, Program, script, wait_for
+
+PATIENT = {"gilmsg.ack_timeout": 10.0, "gilmsg.head_start": 20.0}
 
 #: fedmsg's commands that listen to the bus, or stand on the way.
 PEERS = ("relay", "gateway", "hub", "tail")
+
+
+class Stock(Program):
+    """The command *function* (``module:name``), run in *folder* under *config* until the end; log in "log"."""
+
+    def __init__(self, folder, config, function):
+        write_config(folder, config)
+        shutil.copy(str(REPOSITORY / "tests/programs/without_gilmsg.py"), str(folder / "sitecustomize.py"))
+        env = {"PYTHONPATH": f"{folder}:{REPOSITORY}", "HOME": str(folder), "PYTHONUNBUFFERED": "1"}
+        super().__init__(script(function), folder, env, log=folder / "log")
 
 
 class Peers:
@@ -155,3 +168,53 @@ def the_stock_relay_sends_on(stock, readers):
     relayed = confirmed(**dict(stock.bus.config, **dict(way, **{"gilmsg.head_start": 30.0})))
     wait_for(lambda: everywhere(readers, [relayed, "ACK for " + relayed]), "they have read it")
     assert all(read().count(relayed) == 1 for read in readers)
+
+
+@pytest.mark.slow
+def test_a_signing_relay_reaches_nobody_and_publish_says_so(bus, tmp_path):
+    """A signed message comes out of fedmsg-signing-relay invalid: a Timeout whose reason names that."""
+    with Sandbox(["erin"]) as own:
+        make_room(own, "relay_outbound")
+        own.config["certnames"]["signing_relay"] = "publisher"
+        own.dead("erin")
+        own.well("erin")  # it knows the relay from now on
+        relay = "fedmsg.commands.relay:signing_relay"
+        with Stock(tmp_path / "relay", own.config, relay) as stock:
+            stock.wait_for_port(own.config["relay_inbound"])
+            stock.wait_for_port(own.config["endpoints"]["relay_outbound"][0])
+            active = dict(own.config, active=True, name="relay_inbound")
+            calm = dict(active, **{"gilmsg.head_start": 20.0})
+            assert "fedmsg-signing-relay" in lost(["erin"], **dict(calm, ack_timeout=0.5)).missing["erin"]
+            gilmsg.destroy()
+            # Unsigned ones arrive, but not as they left: the relay adds what its signature covers.
+            calm["sign_messages"] = False
+            assert "digest differs" in lost(["erin"], **dict(calm, ack_timeout=2.0)).missing["erin"]
+            assert [message["msg"]["gilmsg"]["recipients"] for message in own.received("erin")] == [["erin"]]
+            gilmsg.destroy()
+
+
+ARCHIVED = ("i", "msg", "msg_id", "timestamp", "topic", "signature", "certificate", "username", "crypto")
+
+
+def test_messages_from_an_archive_still_validate(bus, config):
+    """An archive that keeps only fedmsg's own keys gives back messages and ACKs that validate."""
+    with subscriber(*config["endpoints"]["publisher"], *config["endpoints"]["alice"]) as reader:
+        sent, archive = set(), []
+
+        def complete():
+            sent.add(publish(["alice"], msg={"z": 1, "a": [2.5]}, **dict(config, **PATIENT)).msg_id)
+            while reader.poll(200):
+                archive.append(json.loads(reader.recv_multipart()[1]))
+            acked = {m["msg"].get("ack_msg_id") for m in archive}
+            return sent & acked & {m["msg_id"] for m in archive}
+
+        wait_for(complete, "a message and its ACK are archived")
+        crypto = {k: config[k] for k in ("ca_cert_location", "crl_location", "crypto_backend", "ssldir")}
+        for message in archive:
+            # As datagrepper answers: its own keys added, the time a float.
+            stored = {key: message[key] for key in ARCHIVED if key in message}
+            stored = json.loads(json.dumps(dict(stored, timestamp=float(stored["timestamp"]))))
+            answer = dict(stored, source_name="datanommer", source_version="0.6", headers={})
+            back = fedmsg.crypto.utils.fix_datagrepper_message(answer)
+            assert fedmsg.crypto.validate(back, **crypto)
+            assert not fedmsg.crypto.validate(dict(back, msg_id="2026-other"), **crypto)
