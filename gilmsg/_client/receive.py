@@ -15,6 +15,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Callable
 
@@ -156,6 +157,11 @@ class Tail:
                 subscriber.bind(endpoint)
         except zmq.ZMQError as error:
             raise ConfigurationError(f"endpoints[{name!r}]: {endpoint!r} cannot be used: {error}") from error
+        except BaseException as error:
+            # A socket that an interrupt leaves half made is known to the frames that made it, and to nobody who could
+            # close it: the context would wait for it for ever.
+            traceback.clear_frames(error.__traceback__)
+            raise
         return subscriber
 
     def _receive(self, subscriber: zmq.Socket[bytes], name: str, endpoint: str, context: Any) -> Iterator[Item]:

@@ -3,6 +3,9 @@
 import os
 
 import pytest
+import zmq
+
+import gilmsg
 
 from ..conftest import own_config
 from ..helpers import sampled
@@ -26,3 +29,19 @@ def test_whatever_comes_in_between_the_promise_holds(bus, name, seconds):
     wrong, counts = stress.check(name, bus, own_config(bus), seconds, seed)
     assert wrong == []
     assert all(counts[what] >= max(1, least * seconds // 10) for what, least in DONE[name].items()), counts
+
+
+def test_a_tail_that_is_interrupted_while_a_socket_is_made_ends(config, monkeypatch):
+    """The interrupt comes out of tail_messages; its zmq context does not wait for a socket that nobody knows."""
+    real, left = zmq.Context._add_socket, [2]
+
+    def struck(context, socket):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        real(context, socket)
+
+    gilmsg.init(**config)
+    monkeypatch.setattr(zmq.Context, "_add_socket", struck)
+    with pytest.raises(KeyboardInterrupt):
+        gilmsg.tail_messages(**config)
