@@ -244,11 +244,8 @@ def sizes():
 
 def kinds_of(objects):
     """How many of *objects* are of the kinds of which none is to stay."""
-    kinds = [type(one) for one in objects]
-    return {
-        "messages": sum(issubclass(kind, (_protocol.Entry, operations.Held)) for kind in kinds),
-        "outcomes": sum(issubclass(kind, (waiting.Outcome, waiting.CallbackFuture)) for kind in kinds),
-    }
+    kept = {"messages": (_protocol.Entry, operations.Held), "outcomes": (waiting.Outcome, waiting.CallbackFuture)}
+    return {name: sum(issubclass(type(one), kinds) for one in objects) for name, kinds in kept.items()}
 
 
 def fill_warnings():

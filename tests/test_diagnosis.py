@@ -1,17 +1,14 @@
 """Reasons for which a recipient can be missing, with real processes; each sentence: tests/protocol/test_diagnosis."""
 
-import json
-import threading
 
 import pytest
-import zmq
 
 import gilmsg
 from gilmsg.sandbox import Sandbox
 
-from . import helpers, inside
+from . import inside
 from .conftest import own_config
-from .helpers import Tailer, ack_body, frames, lost, publish, signed, until_gone, until_present
+from .helpers import Forger, Tailer, ack_body, frames, lost, publish, signed, until_gone, until_present
 from .processes import wait_for
 
 AT_ONCE = {"gilmsg.head_start": 0}
@@ -56,54 +53,6 @@ def test_silent_and_then_gone(bus, config):
     bus.dead("bob")
     until_gone("bob")
     assert only_reason("bob") == "it was connected to us and has gone"
-
-
-class Forger:
-    """Listens as any recipient and answers each gilmsg message with whatever it is told to.
-
-    ``answer(message)`` returns the frames ([topic, body] in bytes) to send back. With *besides* it
-    poses as listeners of those names too.
-    """
-
-    def __init__(self, config, common_name, answer, besides=()):
-        self._answer = answer
-        self._config = config
-        self._context = zmq.Context()
-        self._sub = self._context.socket(zmq.SUB)
-        for subscription in [b""] + [helpers.announcement("", name) for name in [common_name, *besides]]:
-            self._sub.subscribe(subscription)
-        for endpoint in config["endpoints"]["publisher"]:
-            self._sub.connect(endpoint)
-        self._pub = self._context.socket(zmq.XPUB)
-        self._heard = set()
-        helpers.bind(self._pub, config["endpoints"][common_name][0])
-        self._over = False
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over = True
-        self._thread.join()
-        self._context.destroy(linger=0)
-
-    def _run(self):
-        while not self._over:
-            if not self._sub.poll(50):
-                continue
-            message = json.loads(self._sub.recv_multipart()[1])
-            if "gilmsg" in message["msg"]:
-                self._wait_for_listener(message["msg_id"][-12:])
-            for parts in self._answer(message):
-                self._pub.send_multipart(parts)
-
-    def _wait_for_listener(self, origin):
-        """As a real recipient does: answer once the listener that awaits the ACK is subscribed."""
-        wanted = b"\x01" + helpers.announcement(helpers.ack_topic(self._config), origin)
-        while wanted not in self._heard and self._pub.poll(5000):
-            self._heard.add(self._pub.recv())
 
 
 @pytest.fixture(scope="module")

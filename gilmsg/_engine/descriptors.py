@@ -102,6 +102,11 @@ def claim(owner: Any, bound: Iterable[int] = (), connected_to: Iterable[str] = (
             claimed.add((host, int(port)))
 
 
+def forget(owner: Any) -> None:
+    """Give up the claims of *owner*."""
+    _claims.pop(owner, None)
+
+
 def close_inherited(*objects: Any) -> None:
     """Close, in a forked child, the descriptors that were claimed; keep their owners, and *objects*, for ever."""
     claims = list(_claims.items())

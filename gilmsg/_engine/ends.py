@@ -108,12 +108,13 @@ class Out:
     def _bound(self, preferred: str) -> str:
         """Bind the first endpoint that is free, or only *preferred* where that is given; return it."""
         name, declared = self.address.name, [preferred] if preferred else self.address.endpoints
-        descriptors.claim(self, bound=map(sockets.port, declared))
         failures = []
-        for endpoint in declared:
+        for endpoint, port in [(one, sockets.port(one)) for one in declared]:
+            descriptors.claim(self, bound=[port])
             try:
-                self.socket.bind(f"tcp://*:{sockets.port(endpoint)}")
+                self.socket.bind(f"tcp://*:{port}")
             except zmq.ZMQError as error:
+                descriptors.forget(self)  # a socket of the program may have that port
                 failures.append(f"{endpoint} ({error})")
             else:
                 return endpoint

@@ -94,7 +94,12 @@ class Engine(Mailbox):
     def close_unused(self, *ends: Out | Ear | None) -> None:
         """Close those of *ends* that nobody uses any more, and end if nothing is open then."""
         outs = {key: one for key, one in self._outs.items() if one in ends and not one.users}
-        ears = {key: one for key, one in self._ears.items() if one in ends and not one.users}
+        # What has left still gets its ACKs: a listener that awaits some stays, until the engine ends.
+        ears = {
+            key: one
+            for key, one in self._ears.items()
+            if one in ends and not one.users and one.delivery.next_due() is None
+        }
         for address in outs:
             del self._outs[address]
         for bus in ears:
@@ -157,6 +162,9 @@ class Engine(Mailbox):
 
     def _operate(self, now: float) -> None:
         for _, operation in zip(range(_OPERATIONS_AT_ONCE), self._queued()):
+            if self.stopping:
+                operation.fail(self.ended("nothing was sent"))
+                continue
             self._in_hand = operation
             operation.run(self, now)
             self._in_hand = None

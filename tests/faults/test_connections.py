@@ -9,8 +9,9 @@ import gilmsg
 
 from .. import inside
 from ..conftest import own_config
-from ..helpers import Forger, ack_body, ack_topic, bound, frames, heard, signed
+from ..helpers import ack_body, ack_topic, bound, frames, heard, signed
 from ..processes import wait_for
+from ..test_diagnosis import Forger
 from .children import Child, run
 
 #: Seconds from an oversize frame until whoever sent it is heard again.
@@ -24,25 +25,28 @@ def test_one_oversize_frame_deafens_nobody(bus, config):
     """A recipient's endpoint that sends more than 1 MiB is cut off; its next ACKs count, 2 s later at the latest."""
 
     def answer(message):
+        if "too large" in message["msg"]:
+            return [[ack_topic(config).encode(), b"x" * (1 << 21)]]
         return [frames(signed(config, "carol", ack_body(message)))]
 
+    call = dict(config, topic="t", msg={}, recipients=["carol"], ack_timeout=0.3)
     [endpoint] = config["endpoints"]["carol"]
-    with Forger(config, "carol", answer) as carol:
-        call = dict(config, topic="t", msg={}, recipients=["carol"], ack_timeout=0.3)
+
+    def counts():
+        try:
+            return gilmsg.publish(**call)
+        except gilmsg.Timeout:
+            return False
+
+    with Forger(config, "carol", answer):
         gilmsg.publish(**dict(call, ack_timeout=10.0, **{"gilmsg.head_start": 20.0}))
         for allowed in (HEARD_AGAIN, HEARD_AGAIN + 1.0):  # the second time in a row it takes longer
-            carol._pub.send_multipart([ack_topic(config).encode(), b"x" * (1 << 21)])
             sent = time.monotonic()
+            late = gilmsg.publish_async(**dict(call, msg={"too large": True}))
             wait_for(lambda: not inside.connected(endpoint), "the connection ends", 5)
-
-            def counts():
-                try:
-                    return gilmsg.publish(**call)
-                except gilmsg.Timeout:
-                    return False
-
             wait_for(counts, "an ACK counts again", 10)
             assert time.monotonic() - sent < allowed
+            assert isinstance(late.exception(10), gilmsg.Timeout)
 
 
 @pytest.mark.slow
