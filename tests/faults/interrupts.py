@@ -6,6 +6,7 @@ a debugger or a time limit does. What was struck is gone, and the others go on.
 
 import ctypes
 import gc
+import logging
 import random
 import signal
 import sys
@@ -96,6 +97,8 @@ def quiet(plain):
 
 
 def work(config, seconds, seed):
+    # An interrupt between two lines of logging leaves a handler's lock taken, and the next log call waits for ever.
+    logging.getLogger("gilmsg").setLevel(logging.CRITICAL)
     threading.excepthook = quiet(threading.excepthook)
     sys.unraisablehook = quiet(sys.unraisablehook)
     chance = random.Random(f"{seed}/main")
