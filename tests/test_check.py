@@ -150,11 +150,31 @@ def test_recipients_come_from_the_configuration(bus, config):
     assert not report and "gilmsg.recipients" in failed(report)["recipients"]
 
 
+def test_whose_endpoints_are_unknown_is_unknown(bus, config, tmp_path):
+    """It listens, and from where its ACK would come is not known; where nobody else is known, that is a failure."""
+    config.update(PATIENT)
+    carol = dict(config, name="carol")
+    alone = dict(config, endpoints={"publisher": config["endpoints"]["publisher"]})
+    with Tailer(carol, tmp_path, TOPIC):
+        for known, state, sentence in (
+            ({**config, "endpoints": {k: v for k, v in config["endpoints"].items() if k != "carol"}}, "unknown", "carol: "),
+            (alone, "fail", "no ACK can come"),
+        ):
+            report = gilmsg.check(["carol"], TOPIC, **known)
+            assert (report.state, bool(report), report.missing) == (state, False, ["carol"]), report
+            [told] = report.unknowns() if state == "unknown" else report.failures()
+            assert sentence in told and "listening to us" in told
+            assert report.as_dict()["recipients"]["carol"]["state"] == state
+
+
 def test_with_a_relay_recipients_cannot_be_seen(bus, config):
-    """With active=True the relay stands for presence, and the answer says so."""
+    """With active=True the relay is seen, and nothing is claimed of who stands behind it."""
     config.update(PATIENT, active=True, name="relay_inbound")
-    report = gilmsg.check(["alice"], TOPIC, **config)
-    assert report, report
+    report = gilmsg.check(["alice", "nobody"], TOPIC, **config)
+    assert not report and report.state == "unknown" and report.failures() == [], report
+    assert [one.partition(":")[0] for one in report.unknowns()] == ["alice", "nobody"] == report.missing
+    assert "certnames" not in report.recipients["alice"].detail
+    assert "certnames has no entry that leads to 'nobody'" in report.recipients["nobody"].detail
     relay = next(line for line in report.lines if line.check == "relay")
     assert relay.ok and config["relay_inbound"] in relay.detail and "cannot be seen" in relay.detail
     assert "cannot be seen" in report.recipients["alice"].detail
@@ -337,11 +357,15 @@ def test_command_reads_the_file_that_it_is_given(config, tmp_path, capsys):
 
 
 def test_command_says_that_all_is_well(bus, config, tmp_path, capsys):
-    """Exit 0, and no line that says FAIL."""
+    """Exit 0, and no line that says FAIL; print() of the report shows the same."""
     write_config(tmp_path, dict(config, **PATIENT))
     assert check_command.main(["--recipients", "alice", "--topic", TOPIC]) == 0
     out = capsys.readouterr().out
     assert "FAIL" not in out and out.endswith("ok: a publish is expected to succeed\n")
+    print(gilmsg.check(["alice"], TOPIC))
+    assert capsys.readouterr().out == out
+    assert check_command.main(["--active", "--recipients", "alice", "--cert-prefix", "shell"]) == 3
+    assert "  unknown  alice  " in capsys.readouterr().out
 
 
 def swapped(name, other):

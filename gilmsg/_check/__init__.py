@@ -3,7 +3,7 @@
 :mod:`.ourselves` looks at what needs no socket, and in parts: configuration, keys, CA and CRL, so that no finding
 hides another. Then it opens the port of the engine that a publish would open, or joins it where this process publishes
 already. By that port it is seen who listens to us and whom the ACK listener reaches; what is said of a recipient is
-what a Timeout would say. When the look is over the port is closed again: the engine keeps what others use.
+what a Timeout would say. What cannot be seen is ``unknown``, never ``ok`` (:mod:`.report`). When the look is over the port is closed again: the engine keeps what others use.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import _client, _engine, _protocol, _settings
 from ..errors import ConfigurationError, ListenerError
 from . import ourselves
-from .ourselves import Line
+from .report import FAIL, OK, UNKNOWN, Line, Report, Seen, worst
 
 __all__ = ["Line", "Report", "Seen", "check"]
 
@@ -30,70 +30,14 @@ _PROBES = 32
 
 _BLIND = "whether it listens cannot be seen: we have no publisher (endpoint)"
 
+_UNMAPPED = "its endpoints are unknown: certnames has no entry that leads to %r and to an entry of endpoints"
+
 #: Stands for the relay among names.
 RELAY = ""
 
 #: Name -> why it, or the relay before it, does not get what we publish (None: it does), and whether the ACK listener is
 #: connected to it (None: its endpoints are unknown).
 Sights = dict[str, tuple["str | None", "bool | None"]]
-
-
-class Seen(NamedTuple):
-    """What is known of one recipient."""
-
-    #: From which its ACKs can come, as far as ``certnames`` tells.
-    endpoints: list[str]
-    #: Whether the ACK listener is connected to one of them; None where none is known.
-    reachable: bool | None
-    #: Whether it would get what we publish; behind a relay, whether the relay would.
-    listening: bool
-    detail: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether a publish to it would be expected to succeed."""
-        return self.listening and self.reachable is not False
-
-
-class Report:
-    """The answer of :func:`gilmsg.check`: true exactly if a publish is expected to succeed.
-
-    Attributes:
-        ok (bool): the same.
-        lines (list): about ourselves; each has ``check``, ``ok`` and ``detail``.
-        recipients (dict): common name -> what is known; each has ``endpoints``, ``reachable``
-            (None: its endpoints are unknown), ``listening`` and ``detail``. Of a group, each
-            member has an entry of its own; one member that is ``ok`` is enough.
-        missing (list): the recipients because of which it is not ok; not those for which another of
-            their group makes good.
-    """
-
-    def __init__(self, lines: Sequence[Line], recipients: Mapping[str, Seen], groups: Sequence[Sequence[str]]) -> None:
-        self.lines, self.recipients = list(lines), dict(recipients)
-        failed = [group for group in groups if not any(recipients[name].ok for name in group)]
-        self.missing = list(dict.fromkeys(name for group in failed for name in group))
-        self.ok = not failed and all(line.ok for line in lines)
-        for name, seen in recipients.items():
-            if not seen.ok and name not in self.missing:
-                group = _protocol.join_group(next(group for group in groups if name in group))
-                told = f"{seen.detail}; another of the group {group} is enough"
-                self.recipients[name] = seen._replace(detail=told)
-
-    def __bool__(self) -> bool:
-        return self.ok
-
-    def __repr__(self) -> str:
-        return f"<gilmsg check: {'ok' if self.ok else '; '.join(self.failures())}>"
-
-    def failures(self) -> list[str]:
-        """Return what is wrong, one sentence each."""
-        own = [f"{line.check}: {line.detail}" for line in self.lines if not line.ok]
-        return own + [f"{name}: {self.recipients[name].detail}" for name in self.missing]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the same as plain data: what ``gilmsg-check --json`` prints."""
-        recipients = {name: seen._asdict() for name, seen in self.recipients.items()}
-        return {"ok": self.ok, "self": [line._asdict() for line in self.lines], "recipients": recipients}
 
 
 def check(recipients: Any = None, topic: str | None = None, **config: Any) -> Report:
@@ -149,12 +93,12 @@ def _judged(groups: list[list[str]], topic: str | None, config: Mapping[str, Any
                 found = _sights(port, way, groups + relay, _settings.read(_settings.HEAD_START, config))
             except ListenerError:
                 told = "it ended during this check, by destroy() for example; check again"
-                lines.append(Line("listener", False, told))
+                lines.append(Line("listener", FAIL, told))
         if port is not None and RELAY in found:
             there = f"the relay at {port.endpoint} (relay_inbound) is there; recipients behind it cannot be seen"
             absent, _ = found[RELAY]
-            lines.append(Line("relay", absent is None, f"{absent} (relay_inbound)" if absent else there))
-    return Report(lines, _seen(found, groups, book, via_relay), groups)
+            lines.append(Line("relay", FAIL, f"{absent} (relay_inbound)") if absent else Line("relay", OK, there))
+    return Report(lines, _seen(found, groups, book, via_relay, config.get("name")), groups)
 
 
 def _sights(port: _engine.Port, way: _protocol.Way, groups: Sequence[Sequence[str]], head_start: float) -> Sights:
@@ -181,9 +125,9 @@ def _sights(port: _engine.Port, way: _protocol.Way, groups: Sequence[Sequence[st
 
 
 def _seen(
-    found: Sights, groups: Sequence[Sequence[str]], book: _settings.AddressBook | None, via_relay: bool
+    found: Sights, groups: Sequence[Sequence[str]], book: _settings.AddressBook | None, via_relay: bool, own: str | None
 ) -> dict[str, Seen]:
-    """Return, for each member of *groups*, what *found* tells of it."""
+    """Return, for each member of *groups*, what *found* tells of it; *own* is our name in ``endpoints``."""
     there = _protocol.BEHIND_RELAY if via_relay else "listening to us"
     endpoints = {name: book.of(name, via_relay) if book else [] for group in groups for name in group}
     sights = {name: found.get(name, (_BLIND, None)) for name in endpoints}
@@ -193,13 +137,22 @@ def _seen(
     every: dict[str, Seen] = {}
     for name, known in endpoints.items():
         absent, linked = sights[name]
-        if not known:
-            back = f"its endpoints are unknown: certnames has no entry that leads to {name!r} and to an entry of endpoints"
-        elif linked:
-            back = "reachable for its ACK"
-        else:
-            back = f"not reachable for its ACK: {', '.join(f'{one} {why_not[one]}' for one in known)}"
-        every[name] = Seen(known, bool(linked) if known else None, absent is None, f"{absent or there}; {back}")
+        back, states = [], [FAIL if absent not in (None, _BLIND) else UNKNOWN if absent or via_relay else OK]
+        by = ""
+        if book is None or not book.of(name, False):
+            back.append(_UNMAPPED % name)
+            states.append(UNKNOWN)
+            by = "through the relay: "
+        if known and linked:
+            back.append(by + "reachable for its ACK")
+        elif known:
+            back.append(f"{by}not reachable for its ACK: {', '.join(f'{one} {why_not[one]}' for one in known)}")
+            states.append(FAIL)
+        if not known and book and set(book.publishing) <= {own}:
+            back.append("no ACK can come, for endpoints has no entry but our own")
+            states.append(FAIL)
+        told = "; ".join([absent or there, *back])
+        every[name] = Seen(known, bool(linked) if known else None, absent is None, worst(states), told)
     return every
 
 

@@ -7,37 +7,30 @@ import copy
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 import fedmsg.config
 
 from .. import _client, _engine, _protocol, _settings, _trust
 from .._settings import AddressBook
 from ..errors import ConfigurationError, EndpointError, GilmsgError, Refused
-
-
-class Line(NamedTuple):
-    """One thing about ourselves: which, whether it is in order, and one sentence."""
-
-    check: str
-    ok: bool
-    detail: str
+from .report import FAIL, OK, Line
 
 
 def _attempt(check: str, examine: Callable[..., object], *arguments: object) -> Line:
     """Return the line of *examine*, which returns its detail or raises what is wrong."""
     try:
-        return Line(check, True, str(examine(*arguments)))
+        return Line(check, OK, str(examine(*arguments)))
     except (ValueError, TypeError, Refused) as error:  # ConfigurationError is a ValueError
-        return Line(check, False, str(error))
+        return Line(check, FAIL, str(error))
 
 
 def lines(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
     """Return what there is to say of *config*, which *loaded* became; take out of it what cannot be used."""
-    found = _shape(config) + [Line("configuration", False, problem) for problem in loaded.problems]
+    found = _shape(config) + [Line("configuration", FAIL, problem) for problem in loaded.problems]
     looked = f"no file read (looked in {', '.join(_settings.places())})"
     read = f"read: {', '.join(loaded.files)}" if loaded.files else looked
-    found += [Line("configuration", True, read), *_own_keys(config), _attempt("crypto", _crypto, config)]
+    found += [Line("configuration", OK, read), *_own_keys(config), _attempt("crypto", _crypto, config)]
     if not found[-1].ok:
         return found
     files = [_attempt("ca", _ca, config), _attempt("crl", _crl, config)]
@@ -56,7 +49,7 @@ def _shape(config: dict[str, Any]) -> list[Line]:
             del config[key][name[0]]
         else:
             config[key] = copy.deepcopy(fedmsg.config.defaults.get(key))
-    return [Line("configuration", False, problem) for _, problem in found]
+    return [Line("configuration", FAIL, problem) for _, problem in found]
 
 
 def _own_keys(config: dict[str, Any]) -> list[Line]:
@@ -67,7 +60,7 @@ def _own_keys(config: dict[str, Any]) -> list[Line]:
         if not found[-1].ok:
             del config[key]
     times = [f"{key} {_settings.read(key, config):g} s" for key in (_settings.ACK_TIMEOUT, _settings.HEAD_START)]
-    return [line for line in found if not line.ok] or [Line("settings", True, ", ".join(times))]
+    return [line for line in found if not line.ok] or [Line("settings", OK, ", ".join(times))]
 
 
 def _crypto(config: Mapping[str, Any]) -> str:
@@ -109,7 +102,7 @@ def _pair(config: Mapping[str, Any]) -> list[Line]:
     try:
         pair = _trust.key_pair(config, _client.context.certname(config))
     except ConfigurationError as error:
-        return [Line("key", False, str(error))]
+        return [Line("key", FAIL, str(error))]
 
     def key() -> str:
         pair.load_key()
@@ -157,7 +150,7 @@ def asked(
             f"{topic!r} does not begin with {prefix(config)!r}, topic_prefix and environment, so nothing is published "
             "on it here; give the full topic, or mend those"
         )
-        found.append(Line("topic", False, detail))
+        found.append(Line("topic", FAIL, detail))
     if named is not None:
         return named
     table = _settings.read(_settings.RECIPIENTS, config)
@@ -166,7 +159,7 @@ def asked(
     if not entries:
         where = "any topic" if topic is None else repr(topic)
         none = f"none were given, and {_settings.RECIPIENTS} names none for {where}"
-        found.append(Line("recipients", False, none))
+        found.append(Line("recipients", FAIL, none))
     return entries
 
 
@@ -183,19 +176,19 @@ def opened(
         _refuse_fedmsgs_own(_client.context.current())
         port, address = _engine.publisher(wanted, None, config), wanted
         handles.callback(port.close)
-        found.append(Line("endpoint", True, _told(port, wanted)))
+        found.append(Line("endpoint", OK, _told(port, wanted)))
     except EndpointError as error:
-        found.append(Line("endpoint", False, _in_so_many_words(wanted, str(error))))
+        found.append(Line("endpoint", FAIL, _in_so_many_words(wanted, str(error))))
     except (GilmsgError, ValueError, TypeError) as error:
-        found.append(Line("endpoint", False, str(error)))
+        found.append(Line("endpoint", FAIL, str(error)))
     try:
         book = AddressBook(config)
         port = _engine.publisher(address, book, config)
         handles.callback(port.close)
         whose = "this process's own listener" if port.shared_listener else "can listen"
-        found.append(Line("listener", True, f"{whose} for {book.ack_topic}"))
+        found.append(Line("listener", OK, f"{whose} for {book.ack_topic}"))
     except (GilmsgError, KeyError, TypeError, ValueError) as error:
-        found.append(Line("listener", False, f"cannot listen for ACKs: {error}"))
+        found.append(Line("listener", FAIL, f"cannot listen for ACKs: {error}"))
     return port, book
 
 
