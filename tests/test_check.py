@@ -314,6 +314,26 @@ def test_configuration_files(bus, config, tmp_path):
     assert gilmsg.check([], config_filename="elsewhere.py")
 
 
+def test_the_working_directory_was_removed(bus, config, tmp_path, monkeypatch, capsys):
+    """A publisher goes on, and a line of its report names it; without --config-filename a command fails by it."""
+    write_config(tmp_path, dict(config, **PATIENT))
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    file = str(tmp_path / "fedmsg.d" / "bus.py")
+    gilmsg.init(**dict(config, **PATIENT))
+    gone.rmdir()
+    report = gilmsg.check(["alice"], TOPIC)
+    assert report and (report.state, report.lines[0].check) == ("warning", "configuration")
+    assert f"the working directory {gone} was removed" in report.lines[0].detail
+    gilmsg.destroy()
+    setattr(fedmsg.config, "__cache", {})
+    assert check_command.main(["--recipients", "alice", "--config-filename", file]) == 0, capsys.readouterr()
+    capsys.readouterr()
+    assert check_command.main(["--recipients", "alice"]) == 1
+    assert f"  FAIL     configuration  the working directory {gone} was removed" in capsys.readouterr().out
+
+
 def command(cwd, *arguments):
     return module("gilmsg.commands.check", *arguments, cwd=cwd)
 

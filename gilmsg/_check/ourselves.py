@@ -14,7 +14,7 @@ import fedmsg.config
 from .. import _client, _engine, _protocol, _settings, _trust
 from .._settings import AddressBook
 from ..errors import ConfigurationError, EndpointError, GilmsgError, Refused
-from .report import FAIL, OK, Line
+from .report import FAIL, OK, WARNING, Line
 
 
 def _attempt(check: str, examine: Callable[..., object], *arguments: object) -> Line:
@@ -28,9 +28,7 @@ def _attempt(check: str, examine: Callable[..., object], *arguments: object) -> 
 def lines(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
     """Return what there is to say of *config*, which *loaded* became; take out of it what cannot be used."""
     found = _shape(config) + [Line("configuration", FAIL, problem) for problem in loaded.problems]
-    looked = f"no file read (looked in {', '.join(_settings.places())})"
-    read = f"read: {', '.join(loaded.files)}" if loaded.files else looked
-    found += [Line("configuration", OK, read), *_own_keys(config), _attempt("crypto", _crypto, config)]
+    found += [*_files(loaded), *_own_keys(config), _attempt("crypto", _crypto, config)]
     if not found[-1].ok:
         return found
     files = [_attempt("ca", _ca, config), _attempt("crl", _crl, config)]
@@ -39,6 +37,16 @@ def lines(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
         if all(line.ok for line in files):
             files.append(_attempt("signature", _signature, config))
     return found + files
+
+
+def _files(loaded: _settings.Loaded) -> list[Line]:
+    """Return the line about the files that were read; where that failed, others say so."""
+    if loaded.passed_over:
+        return [Line("configuration", WARNING, problem) for problem in loaded.passed_over]
+    if not loaded.files and loaded.problems:
+        return []
+    looked = "" if loaded.files else f"no file read (looked in {', '.join(_settings.places())})"
+    return [Line("configuration", OK, looked or f"read: {', '.join(loaded.files)}")]
 
 
 def _shape(config: dict[str, Any]) -> list[Line]:
