@@ -416,6 +416,17 @@ HARM = {
 }
 
 
+def test_a_key_that_everybody_can_read(config, pki):
+    """A warning is in order, and told; a publish works."""
+    authority, files = pki
+    config.update(files)
+    os.chmod(os.path.join(authority.folder, "publisher.key"), 0o644)
+    report = gilmsg.check([], **config)
+    assert report and report.state == "warning" and "warning  key " in str(report), report
+    [line] = [line for line in report.lines if line.state == "warning"]
+    assert line.check == "key" and "publisher.key (ssldir, certnames) can be read by everybody" in line.detail
+
+
 @pytest.mark.parametrize("harm", HARM.values(), ids=HARM.keys())
 def test_what_is_wrong_with_files_is_said_as_publish_says_it(config, pki, harm):
     """Whatever publish refuses of key, certificate, CA or CRL is a line of check, to the letter."""

@@ -18,11 +18,13 @@ from .report import FAIL, OK, WARNING, Line
 
 
 def _attempt(check: str, examine: Callable[..., object], *arguments: object) -> Line:
-    """Return the line of *examine*, which returns its detail or raises what is wrong."""
+    """Return the line of *examine*, which returns its detail, or a list of it and warnings, or raises what is wrong."""
     try:
-        return Line(check, OK, str(examine(*arguments)))
+        found = examine(*arguments)
     except (ValueError, TypeError, Refused) as error:  # ConfigurationError is a ValueError
         return Line(check, FAIL, str(error))
+    told = found if isinstance(found, list) else [str(found)]
+    return Line(check, WARNING if len(told) > 1 else OK, "; ".join(told))
 
 
 def lines(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
@@ -112,9 +114,8 @@ def _pair(config: Mapping[str, Any]) -> list[Line]:
     except ConfigurationError as error:
         return [Line("key", FAIL, str(error))]
 
-    def key() -> str:
-        pair.load_key()
-        return pair.key_file
+    def key() -> list[str]:
+        return [pair.key_file, *pair.weaknesses(pair.load_key())]
 
     def certificate() -> str:
         _, name, span = pair.load_certificate()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 import os
+import stat
 import time
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -17,6 +19,9 @@ from ..errors import ConfigurationError
 
 #: What fedmsg signs with.
 PADDING, HASH = padding.PKCS1v15(), hashes.SHA1()
+
+#: Bits; a smaller RSA key can be broken.
+_LEAST_BITS = 2048
 
 Stamp = tuple[int, int, int, int]
 
@@ -89,6 +94,8 @@ class Signer:
             self.require_match(key, certificate)
             pem = _base64(certificate.public_bytes(serialization.Encoding.PEM))
             self._pair = pair = _Pair(stamps, key, pem, common_name, span)
+            for weakness in self.weaknesses(key):
+                self._warn("%s", weakness)
         except ConfigurationError as error:
             if old is None:
                 raise
@@ -105,6 +112,16 @@ class Signer:
         if not isinstance(key, rsa.RSAPrivateKey):
             raise ConfigurationError(f"{path} (ssldir, certnames) is not an RSA key")
         return key
+
+    def weaknesses(self, key: rsa.RSAPrivateKey) -> list[str]:
+        """Return why *key*, which was loaded, is no good secret."""
+        what, found = f"the private key {self.key_file} (ssldir, certnames)", []
+        with contextlib.suppress(OSError):
+            if os.stat(self.key_file).st_mode & stat.S_IROTH:
+                found.append(f"{what} can be read by everybody (its mode); chmod o-r it, and issue another if in doubt")
+        if key.key_size < _LEAST_BITS:
+            found.append(f"{what} has {key.key_size} bits and can be broken; issue one of {_LEAST_BITS} or more")
+        return found
 
     def load_certificate(self) -> tuple[x509.Certificate, str, Span]:
         """Return the certificate, the one common name on it, and when it counts."""
