@@ -284,6 +284,7 @@ def test_a_bad_setting_is_named(config, changes, check, text):
 @pytest.mark.parametrize(
     "arguments",
     [{"recipients": [""]}, {"recipients": 7}, {"recipients": b"alice"}, {"topic": ""}, {"topic": b"a.b"},
+     {"warn_days": -1}, {"warn_days": float("nan")}, {"warn_days": "7"},
      {"config_filename": "/nonexistent"}, {"endpoints": ["tcp://127.0.0.1:3000"]}],
 )
 def test_bad_arguments_are_refused(config, arguments):
@@ -414,6 +415,22 @@ HARM = {
     "a CA for a CRL": swapped("crl.pem", "ca.crt"),
     "another CRL": swapped("crl.pem", "crl.pem"),
 }
+
+
+def test_what_ends_soon(config, pki):
+    """A certificate of one day, a CRL of two hours: warnings, and all is well nevertheless."""
+    authority, files = pki
+    config.update(files)
+    assert gilmsg.check([], **config).state == "ok"
+    assert [line.check for line in gilmsg.check([], warn_days=60, **config).lines if line.state != "ok"] == [
+        "ca", "certificate"
+    ]  # fmt: skip
+    authority.issue("publisher", days=1)
+    authority.write_crl(days=1 / 12)
+    report = gilmsg.check([], **config)
+    assert report and [line.check for line in report.lines if line.state == "warning"] == ["crl", "certificate"]
+    assert all(line.detail.endswith(("replace it", "renew it")) for line in report.lines if line.state == "warning"), report
+    assert [line.check for line in gilmsg.check([], warn_days=0, **config).lines if line.state != "ok"] == ["crl"]
 
 
 def test_a_key_that_everybody_can_read(config, pki):

@@ -40,7 +40,9 @@ RELAY = ""
 Sights = dict[str, tuple["str | None", "bool | None"]]
 
 
-def check(recipients: Any = None, topic: str | None = None, **config: Any) -> Report:
+def check(
+    recipients: Any = None, topic: str | None = None, *, warn_days: float | None = None, **config: Any
+) -> Report:
     """Tell whether a publish would be expected to succeed, without publishing anything.
 
     Waits for the recipients at most ``gilmsg.head_start`` seconds, as a publisher that has
@@ -54,6 +56,8 @@ def check(recipients: Any = None, topic: str | None = None, **config: Any) -> Re
             a topic: all that it names).
         topic (str): a full topic. Without one a recipient is present if it listens to any
             topic of our ``topic_prefix`` and ``environment``.
+        warn_days (float): a certificate that ends within so many days, 14 by default, is a warning; a CRL is in the
+            last tenth of its time.
         **config: fedmsg configuration, used if this thread has no context; the ``gilmsg.*``
             keys always count. ``config_filename`` is read instead of ``fedmsg.d``.
 
@@ -62,11 +66,13 @@ def check(recipients: Any = None, topic: str | None = None, **config: Any) -> Re
         --json`` prints. Whatever is wrong with configuration, files or peers is in there.
 
     Raises:
-        ConfigurationError: *recipients* or *topic* is not usable, or ``config_filename`` is no file.
+        ConfigurationError: *recipients*, *topic* or *warn_days* is not usable, or ``config_filename`` is no file.
     """
     named = None if recipients is None else _settings.recipients(recipients)
     if topic is not None and (not isinstance(topic, str) or not topic):
         raise ConfigurationError(f"topic must be a full topic (text); it is {topic!r}")
+    if warn_days is not None and not (isinstance(warn_days, (int, float)) and warn_days >= 0):
+        raise ConfigurationError(f"warn_days must be a number of days, 0 or more; it is {warn_days!r}")
     own = _client.context.current()
     if own is None:
         loaded = _settings.load(config)
@@ -75,7 +81,7 @@ def check(recipients: Any = None, topic: str | None = None, **config: Any) -> Re
         effective = {**own.c, **{key: config[key] for key in _settings.KEYS if key in config}}
         effective["endpoints"] = dict(effective.get("endpoints") or {})
         loaded = _settings.in_force(effective)
-    lines = ourselves.lines(loaded, effective)
+    lines = ourselves.lines(loaded, effective, warn_days)
     entries = ourselves.asked(named, topic, effective, lines)
     return _judged([_protocol.members(entry) for entry in entries], topic, effective, lines)
 

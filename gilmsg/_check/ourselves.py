@@ -27,15 +27,18 @@ def _attempt(check: str, examine: Callable[..., object], *arguments: object) -> 
     return Line(check, WARNING if len(told) > 1 else OK, "; ".join(told))
 
 
-def lines(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
-    """Return what there is to say of *config*, which *loaded* became; take out of it what cannot be used."""
+def lines(loaded: _settings.Loaded, config: dict[str, Any], warn_days: float | None) -> list[Line]:
+    """Return what there is to say of *config*, which *loaded* became; take out of it what cannot be used.
+
+    A certificate that ends within *warn_days* is a warning.
+    """
     found = _shape(config) + [Line("configuration", FAIL, problem) for problem in loaded.problems]
     found += [*_files(loaded), *_own_keys(config), _attempt("crypto", _crypto, config)]
     if not found[-1].ok:
         return found
-    files = [_attempt("ca", _ca, config), _attempt("crl", _crl, config)]
+    files = [_attempt("ca", _ca, config, warn_days), _attempt("crl", _crl, config)]
     if config.get("sign_messages", False):
-        files += _pair(config)
+        files += _pair(config, warn_days)
         if all(line.ok for line in files):
             files.append(_attempt("signature", _signature, config))
     return found + files
@@ -86,14 +89,14 @@ def _crypto(config: Mapping[str, Any]) -> str:
     return "on for ACKs, but sign_messages is off: recipients that validate drop what we send"
 
 
-def _ca(config: Mapping[str, Any]) -> str:
+def _ca(config: Mapping[str, Any], warn_days: float | None) -> list[str]:
     path = _trust.location(config, "ca_cert_location")
     span = _trust.read_ca(path).span
     span.require_current()
-    return f"{path}, valid until {span.until()}"
+    return [f"{path}, valid until {span.until()}", *span.ending(warn_days)]
 
 
-def _crl(config: Mapping[str, Any]) -> str:
+def _crl(config: Mapping[str, Any]) -> str | list[str]:
     """Examine the CRL by itself first: what is wrong with the CA must not hide it."""
     if not config.get("crl_location"):
         return "crl_location is not set: revoked certificates are accepted"
@@ -104,10 +107,10 @@ def _crl(config: Mapping[str, Any]) -> str:
         ca = _trust.read_ca(_trust.location(config, "ca_cert_location"))
     if ca is not None:
         _trust.require_issued(crl, ca)
-    return f"{path}, current until {crl.span.until()}"
+    return [f"{path}, current until {crl.span.until()}", *crl.span.ending()]
 
 
-def _pair(config: Mapping[str, Any]) -> list[Line]:
+def _pair(config: Mapping[str, Any], warn_days: float | None) -> list[Line]:
     """Return lines about our key, our certificate, and whether they belong together."""
     try:
         pair = _trust.key_pair(config, _client.context.certname(config))
@@ -117,10 +120,10 @@ def _pair(config: Mapping[str, Any]) -> list[Line]:
     def key() -> list[str]:
         return [pair.key_file, *pair.weaknesses(pair.load_key())]
 
-    def certificate() -> str:
+    def certificate() -> list[str]:
         _, name, span = pair.load_certificate()
         span.require_current()
-        return f"{pair.certificate_file}, {name}, valid until {span.until()}"
+        return [f"{pair.certificate_file}, {name}, valid until {span.until()}", *span.ending(warn_days)]
 
     def match() -> str:
         pair.require_match(pair.load_key(), pair.load_certificate()[0])

@@ -8,6 +8,7 @@ import math
 import os
 import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -19,6 +20,9 @@ from ..errors import ConfigurationError
 
 #: What fedmsg signs with.
 PADDING, HASH = padding.PKCS1v15(), hashes.SHA1()
+
+#: Days before its end from which a certificate is warned of; seconds in one, and between two looks.
+_WARN_DAYS, _DAY, _LOOK_AGAIN = 14.0, 86400, 60.0
 
 #: Bits; a smaller RSA key can be broken.
 _LEAST_BITS = 2048
@@ -36,6 +40,8 @@ class Span(NamedTuple):
     end: float
     #: What to do once it has ended.
     remedy: str
+    #: Of a CRL, which is replaced often: a warning is due in the last tenth of its time, not some days before.
+    is_crl: bool = False
 
     def require_current(self) -> None:
         """Raise ConfigurationError unless it counts now."""
@@ -45,9 +51,36 @@ class Span(NamedTuple):
         if now < self.begin:
             raise ConfigurationError(f"{self.what} becomes valid only on {_date(self.begin)}")
 
+    def ending(self, days: float | None = None) -> list[str]:
+        """Return a warning if it ends within *days* (14 if None), or is a CRL in the last tenth of its time."""
+        margin = (self.end - self.begin) / 10 if self.is_crl else (_WARN_DAYS if days is None else days) * _DAY
+        return [f"{self.what} expires on {_date(self.end)}; {self.remedy}"] if self.end - time.time() < margin else []
+
     def until(self) -> str:
         """Return its end, for people."""
         return "replaced (no end)" if self.end == math.inf else _date(self.end)
+
+
+class Reminder:
+    """WARNINGs of what ends soon, each once a day; *warn* is called as a logger's ``warning``. For any thread."""
+
+    def __init__(self, warn: Callable[..., None]) -> None:
+        self._warn, self._look_at = warn, -math.inf
+        #: Warning -> when it is due again.
+        self._told: dict[str, float] = {}
+
+    def look(self, spans: Sequence[Span]) -> None:
+        """Warn of *spans*, which are in use; called at each use, it looks once a minute."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at, before, told = now + _LOOK_AGAIN, self._told, {}
+        for warning in (one for span in spans for one in span.ending()):
+            told[warning] = before.get(warning, now)
+            if now >= told[warning]:
+                self._warn("%s", warning)
+                told[warning] = now + _DAY
+        self._told = told
 
 
 class _Pair(NamedTuple):
@@ -67,7 +100,7 @@ class Signer:
 
     def __init__(self, ssldir: str, certname: str, warn: Callable[..., None]) -> None:
         self.key_file, self.certificate_file = f"{ssldir}/{certname}.key", f"{ssldir}/{certname}.crt"
-        self._warn = warn
+        self._warn, self._reminder = warn, Reminder(warn)
         self._pair: _Pair | None = None
 
     @property
@@ -78,6 +111,7 @@ class Signer:
         """Return what can sign now."""
         pair = self._current()
         pair.span.require_current()
+        self._reminder.look([pair.span])
         return pair
 
     def seal(self, covered: bytes) -> dict[str, str]:

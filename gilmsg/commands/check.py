@@ -38,6 +38,7 @@ OPTIONS = [
     option("--name", help="Publish under this name of endpoints."),
     option("--active", action="store_const", const=True, help="Through the relay, as gilmsg-logger does."),
     option("--cert-prefix", help="The certificate to sign with, as for gilmsg-logger (with --active: shell)."),
+    option("--warn-days", type=float, metavar="DAYS", help="Warn of certificates that end so soon. Default: 14."),
     option("--json", action="store_true", help="Print the answer as JSON."),
 ]
 
