@@ -194,15 +194,36 @@ def test_another_process_holds_all_our_ports(bus, config):
     """That is said in so many words, with the setting and the endpoints; the rest is checked too."""
     endpoints = [bus.ports.endpoint(), bus.ports.endpoint()]
     config["endpoints"]["publisher"] = endpoints
-    with Holder(*map(port_of, endpoints)):
+    with Holder(*map(port_of, endpoints)) as holder:
         report = gilmsg.check(["alice"], **dict(config, **PATIENT))
         assert not report and list(failed(report)) == ["endpoint"]
         line = failed(report)["endpoint"]
         assert "another process holds all our declared ports" in line
-        assert "endpoints['publisher']" in line and all(one in line for one in endpoints)
+        assert "endpoints['publisher']" in line and all(f"{one} (process {holder.pid})" in line for one in endpoints)
         seen = report.recipients["alice"]
         assert seen.reachable is True and seen.listening is False
     assert "endpoint" not in failed(gilmsg.check([], **config))
+
+
+def test_a_host_that_only_consumes(bus, config, tmp_path, capsys):
+    """Before its consumer runs all is in order; while it runs, its port is held by it; no recipient is asked for."""
+    write_config(tmp_path, dict(config, name="carol"))
+    arguments = ["--consumer", "--topic", "org.example.dev"]
+    assert check_command.main(arguments) == 0
+    out = capsys.readouterr().out
+    mine = config["endpoints"]["carol"][0]
+    assert f"they leave as carol from {mine}" in out and "recipients" not in out, out
+    assert out.endswith("ok: what names this consumer is expected to be acknowledged\n")
+    with Tailer(dict(config, name="carol"), tmp_path, TOPIC) as tailer:
+        assert check_command.main([*arguments, "--json"]) == 3
+        answer = json.loads(capsys.readouterr().out)
+    lines = {line["check"]: line for line in answer["self"]}
+    assert [name for name, line in lines.items() if line["state"] == "unknown"] == ["endpoint"], answer
+    assert f"{mine} (process {tailer.pid})" in lines["endpoint"]["detail"]
+    assert lines["endpoint"]["detail"].endswith("that may well be the consumer itself")
+    assert "carol" in lines["acks"]["detail"]
+    assert check_command.main([*arguments, "--recipients", "alice"]) == 2
+    assert "a consumer has no recipients" in capsys.readouterr().err
 
 
 def test_this_process_holds_our_port(bus, config, tmp_path):

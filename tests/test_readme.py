@@ -269,7 +269,7 @@ def test_the_shell(readme, readmes_bus, tmp_path):
 
 @pytest.mark.slow
 def test_checking(readme, readmes_bus, monkeypatch):
-    """Each command line finds all in order, but who is behind a relay; the second one prints JSON; so does the call."""
+    """Each command line finds all in order, but cannot see who is behind a relay; one prints JSON."""
     lines, code = readme["Before it fails"]
     for line in lines.splitlines():
         done = shell(line, readmes_bus.directory)

@@ -14,7 +14,7 @@ import fedmsg.config
 from .. import _client, _engine, _protocol, _settings, _trust
 from .._settings import AddressBook
 from ..errors import ConfigurationError, EndpointError, GilmsgError, Refused
-from .report import FAIL, OK, WARNING, Line
+from .report import FAIL, OK, UNKNOWN, WARNING, Line
 
 
 def _attempt(check: str, examine: Callable[..., object], *arguments: object) -> Line:
@@ -153,16 +153,22 @@ def prefix(config: Mapping[str, Any]) -> str:
     return f"{config.get('topic_prefix')}.{config.get('environment')}."
 
 
+def foreign(topic: str, config: Mapping[str, Any]) -> Line:
+    """Return the line that says that *topic* is none of this bus."""
+    return Line(
+        "topic",
+        FAIL,
+        f"{topic!r} does not begin with {prefix(config)!r}, topic_prefix and environment, so nothing is published "
+        "on it here; give the full topic, or mend those",
+    )
+
+
 def asked(
     named: Sequence[str] | None, topic: str | None, config: Mapping[str, Any], found: list[Line]
 ) -> Sequence[str]:
     """Return the recipients to look for, by *config* if none are *named*; add to *found* what is wrong with that."""
     if topic is not None and not topic.startswith(prefix(config)):
-        detail = (
-            f"{topic!r} does not begin with {prefix(config)!r}, topic_prefix and environment, so nothing is published "
-            "on it here; give the full topic, or mend those"
-        )
-        found.append(Line("topic", FAIL, detail))
+        found.append(foreign(topic, config))
     if named is not None:
         return named
     table = _settings.read(_settings.RECIPIENTS, config)
@@ -182,17 +188,8 @@ def opened(
 
     Lines about both are added to *found*; what is open is closed with *handles*.
     """
-    port = book = address = None
-    try:
-        wanted = _client.context.require_publisher(config)
-        _refuse_fedmsgs_own(_client.context.current())
-        port, address = _engine.publisher(wanted, None, config), wanted
-        handles.callback(port.close)
-        found.append(Line("endpoint", OK, _told(port, wanted)))
-    except EndpointError as error:
-        found.append(Line("endpoint", FAIL, _in_so_many_words(wanted, str(error))))
-    except (GilmsgError, ValueError, TypeError) as error:
-        found.append(Line("endpoint", FAIL, str(error)))
+    port, book = endpoint(config, found, handles), None
+    address = port.address if port else None
     try:
         book = AddressBook(config)
         port = _engine.publisher(address, book, config)
@@ -202,6 +199,29 @@ def opened(
     except (GilmsgError, KeyError, TypeError, ValueError) as error:
         found.append(Line("listener", FAIL, f"cannot listen for ACKs: {error}"))
     return port, book
+
+
+def endpoint(
+    config: Mapping[str, Any], found: list[Line], handles: contextlib.ExitStack, consumes: bool = False
+) -> _engine.Port | None:
+    """Return a port with a publisher, None if it cannot be opened; add the line about it to *found*.
+
+    Of a host that *consumes*, the consumer may well run, and hold it.
+    """
+    try:
+        wanted = _client.context.require_publisher(config)
+        _refuse_fedmsgs_own(_client.context.current())
+        port = _engine.publisher(wanted, None, config)
+        handles.callback(port.close)
+        found.append(Line("endpoint", OK, _told(port, wanted)))
+        return port
+    except EndpointError as error:
+        told, others = _in_so_many_words(wanted, str(error))
+        maybe = "; that may well be the consumer itself" if consumes and others else ""
+        found.append(Line("endpoint", UNKNOWN if maybe else FAIL, told + maybe))
+    except (GilmsgError, ValueError, TypeError) as error:
+        found.append(Line("endpoint", FAIL, str(error)))
+    return None
 
 
 def _refuse_fedmsgs_own(current: Any) -> None:
@@ -221,16 +241,16 @@ def _told(port: _engine.Port, address: _engine.Address) -> str:
     return f"{port.endpoint} (endpoints[{address.name!r}]) {'is' if by else 'can be'} bound{by}"
 
 
-def _in_so_many_words(address: _engine.Address, error: str) -> str:
-    """Return why none of our ports can be bound: *error*, or plain words if all are taken."""
+def _in_so_many_words(address: _engine.Address, error: str) -> tuple[str, bool]:
+    """Return why none of our ports can be bound, *error* or plain words if all are taken; and if so by others only."""
     if error.count(os.strerror(errno.EADDRINUSE)) < len(address.endpoints):
-        return error
+        return error, False
     here = _engine.listening_ports()
     ours = [endpoint for endpoint in address.endpoints if _settings.port(endpoint) in here]
     holder = f"another process, and for {', '.join(ours)} this one, holds" if ours else "another process holds"
     if len(ours) == len(address.endpoints):
         holder = "this process itself holds, by a publisher that is not this one,"
-    return (
-        f"{holder} all our declared ports, endpoints[{address.name!r}]: {', '.join(address.endpoints)}; "
-        "declare one for each process that publishes"
-    )
+    pids = {one: _engine.listening_process(_settings.port(one)) for one in address.endpoints if one not in ours}
+    told = ", ".join(f"{one} (process {pids[one]})" if pids.get(one) else one for one in address.endpoints)
+    text = f"{holder} all our declared ports, endpoints[{address.name!r}]: {told}; declare one for each process"
+    return f"{text} that publishes", not ours

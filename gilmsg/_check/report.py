@@ -52,7 +52,7 @@ def worst(states: Iterable[str]) -> str:
 
 
 class Report:
-    """The answer of :func:`gilmsg.check`: true exactly if a publish is expected to succeed.
+    """The answer of :func:`gilmsg.check`: true exactly if a publish is expected to succeed (a consumer, to acknowledge).
 
     ``print(report)`` shows what ``gilmsg-check`` prints.
 
@@ -68,8 +68,14 @@ class Report:
             their group makes good.
     """
 
-    def __init__(self, lines: Sequence[Line], recipients: Mapping[str, Seen], groups: Sequence[Sequence[str]]) -> None:
-        self.lines, self.recipients = list(lines), dict(recipients)
+    def __init__(
+        self,
+        lines: Sequence[Line],
+        recipients: Mapping[str, Seen],
+        groups: Sequence[Sequence[str]],
+        expected: str = "a publish is expected to succeed",
+    ) -> None:
+        self.lines, self.recipients, self._expected = list(lines), dict(recipients), expected
         best = [min((recipients[name].state for name in group), key=STATES.index) for group in groups]
         self.state = worst([*best, *(line.state for line in lines)])
         self.ok = is_ok(self.state)
@@ -102,7 +108,7 @@ class Report:
             return f"not ok: {failed} of these lines failed"
         if unknown:
             return f"unknown: {unknown} of these lines cannot be told; nothing else is wrong"
-        return "ok: a publish is expected to succeed"
+        return f"ok: {self._expected}"
 
     def failures(self) -> list[str]:
         """Return what is wrong, one sentence each."""

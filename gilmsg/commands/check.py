@@ -3,7 +3,7 @@ whether each recipient listens to us and can be reached, and whether our own con
 port, key, certificate, CA and CRL are in order. Everything that is wrong is told.
 
 Run it as the user, on the host and with the --name of the service that publishes; --active
-checks the way of gilmsg-logger, through the relay. Exit status: 0 if a publish is expected to
+checks the way of gilmsg-logger, through the relay, and --consumer a service that only consumes. Exit status: 0 if a publish is expected to
 succeed, 1 if not, 3 if nothing is known to be wrong and not everything can be seen (as behind
 the relay), 2 for bad usage.
 
@@ -12,6 +12,7 @@ Examples::
     $ gilmsg-check --name bodhi.app01 --recipients backend01.example.com backend02.example.com
     $ gilmsg-check --name bodhi.app01 --topic org.example.prod.bodhi.update.request --json
     $ gilmsg-check --active --recipients backend01.example.com
+    $ gilmsg-check --consumer --name backend01 --topic org.example.prod.bodhi
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ OPTIONS = [
     option("--recipients", metavar="CN", nargs="+", help=RECIPIENTS),
     option("--topic", help="The full topic. Without one: whether they listen to anything of ours."),
     option("--name", help="Publish under this name of endpoints."),
+    option("--consumer", action="store_true", help="Check a consumer instead: as whom and from where it acknowledges."),
     option("--active", action="store_const", const=True, help="Through the relay, as gilmsg-logger does."),
     option("--cert-prefix", help="The certificate to sign with, as for gilmsg-logger (with --active: shell)."),
     option("--warn-days", type=float, metavar="DAYS", help="Warn of certificates that end so soon. Default: 14."),

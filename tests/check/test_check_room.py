@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import time
+import types
 
 import pytest
 
@@ -174,7 +175,7 @@ def test_why_an_endpoint_cannot_be_reached(monkeypatch):
         assert _check._why_not("tcp://no-such-host.invalid:1") == "has a host that does not resolve"
         assert "refused" in _check._why_not(f"tcp://127.0.0.1:{refusing}")
         assert "cannot be connected to" in _check._why_not("tcp://127.0.0.1:http")
-        assert "takes TCP connections, but" in _check._why_not(f"tcp://*:{open_port}")
+        assert _check._why_not(f"tcp://*:{open_port}") is None
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -220,16 +221,58 @@ def test_what_can_be_opened_is(monkeypatch, publisher, listener, config, expecte
     assert (port is not None and port.address is not None) is ("endpoint" not in expected)
 
 
-def test_who_holds_our_ports():
+OPEN, SHUT = "tcp://127.0.0.1:1", "tcp://127.0.0.1:2"
+TAKEN = EndpointError(os.strerror(errno.EADDRINUSE))
+
+
+@pytest.mark.parametrize(
+    ("changes", "topic", "held", "expected"),
+    [
+        ({}, None, None, {"endpoint": "ok", "acks": "ok", "publishers": "ok"}),
+        ({}, "p.e.a", None, {"endpoint": "ok", "acks": "ok", "publishers": "ok"}),
+        ({}, "p.*", None, {"endpoint": "ok", "acks": "ok", "publishers": "ok"}),
+        ({}, "p.x.a", None, {"topic": "fail", "endpoint": "ok", "publishers": "ok"}),
+        ({}, None, TAKEN, {"endpoint": "unknown", "acks": "ok", "publishers": "ok"}),
+        ({}, None, EndpointError("x"), {"endpoint": "fail", "publishers": "ok"}),
+        ({"mute": True}, None, None, {"endpoint": "fail", "publishers": "ok"}),
+        ({"sign_messages": False}, None, None, {"endpoint": "ok", "acks": "fail", "publishers": "ok"}),
+        ({"endpoints": {"us": [OPEN]}}, None, None, {"endpoint": "ok", "acks": "ok", "publishers": "fail"}),
+        ({"endpoints": {"us": [OPEN], "x": [OPEN, SHUT]}}, None, None, {"endpoint": "ok", "acks": "ok", "publishers": "warning"}),
+        ({"endpoints": {"us": [OPEN], "x": [SHUT]}}, None, None, {"endpoint": "ok", "acks": "ok", "publishers": "unknown"}),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_a_consumer(monkeypatch, changes, topic, held, expected):
+    """Its port, which it may well hold itself; as whom it acknowledges, where nothing is wrong; who publishes."""
+
+    def opened(address, book, config):
+        if held is not None:
+            raise held
+        port = Port(address=address)
+        port.shared = False
+        return port
+
+    monkeypatch.setattr(ourselves._engine, "publisher", opened)
+    monkeypatch.setattr(_check._trust, "signer", lambda config, certname: types.SimpleNamespace(common_name=certname))
+    monkeypatch.setattr(_check, "_why_not", {SHUT: "is shut"}.get)
+    config = {**BUS, "sign_messages": True, "certnames": {"us": "me"}, "endpoints": {"us": [OPEN], "x": [OPEN]}, **changes}
+    lines = _check._consuming(topic, config, [])
+    assert {line.check: line.state for line in lines} == expected
+    if expected.get("acks") == "ok":
+        assert " as me from " + ("one of these ports" if held else Port.endpoint) in lines[1].detail
+
+
+def test_who_holds_our_ports(monkeypatch):
     """This process, or others, with the endpoints; where not all are taken, the reason as it was."""
     taken = f"tcp://a:1 ({os.strerror(errno.EADDRINUSE)})"
     with socket.create_server(("", 0)) as ours:
         here = Address("us", (f"tcp://a:{ours.getsockname()[1]}",), False)
-        told = ourselves._in_so_many_words(here, taken)
-    assert told.startswith("this process itself holds, by a publisher that is not this one, all our declared ports")
+        told, others = ourselves._in_so_many_words(here, taken)
+    assert not others and told.startswith("this process itself holds, by a publisher that is not this one, all our declared ports")
     both = Address("us", (*here.endpoints, "tcp://a:2"), False)
-    assert ourselves._in_so_many_words(both, taken) == taken
-    assert ourselves._in_so_many_words(both, taken + taken).startswith("another process holds all our declared ports")
+    assert ourselves._in_so_many_words(both, taken) == (taken, False)
+    monkeypatch.setattr(ourselves._engine, "listening_process", {2: 17}.get)
+    told, others = ourselves._in_so_many_words(both, taken + taken)
+    assert others and told.startswith("another process holds all our declared ports") and ", tcp://a:2 (process 17);" in told
 
 
 def test_the_engine_ends_meanwhile(monkeypatch):
