@@ -150,11 +150,31 @@ def test_recipients_come_from_the_configuration(bus, config):
     assert not report and "gilmsg.recipients" in failed(report)["recipients"]
 
 
+def test_whose_endpoints_are_unknown_is_unknown(bus, config, tmp_path):
+    """It listens, and from where its ACK would come is not known; where nobody else is known, that is a failure."""
+    config.update(PATIENT)
+    carol = dict(config, name="carol")
+    alone = dict(config, endpoints={"publisher": config["endpoints"]["publisher"]})
+    with Tailer(carol, tmp_path, TOPIC):
+        for known, state, sentence in (
+            ({**config, "endpoints": {k: v for k, v in config["endpoints"].items() if k != "carol"}}, "unknown", "carol: "),
+            (alone, "fail", "no ACK can come"),
+        ):
+            report = gilmsg.check(["carol"], TOPIC, **known)
+            assert (report.state, bool(report), report.missing) == (state, False, ["carol"]), report
+            [told] = report.unknowns() if state == "unknown" else report.failures()
+            assert sentence in told and "listening to us" in told
+            assert report.as_dict()["recipients"]["carol"]["state"] == state
+
+
 def test_with_a_relay_recipients_cannot_be_seen(bus, config):
-    """With active=True the relay stands for presence, and the answer says so."""
+    """With active=True the relay is seen, and nothing is claimed of who stands behind it."""
     config.update(PATIENT, active=True, name="relay_inbound")
-    report = gilmsg.check(["alice"], TOPIC, **config)
-    assert report, report
+    report = gilmsg.check(["alice", "nobody"], TOPIC, **config)
+    assert not report and report.state == "unknown" and report.failures() == [], report
+    assert [one.partition(":")[0] for one in report.unknowns()] == ["alice", "nobody"] == report.missing
+    assert "certnames" not in report.recipients["alice"].detail
+    assert "certnames has no entry that leads to 'nobody'" in report.recipients["nobody"].detail
     relay = next(line for line in report.lines if line.check == "relay")
     assert relay.ok and config["relay_inbound"] in relay.detail and "cannot be seen" in relay.detail
     assert "cannot be seen" in report.recipients["alice"].detail
@@ -174,15 +194,36 @@ def test_another_process_holds_all_our_ports(bus, config):
     """That is said in so many words, with the setting and the endpoints; the rest is checked too."""
     endpoints = [bus.ports.endpoint(), bus.ports.endpoint()]
     config["endpoints"]["publisher"] = endpoints
-    with Holder(*map(port_of, endpoints)):
+    with Holder(*map(port_of, endpoints)) as holder:
         report = gilmsg.check(["alice"], **dict(config, **PATIENT))
         assert not report and list(failed(report)) == ["endpoint"]
         line = failed(report)["endpoint"]
         assert "another process holds all our declared ports" in line
-        assert "endpoints['publisher']" in line and all(one in line for one in endpoints)
+        assert "endpoints['publisher']" in line and all(f"{one} (process {holder.pid})" in line for one in endpoints)
         seen = report.recipients["alice"]
         assert seen.reachable is True and seen.listening is False
     assert "endpoint" not in failed(gilmsg.check([], **config))
+
+
+def test_a_host_that_only_consumes(bus, config, tmp_path, capsys):
+    """Before its consumer runs all is in order; while it runs, its port is held by it; no recipient is asked for."""
+    write_config(tmp_path, dict(config, name="carol"))
+    arguments = ["--consumer", "--topic", "org.example.dev"]
+    assert check_command.main(arguments) == 0
+    out = capsys.readouterr().out
+    mine = config["endpoints"]["carol"][0]
+    assert f"they leave as carol from {mine}" in out and "recipients" not in out, out
+    assert out.endswith("ok: what names this consumer is expected to be acknowledged\n")
+    with Tailer(dict(config, name="carol"), tmp_path, TOPIC) as tailer:
+        assert check_command.main([*arguments, "--json"]) == 3
+        answer = json.loads(capsys.readouterr().out)
+    lines = {line["check"]: line for line in answer["self"]}
+    assert [name for name, line in lines.items() if line["state"] == "unknown"] == ["endpoint"], answer
+    assert f"{mine} (process {tailer.pid})" in lines["endpoint"]["detail"]
+    assert lines["endpoint"]["detail"].endswith("that may well be the consumer itself")
+    assert "carol" in lines["acks"]["detail"]
+    assert check_command.main([*arguments, "--recipients", "alice"]) == 2
+    assert "a consumer has no recipients" in capsys.readouterr().err
 
 
 def test_this_process_holds_our_port(bus, config, tmp_path):
@@ -264,6 +305,7 @@ def test_a_bad_setting_is_named(config, changes, check, text):
 @pytest.mark.parametrize(
     "arguments",
     [{"recipients": [""]}, {"recipients": 7}, {"recipients": b"alice"}, {"topic": ""}, {"topic": b"a.b"},
+     {"warn_days": -1}, {"warn_days": float("nan")}, {"warn_days": "7"},
      {"config_filename": "/nonexistent"}, {"endpoints": ["tcp://127.0.0.1:3000"]}],
 )
 def test_bad_arguments_are_refused(config, arguments):
@@ -292,6 +334,26 @@ def test_configuration_files(bus, config, tmp_path):
     (tmp_path / "fedmsg.d" / "bus.py").rename(tmp_path / "elsewhere.py")
     assert "endpoints" in failed(gilmsg.check([]))["configuration"]
     assert gilmsg.check([], config_filename="elsewhere.py")
+
+
+def test_the_working_directory_was_removed(bus, config, tmp_path, monkeypatch, capsys):
+    """A publisher goes on, and a line of its report names it; without --config-filename a command fails by it."""
+    write_config(tmp_path, dict(config, **PATIENT))
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    file = str(tmp_path / "fedmsg.d" / "bus.py")
+    gilmsg.init(**dict(config, **PATIENT))
+    gone.rmdir()
+    report = gilmsg.check(["alice"], TOPIC)
+    assert report and (report.state, report.lines[0].check) == ("warning", "configuration")
+    assert f"the working directory {gone} was removed" in report.lines[0].detail
+    gilmsg.destroy()
+    setattr(fedmsg.config, "__cache", {})
+    assert check_command.main(["--recipients", "alice", "--config-filename", file]) == 0, capsys.readouterr()
+    capsys.readouterr()
+    assert check_command.main(["--recipients", "alice"]) == 1
+    assert f"  FAIL     configuration  the working directory {gone} was removed" in capsys.readouterr().out
 
 
 def command(cwd, *arguments):
@@ -337,11 +399,15 @@ def test_command_reads_the_file_that_it_is_given(config, tmp_path, capsys):
 
 
 def test_command_says_that_all_is_well(bus, config, tmp_path, capsys):
-    """Exit 0, and no line that says FAIL."""
+    """Exit 0, and no line that says FAIL; print() of the report shows the same."""
     write_config(tmp_path, dict(config, **PATIENT))
     assert check_command.main(["--recipients", "alice", "--topic", TOPIC]) == 0
     out = capsys.readouterr().out
     assert "FAIL" not in out and out.endswith("ok: a publish is expected to succeed\n")
+    print(gilmsg.check(["alice"], TOPIC))
+    assert capsys.readouterr().out == out
+    assert check_command.main(["--active", "--recipients", "alice", "--cert-prefix", "shell"]) == 3
+    assert "  unknown  alice  " in capsys.readouterr().out
 
 
 def swapped(name, other):
@@ -370,6 +436,33 @@ HARM = {
     "a CA for a CRL": swapped("crl.pem", "ca.crt"),
     "another CRL": swapped("crl.pem", "crl.pem"),
 }
+
+
+def test_what_ends_soon(config, pki):
+    """A certificate of one day, a CRL of two hours: warnings, and all is well nevertheless."""
+    authority, files = pki
+    config.update(files)
+    assert gilmsg.check([], **config).state == "ok"
+    assert [line.check for line in gilmsg.check([], warn_days=60, **config).lines if line.state != "ok"] == [
+        "ca", "certificate"
+    ]  # fmt: skip
+    authority.issue("publisher", days=1)
+    authority.write_crl(days=1 / 12)
+    report = gilmsg.check([], **config)
+    assert report and [line.check for line in report.lines if line.state == "warning"] == ["crl", "certificate"]
+    assert all(line.detail.endswith(("replace it", "renew it")) for line in report.lines if line.state == "warning"), report
+    assert [line.check for line in gilmsg.check([], warn_days=0, **config).lines if line.state != "ok"] == ["crl"]
+
+
+def test_a_key_that_everybody_can_read(config, pki):
+    """A warning is in order, and told; a publish works."""
+    authority, files = pki
+    config.update(files)
+    os.chmod(os.path.join(authority.folder, "publisher.key"), 0o644)
+    report = gilmsg.check([], **config)
+    assert report and report.state == "warning" and "warning  key " in str(report), report
+    [line] = [line for line in report.lines if line.state == "warning"]
+    assert line.check == "key" and "publisher.key (ssldir, certnames) can be read by everybody" in line.detail
 
 
 @pytest.mark.parametrize("harm", HARM.values(), ids=HARM.keys())

@@ -98,6 +98,7 @@ class Consumer(gilmsg.GilmsgConsumer):
 def check() -> list[str]:
     """check answers with a Report."""
     report: gilmsg.Report = gilmsg.check(["a"], topic="org.example.prod.t", name="b")
+    gilmsg.check(topic="org.example.prod", consumer=True, warn_days=30)
     gilmsg.check(topic=7)  # type: ignore[arg-type]
     plain: dict[str, Any] = report.as_dict()
     known = {name: (seen.endpoints, seen.reachable, seen.listening, seen.detail)

@@ -1,9 +1,10 @@
 """``gilmsg.check``: would a publish succeed? Found out without publishing.
 
 :mod:`.ourselves` looks at what needs no socket, and in parts: configuration, keys, CA and CRL, so that no finding
-hides another. Then it opens the port of the engine that a publish would open, or joins it where this process publishes
-already. By that port it is seen who listens to us and whom the ACK listener reaches; what is said of a recipient is
-what a Timeout would say. When the look is over the port is closed again: the engine keeps what others use.
+hides another. Then it opens the port of the engine that a publish would open, or joins it where this process
+publishes already. By that port it is seen who listens to us and whom the ACK listener reaches; what is said of a
+recipient is what a Timeout would say. What cannot be seen is ``unknown``, never ``ok`` (:mod:`.report`). When the
+look is over the port is closed again: the engine keeps what others use.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
-from .. import _client, _engine, _protocol, _settings
+from .. import _client, _engine, _protocol, _settings, _trust
 from ..errors import ConfigurationError, ListenerError
 from . import ourselves
-from .ourselves import Line
+from .report import FAIL, OK, UNKNOWN, WARNING, Line, Report, Seen, worst
 
 __all__ = ["Line", "Report", "Seen", "check"]
 
@@ -30,6 +31,12 @@ _PROBES = 32
 
 _BLIND = "whether it listens cannot be seen: we have no publisher (endpoint)"
 
+_NO_ZEROMQ = "takes TCP connections, but the ACK listener has no ZeroMQ connection to it (yet)"
+
+_EXPECTED = "what names this consumer is expected to be acknowledged"
+
+_UNMAPPED = "its endpoints are unknown: certnames has no entry that leads to %r and to an entry of endpoints"
+
 #: Stands for the relay among names.
 RELAY = ""
 
@@ -38,69 +45,14 @@ RELAY = ""
 Sights = dict[str, tuple["str | None", "bool | None"]]
 
 
-class Seen(NamedTuple):
-    """What is known of one recipient."""
-
-    #: From which its ACKs can come, as far as ``certnames`` tells.
-    endpoints: list[str]
-    #: Whether the ACK listener is connected to one of them; None where none is known.
-    reachable: bool | None
-    #: Whether it would get what we publish; behind a relay, whether the relay would.
-    listening: bool
-    detail: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether a publish to it would be expected to succeed."""
-        return self.listening and self.reachable is not False
-
-
-class Report:
-    """The answer of :func:`gilmsg.check`: true exactly if a publish is expected to succeed.
-
-    Attributes:
-        ok (bool): the same.
-        lines (list): about ourselves; each has ``check``, ``ok`` and ``detail``.
-        recipients (dict): common name -> what is known; each has ``endpoints``, ``reachable``
-            (None: its endpoints are unknown), ``listening`` and ``detail``. Of a group, each
-            member has an entry of its own; one member that is ``ok`` is enough.
-        missing (list): the recipients because of which it is not ok; not those for which another of
-            their group makes good.
-    """
-
-    def __init__(self, lines: Sequence[Line], recipients: Mapping[str, Seen], groups: Sequence[Sequence[str]]) -> None:
-        self.lines, self.recipients = list(lines), dict(recipients)
-        failed = [group for group in groups if not any(recipients[name].ok for name in group)]
-        self.missing = list(dict.fromkeys(name for group in failed for name in group))
-        self.ok = not failed and all(line.ok for line in lines)
-        for name, seen in recipients.items():
-            if not seen.ok and name not in self.missing:
-                group = _protocol.join_group(next(group for group in groups if name in group))
-                told = f"{seen.detail}; another of the group {group} is enough"
-                self.recipients[name] = seen._replace(detail=told)
-
-    def __bool__(self) -> bool:
-        return self.ok
-
-    def __repr__(self) -> str:
-        return f"<gilmsg check: {'ok' if self.ok else '; '.join(self.failures())}>"
-
-    def failures(self) -> list[str]:
-        """Return what is wrong, one sentence each."""
-        own = [f"{line.check}: {line.detail}" for line in self.lines if not line.ok]
-        return own + [f"{name}: {self.recipients[name].detail}" for name in self.missing]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the same as plain data: what ``gilmsg-check --json`` prints."""
-        recipients = {name: seen._asdict() for name, seen in self.recipients.items()}
-        return {"ok": self.ok, "self": [line._asdict() for line in self.lines], "recipients": recipients}
-
-
-def check(recipients: Any = None, topic: str | None = None, **config: Any) -> Report:
+def check(
+    recipients: Any = None, topic: str | None = None, *, consumer: bool = False, warn_days: float | None = None,
+    **config: Any,
+) -> Report:
     """Tell whether a publish would be expected to succeed, without publishing anything.
 
     Waits for the recipients at most ``gilmsg.head_start`` seconds, as a publisher that has
-    just been started does, and not at all where this process's publisher and listener are older than that.
+    just been started does, and not at all where this process's publisher and listener are older.
     Leaves everything as it was: a publisher and a listener that run here are looked at and go
     on; where none runs, one is opened and closed again. (As by publish, a soft limit of open files is
     raised where it is too low for the endpoints.)
@@ -110,6 +62,11 @@ def check(recipients: Any = None, topic: str | None = None, **config: Any) -> Re
             a topic: all that it names).
         topic (str): a full topic. Without one a recipient is present if it listens to any
             topic of our ``topic_prefix`` and ``environment``.
+        consumer (bool): tell instead whether a consumer would be expected to acknowledge: its keys, CA and CRL, as
+            whom and from where its ACKs leave, and which publishers' endpoints take connections. No *recipients* then;
+            *topic* may be the beginning of topics.
+        warn_days (float): a certificate that ends within so many days, 14 by default, is a warning; a CRL is in the
+            last tenth of its time.
         **config: fedmsg configuration, used if this thread has no context; the ``gilmsg.*``
             keys always count. ``config_filename`` is read instead of ``fedmsg.d``.
 
@@ -118,22 +75,58 @@ def check(recipients: Any = None, topic: str | None = None, **config: Any) -> Re
         --json`` prints. Whatever is wrong with configuration, files or peers is in there.
 
     Raises:
-        ConfigurationError: *recipients* or *topic* is not usable, or ``config_filename`` is no file.
+        ConfigurationError: *recipients*, *topic* or *warn_days* is not usable, or ``config_filename`` is no file.
     """
+    if consumer and recipients is not None:
+        raise ConfigurationError(f"a consumer has no recipients; they are {recipients!r}")
     named = None if recipients is None else _settings.recipients(recipients)
+    _require(topic, warn_days)
+    loaded, effective = _in_force(config)
+    lines = ourselves.lines(loaded, effective, warn_days)
+    if consumer:
+        return Report(_consuming(topic, effective, lines), {}, [], _EXPECTED)
+    entries = ourselves.asked(named, topic, effective, lines)
+    return _judged([_protocol.members(entry) for entry in entries], topic, effective, lines)
+
+
+def _require(topic: Any, warn_days: Any) -> None:
     if topic is not None and (not isinstance(topic, str) or not topic):
         raise ConfigurationError(f"topic must be a full topic (text); it is {topic!r}")
+    if warn_days is not None and not (isinstance(warn_days, (int, float)) and warn_days >= 0):
+        raise ConfigurationError(f"warn_days must be a number of days, 0 or more; it is {warn_days!r}")
+
+
+def _in_force(config: dict[str, Any]) -> tuple[_settings.Loaded, dict[str, Any]]:
+    """Return what is read of files, and the configuration by which this thread would publish."""
     own = _client.context.current()
     if own is None:
         loaded = _settings.load(config)
-        effective = _client.context.named_after(loaded.config, _client.context.calling_module())
-    else:
-        effective = {**own.c, **{key: config[key] for key in _settings.KEYS if key in config}}
-        effective["endpoints"] = dict(effective.get("endpoints") or {})
-        loaded = _settings.in_force(effective)
-    lines = ourselves.lines(loaded, effective)
-    entries = ourselves.asked(named, topic, effective, lines)
-    return _judged([_protocol.members(entry) for entry in entries], topic, effective, lines)
+        return loaded, _client.context.named_after(loaded.config, _client.context.calling_module())
+    effective = {**own.c, **{key: config[key] for key in _settings.KEYS if key in config}}
+    effective["endpoints"] = dict(effective.get("endpoints") or {})
+    return _settings.in_force(effective), effective
+
+
+def _consuming(topic: str | None, config: Mapping[str, Any], lines: list[Line]) -> list[Line]:
+    """Return *lines*, and those about what a consumer needs besides: its port, its name, and publishers."""
+    begin, prefix = (topic or "").replace("*", ""), ourselves.prefix(config)
+    if not begin.startswith(prefix) and not prefix.startswith(begin):
+        lines.append(ourselves.foreign(begin, config))
+    with contextlib.ExitStack() as handles:
+        port = ourselves.endpoint(config, lines, handles, consumes=True)
+    if not config.get("sign_messages", False):
+        lines.append(Line("acks", FAIL, "sign_messages is off: this consumer acknowledges nothing"))
+    elif all(line.ok or line.state == UNKNOWN for line in lines):
+        name = _trust.signer(config, _client.context.certname(config)).common_name
+        lines.append(Line("acks", OK, f"they leave as {name} from {port.endpoint if port else 'one of these ports'}"))
+    others = _settings.publishing_endpoints({**config, "endpoints": {**config["endpoints"], config.get("name"): []}})
+    tried = _probed([one for several in others.values() for one in several])
+    refused = "".join(f"; {one} {why_not}" for one, why_not in tried.items() if why_not)
+    reached = sum(why_not is None for why_not in tried.values())
+    told = f"{reached} of {len(tried)} endpoints of others take connections (a port is open while its process runs)"
+    if not tried:
+        return [*lines, Line("publishers", FAIL, "endpoints has no entry but our own: there is nobody to listen to")]
+    return [*lines, Line("publishers", UNKNOWN if not reached else WARNING if refused else OK, told + refused)]
 
 
 def _judged(groups: list[list[str]], topic: str | None, config: Mapping[str, Any], lines: list[Line]) -> Report:
@@ -149,12 +142,12 @@ def _judged(groups: list[list[str]], topic: str | None, config: Mapping[str, Any
                 found = _sights(port, way, groups + relay, _settings.read(_settings.HEAD_START, config))
             except ListenerError:
                 told = "it ended during this check, by destroy() for example; check again"
-                lines.append(Line("listener", False, told))
+                lines.append(Line("listener", FAIL, told))
         if port is not None and RELAY in found:
             there = f"the relay at {port.endpoint} (relay_inbound) is there; recipients behind it cannot be seen"
             absent, _ = found[RELAY]
-            lines.append(Line("relay", absent is None, f"{absent} (relay_inbound)" if absent else there))
-    return Report(lines, _seen(found, groups, book, via_relay), groups)
+            lines.append(Line("relay", FAIL, f"{absent} (relay_inbound)") if absent else Line("relay", OK, there))
+    return Report(lines, _seen(found, groups, book, via_relay, config.get("name")), groups)
 
 
 def _sights(port: _engine.Port, way: _protocol.Way, groups: Sequence[Sequence[str]], head_start: float) -> Sights:
@@ -181,30 +174,43 @@ def _sights(port: _engine.Port, way: _protocol.Way, groups: Sequence[Sequence[st
 
 
 def _seen(
-    found: Sights, groups: Sequence[Sequence[str]], book: _settings.AddressBook | None, via_relay: bool
+    found: Sights, groups: Sequence[Sequence[str]], book: _settings.AddressBook | None, via_relay: bool, own: str | None
 ) -> dict[str, Seen]:
-    """Return, for each member of *groups*, what *found* tells of it."""
+    """Return, for each member of *groups*, what *found* tells of it; *own* is our name in ``endpoints``."""
     there = _protocol.BEHIND_RELAY if via_relay else "listening to us"
     endpoints = {name: book.of(name, via_relay) if book else [] for group in groups for name in group}
     sights = {name: found.get(name, (_BLIND, None)) for name in endpoints}
     unlinked = list({one: None for name, known in endpoints.items() if not sights[name][1] for one in known})
-    with ThreadPoolExecutor(_PROBES, "gilmsg-check") as pool:
-        why_not = dict(zip(unlinked, pool.map(_why_not, unlinked)))
+    why_not = {one: why or _NO_ZEROMQ for one, why in _probed(unlinked).items()}
     every: dict[str, Seen] = {}
     for name, known in endpoints.items():
         absent, linked = sights[name]
-        if not known:
-            back = f"its endpoints are unknown: certnames has no entry that leads to {name!r} and to an entry of endpoints"
-        elif linked:
-            back = "reachable for its ACK"
-        else:
-            back = f"not reachable for its ACK: {', '.join(f'{one} {why_not[one]}' for one in known)}"
-        every[name] = Seen(known, bool(linked) if known else None, absent is None, f"{absent or there}; {back}")
+        back, states = [], [FAIL if absent not in (None, _BLIND) else UNKNOWN if absent or via_relay else OK]
+        by = ""
+        if book is None or not book.of(name, False):
+            back.append(_UNMAPPED % name)
+            states.append(UNKNOWN)
+            by = "through the relay: "
+        if known and linked:
+            back.append(by + "reachable for its ACK")
+        elif known:
+            back.append(f"{by}not reachable for its ACK: {', '.join(f'{one} {why_not[one]}' for one in known)}")
+            states.append(FAIL)
+        if not known and book and set(book.publishing) <= {own}:
+            back.append("no ACK can come, for endpoints has no entry but our own")
+            states.append(FAIL)
+        told = "; ".join([absent or there, *back])
+        every[name] = Seen(known, bool(linked) if known else None, absent is None, worst(states), told)
     return every
 
 
-def _why_not(endpoint: str) -> str:
-    """Return why the ACK listener is not connected to *endpoint*."""
+def _probed(endpoints: Sequence[str]) -> dict[str, str | None]:
+    """Return, for each of *endpoints*, why it does not take TCP connections; None if it does."""
+    with ThreadPoolExecutor(_PROBES, "gilmsg-check") as pool:
+        return dict(zip(endpoints, pool.map(_why_not, endpoints)))
+
+
+def _why_not(endpoint: str) -> str | None:
     _, host, port = _engine.sockets.parts(endpoint)
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PROBE).close()
@@ -214,4 +220,4 @@ def _why_not(endpoint: str) -> str:
         return "does not answer"
     except (OSError, ValueError, OverflowError) as error:
         return f"cannot be connected to: {error}"
-    return "takes TCP connections, but the ACK listener has no ZeroMQ connection to it (yet)"
+    return None

@@ -7,45 +7,51 @@ import copy
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 import fedmsg.config
 
 from .. import _client, _engine, _protocol, _settings, _trust
 from .._settings import AddressBook
 from ..errors import ConfigurationError, EndpointError, GilmsgError, Refused
-
-
-class Line(NamedTuple):
-    """One thing about ourselves: which, whether it is in order, and one sentence."""
-
-    check: str
-    ok: bool
-    detail: str
+from .report import FAIL, OK, UNKNOWN, WARNING, Line
 
 
 def _attempt(check: str, examine: Callable[..., object], *arguments: object) -> Line:
-    """Return the line of *examine*, which returns its detail or raises what is wrong."""
+    """Return the line of *examine*, which returns its detail, or a list of it and warnings, or raises what is wrong."""
     try:
-        return Line(check, True, str(examine(*arguments)))
+        found = examine(*arguments)
     except (ValueError, TypeError, Refused) as error:  # ConfigurationError is a ValueError
-        return Line(check, False, str(error))
+        return Line(check, FAIL, str(error))
+    told = found if isinstance(found, list) else [str(found)]
+    return Line(check, WARNING if len(told) > 1 else OK, "; ".join(told))
 
 
-def lines(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
-    """Return what there is to say of *config*, which *loaded* became; take out of it what cannot be used."""
-    found = _shape(config) + [Line("configuration", False, problem) for problem in loaded.problems]
-    looked = f"no file read (looked in {', '.join(_settings.places())})"
-    read = f"read: {', '.join(loaded.files)}" if loaded.files else looked
-    found += [Line("configuration", True, read), *_own_keys(config), _attempt("crypto", _crypto, config)]
+def lines(loaded: _settings.Loaded, config: dict[str, Any], warn_days: float | None) -> list[Line]:
+    """Return what there is to say of *config*, which *loaded* became; take out of it what cannot be used.
+
+    A certificate that ends within *warn_days* is a warning.
+    """
+    found = _shape(config) + [Line("configuration", FAIL, problem) for problem in loaded.problems]
+    found += [*_files(loaded), *_own_keys(config), _attempt("crypto", _crypto, config)]
     if not found[-1].ok:
         return found
-    files = [_attempt("ca", _ca, config), _attempt("crl", _crl, config)]
+    files = [_attempt("ca", _ca, config, warn_days), _attempt("crl", _crl, config)]
     if config.get("sign_messages", False):
-        files += _pair(config)
+        files += _pair(config, warn_days)
         if all(line.ok for line in files):
             files.append(_attempt("signature", _signature, config))
     return found + files
+
+
+def _files(loaded: _settings.Loaded) -> list[Line]:
+    """Return the line about the files that were read; where that failed, others say so."""
+    if loaded.passed_over:
+        return [Line("configuration", WARNING, problem) for problem in loaded.passed_over]
+    if not loaded.files and loaded.problems:
+        return []
+    looked = "" if loaded.files else f"no file read (looked in {', '.join(_settings.places())})"
+    return [Line("configuration", OK, looked or f"read: {', '.join(loaded.files)}")]
 
 
 def _shape(config: dict[str, Any]) -> list[Line]:
@@ -56,7 +62,7 @@ def _shape(config: dict[str, Any]) -> list[Line]:
             del config[key][name[0]]
         else:
             config[key] = copy.deepcopy(fedmsg.config.defaults.get(key))
-    return [Line("configuration", False, problem) for _, problem in found]
+    return [Line("configuration", FAIL, problem) for _, problem in found]
 
 
 def _own_keys(config: dict[str, Any]) -> list[Line]:
@@ -67,7 +73,7 @@ def _own_keys(config: dict[str, Any]) -> list[Line]:
         if not found[-1].ok:
             del config[key]
     times = [f"{key} {_settings.read(key, config):g} s" for key in (_settings.ACK_TIMEOUT, _settings.HEAD_START)]
-    return [line for line in found if not line.ok] or [Line("settings", True, ", ".join(times))]
+    return [line for line in found if not line.ok] or [Line("settings", OK, ", ".join(times))]
 
 
 def _crypto(config: Mapping[str, Any]) -> str:
@@ -83,14 +89,14 @@ def _crypto(config: Mapping[str, Any]) -> str:
     return "on for ACKs, but sign_messages is off: recipients that validate drop what we send"
 
 
-def _ca(config: Mapping[str, Any]) -> str:
+def _ca(config: Mapping[str, Any], warn_days: float | None) -> list[str]:
     path = _trust.location(config, "ca_cert_location")
     span = _trust.read_ca(path).span
     span.require_current()
-    return f"{path}, valid until {span.until()}"
+    return [f"{path}, valid until {span.until()}", *span.ending(warn_days)]
 
 
-def _crl(config: Mapping[str, Any]) -> str:
+def _crl(config: Mapping[str, Any]) -> str | list[str]:
     """Examine the CRL by itself first: what is wrong with the CA must not hide it."""
     if not config.get("crl_location"):
         return "crl_location is not set: revoked certificates are accepted"
@@ -101,24 +107,23 @@ def _crl(config: Mapping[str, Any]) -> str:
         ca = _trust.read_ca(_trust.location(config, "ca_cert_location"))
     if ca is not None:
         _trust.require_issued(crl, ca)
-    return f"{path}, current until {crl.span.until()}"
+    return [f"{path}, current until {crl.span.until()}", *crl.span.ending()]
 
 
-def _pair(config: Mapping[str, Any]) -> list[Line]:
+def _pair(config: Mapping[str, Any], warn_days: float | None) -> list[Line]:
     """Return lines about our key, our certificate, and whether they belong together."""
     try:
         pair = _trust.key_pair(config, _client.context.certname(config))
     except ConfigurationError as error:
-        return [Line("key", False, str(error))]
+        return [Line("key", FAIL, str(error))]
 
-    def key() -> str:
-        pair.load_key()
-        return pair.key_file
+    def key() -> list[str]:
+        return [pair.key_file, *pair.weaknesses(pair.load_key())]
 
-    def certificate() -> str:
+    def certificate() -> list[str]:
         _, name, span = pair.load_certificate()
         span.require_current()
-        return f"{pair.certificate_file}, {name}, valid until {span.until()}"
+        return [f"{pair.certificate_file}, {name}, valid until {span.until()}", *span.ending(warn_days)]
 
     def match() -> str:
         pair.require_match(pair.load_key(), pair.load_certificate()[0])
@@ -148,16 +153,22 @@ def prefix(config: Mapping[str, Any]) -> str:
     return f"{config.get('topic_prefix')}.{config.get('environment')}."
 
 
+def foreign(topic: str, config: Mapping[str, Any]) -> Line:
+    """Return the line that says that *topic* is none of this bus."""
+    return Line(
+        "topic",
+        FAIL,
+        f"{topic!r} does not begin with {prefix(config)!r}, topic_prefix and environment, so nothing is published "
+        "on it here; give the full topic, or mend those",
+    )
+
+
 def asked(
     named: Sequence[str] | None, topic: str | None, config: Mapping[str, Any], found: list[Line]
 ) -> Sequence[str]:
     """Return the recipients to look for, by *config* if none are *named*; add to *found* what is wrong with that."""
     if topic is not None and not topic.startswith(prefix(config)):
-        detail = (
-            f"{topic!r} does not begin with {prefix(config)!r}, topic_prefix and environment, so nothing is published "
-            "on it here; give the full topic, or mend those"
-        )
-        found.append(Line("topic", False, detail))
+        found.append(foreign(topic, config))
     if named is not None:
         return named
     table = _settings.read(_settings.RECIPIENTS, config)
@@ -166,7 +177,7 @@ def asked(
     if not entries:
         where = "any topic" if topic is None else repr(topic)
         none = f"none were given, and {_settings.RECIPIENTS} names none for {where}"
-        found.append(Line("recipients", False, none))
+        found.append(Line("recipients", FAIL, none))
     return entries
 
 
@@ -177,26 +188,40 @@ def opened(
 
     Lines about both are added to *found*; what is open is closed with *handles*.
     """
-    port = book = address = None
-    try:
-        wanted = _client.context.require_publisher(config)
-        _refuse_fedmsgs_own(_client.context.current())
-        port, address = _engine.publisher(wanted, None, config), wanted
-        handles.callback(port.close)
-        found.append(Line("endpoint", True, _told(port, wanted)))
-    except EndpointError as error:
-        found.append(Line("endpoint", False, _in_so_many_words(wanted, str(error))))
-    except (GilmsgError, ValueError, TypeError) as error:
-        found.append(Line("endpoint", False, str(error)))
+    port, book = endpoint(config, found, handles), None
+    address = port.address if port else None
     try:
         book = AddressBook(config)
         port = _engine.publisher(address, book, config)
         handles.callback(port.close)
         whose = "this process's own listener" if port.shared_listener else "can listen"
-        found.append(Line("listener", True, f"{whose} for {book.ack_topic}"))
+        found.append(Line("listener", OK, f"{whose} for {book.ack_topic}"))
     except (GilmsgError, KeyError, TypeError, ValueError) as error:
-        found.append(Line("listener", False, f"cannot listen for ACKs: {error}"))
+        found.append(Line("listener", FAIL, f"cannot listen for ACKs: {error}"))
     return port, book
+
+
+def endpoint(
+    config: Mapping[str, Any], found: list[Line], handles: contextlib.ExitStack, consumes: bool = False
+) -> _engine.Port | None:
+    """Return a port with a publisher, None if it cannot be opened; add the line about it to *found*.
+
+    Of a host that *consumes*, the consumer may well run, and hold it.
+    """
+    try:
+        wanted = _client.context.require_publisher(config)
+        _refuse_fedmsgs_own(_client.context.current())
+        port = _engine.publisher(wanted, None, config)
+        handles.callback(port.close)
+        found.append(Line("endpoint", OK, _told(port, wanted)))
+        return port
+    except EndpointError as error:
+        told, others = _in_so_many_words(wanted, str(error))
+        maybe = "; that may well be the consumer itself" if consumes and others else ""
+        found.append(Line("endpoint", UNKNOWN if maybe else FAIL, told + maybe))
+    except (GilmsgError, ValueError, TypeError) as error:
+        found.append(Line("endpoint", FAIL, str(error)))
+    return None
 
 
 def _refuse_fedmsgs_own(current: Any) -> None:
@@ -216,16 +241,16 @@ def _told(port: _engine.Port, address: _engine.Address) -> str:
     return f"{port.endpoint} (endpoints[{address.name!r}]) {'is' if by else 'can be'} bound{by}"
 
 
-def _in_so_many_words(address: _engine.Address, error: str) -> str:
-    """Return why none of our ports can be bound: *error*, or plain words if all are taken."""
+def _in_so_many_words(address: _engine.Address, error: str) -> tuple[str, bool]:
+    """Return why none of our ports can be bound, *error* or plain words if all are taken; and if so by others only."""
     if error.count(os.strerror(errno.EADDRINUSE)) < len(address.endpoints):
-        return error
+        return error, False
     here = _engine.listening_ports()
     ours = [endpoint for endpoint in address.endpoints if _settings.port(endpoint) in here]
     holder = f"another process, and for {', '.join(ours)} this one, holds" if ours else "another process holds"
     if len(ours) == len(address.endpoints):
         holder = "this process itself holds, by a publisher that is not this one,"
-    return (
-        f"{holder} all our declared ports, endpoints[{address.name!r}]: {', '.join(address.endpoints)}; "
-        "declare one for each process that publishes"
-    )
+    pids = {one: _engine.listening_process(_settings.port(one)) for one in address.endpoints if one not in ours}
+    told = ", ".join(f"{one} (process {pids[one]})" if pids.get(one) else one for one in address.endpoints)
+    text = f"{holder} all our declared ports, endpoints[{address.name!r}]: {told}; declare one for each process"
+    return f"{text} that publishes", not ours

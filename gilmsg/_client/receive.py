@@ -217,6 +217,7 @@ class Acknowledger:
         self._sent = self._failed = 0
         self._last_error: str | None = None
         self.common_name: str = _trust.signer(config, self._certname).common_name
+        log.info("acknowledging as %s from %s", self.common_name, port().endpoint)
 
     def announcement(self, topic: str) -> bytes:
         """Return the extra subscription that makes the consumer visible as a listener to *topic*."""

@@ -37,7 +37,7 @@ from typing import Any
 from ..errors import EndpointError, ListenerError
 from . import descriptors, sockets, waiting
 from .connections import Connections
-from .descriptors import claim, listening_ports, new_context, require_files
+from .descriptors import claim, listening_ports, listening_process, new_context, require_files
 from .ends import Address
 from .loop import Engine
 from .operations import Book, Message
@@ -47,8 +47,8 @@ from .waiting import CallbackFuture, Outcome, RateLimitedLog, callbacks, futures
 
 __all__ = [
     "Address", "CallbackFuture", "Connections", "Gone", "Message", "Names", "Outcome", "Port", "RateLimitedLog",
-    "callbacks", "claim", "destroy", "futures", "grow_old", "leave", "listening_ports", "new_context", "publisher", "replaced",
-    "require_files", "running", "sockets",
+    "callbacks", "claim", "destroy", "futures", "grow_old", "leave", "listening_ports", "listening_process",
+    "new_context", "publisher", "replaced", "require_files", "running", "sockets",
 ]  # fmt: skip
 
 #: Seconds that a port which a socket of this very process is giving up is waited for: libzmq gives it back late.

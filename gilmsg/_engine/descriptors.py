@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
+import glob
 import os
 import resource
 import stat
@@ -121,6 +123,21 @@ def close_inherited(*objects: Any) -> None:
 def listening_ports() -> set[int]:
     """Return the TCP ports on which this process listens."""
     return {port for _, port, _, listens in _tcp_sockets() if listens}
+
+
+def listening_process(port: int) -> int | None:
+    """Return the id of the process, of any user, that listens on *port*; None where that cannot be read."""
+    sockets = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError), open(table, encoding="ascii") as lines:
+            for words in map(str.split, lines):  # of one socket: its address is the second, 0A is LISTEN, an inode
+                if words[3] == "0A" and int(words[1].rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{words[9]}]")
+    for link in glob.iglob("/proc/[0-9]*/fd/*") if sockets else ():
+        with contextlib.suppress(OSError):
+            if os.readlink(link) in sockets:
+                return int(link.split("/")[2])
+    return None
 
 
 def _tcp_sockets() -> Iterator[tuple[int, int, Any, bool]]:

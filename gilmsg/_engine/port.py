@@ -52,7 +52,7 @@ class Port:
         self._engine, self._book, self._closed = engine, book, False
         self._out, self.shared = out
         self._ear, self.shared_listener = ear
-        self.address = self._out and self._out.address
+        self.address = None if self._out is None else self._out.address
         self.endpoint = self._out.endpoint if self._out else ""
         self.origin = self._ear.origin if self._ear else ""
         ends = [end for end in (self._out, self._ear) if end is not None]

@@ -9,6 +9,7 @@ fedmsg takes every value as it comes: a wrong one ends in a TypeError from deep 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import threading
@@ -77,6 +78,8 @@ def load(overrides: Mapping[str, Any]) -> Loaded:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = _loaded(chosen, "endpoints" in overrides)
+    except ConfigurationError as error:
+        found = Loaded(copy.deepcopy(fedmsg.config.defaults), [], [str(error)])
     finally:
         keep(former)
     if not isinstance(found.config.get("endpoints"), dict):
@@ -88,7 +91,10 @@ def load(overrides: Mapping[str, Any]) -> Loaded:
 def in_force(config: dict[str, Any]) -> Loaded:
     """Return the same of a context's *config*: what the files say by now does not matter to it."""
     chosen = config.get("config_filename")
-    return Loaded(config, [chosen] if chosen else found_in(), [])
+    try:
+        return Loaded(config, [chosen] if chosen else found_in(), [])
+    except ConfigurationError as error:
+        return Loaded(config, [], [], [str(error)])
 
 
 def _loaded(chosen: str | None, has_endpoints: bool) -> Loaded:
@@ -149,7 +155,14 @@ def places(directory: str = "") -> list[str]:
 
 
 def _absolute(directory: str, paths: list[str]) -> list[str]:
-    return [os.path.abspath(os.path.join(directory, os.path.expanduser(path))) for path in paths]
+    try:
+        return [os.path.abspath(os.path.join(directory, os.path.expanduser(path))) for path in paths]
+    except FileNotFoundError as error:
+        where = os.environ.get("PWD", "")
+        with contextlib.suppress(OSError):
+            where = os.readlink("/proc/self/cwd").replace(" (deleted)", "")
+        told = f"the working directory {where} was removed, and fedmsg looks for configuration there; use another one"
+        raise ConfigurationError(told) from error
 
 
 def require(config: Mapping[str, Any]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 import os
+import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -17,6 +20,12 @@ from ..errors import ConfigurationError
 
 #: What fedmsg signs with.
 PADDING, HASH = padding.PKCS1v15(), hashes.SHA1()
+
+#: Days before its end from which a certificate is warned of; seconds in one, and between two looks.
+_WARN_DAYS, _DAY, _LOOK_AGAIN = 14.0, 86400, 60.0
+
+#: Bits; a smaller RSA key can be broken.
+_LEAST_BITS = 2048
 
 Stamp = tuple[int, int, int, int]
 
@@ -31,6 +40,8 @@ class Span(NamedTuple):
     end: float
     #: What to do once it has ended.
     remedy: str
+    #: Of a CRL, which is replaced often: a warning is due in the last tenth of its time, not some days before.
+    is_crl: bool = False
 
     def require_current(self) -> None:
         """Raise ConfigurationError unless it counts now."""
@@ -40,9 +51,36 @@ class Span(NamedTuple):
         if now < self.begin:
             raise ConfigurationError(f"{self.what} becomes valid only on {_date(self.begin)}")
 
+    def ending(self, days: float | None = None) -> list[str]:
+        """Return a warning if it ends within *days* (14 if None), or is a CRL in the last tenth of its time."""
+        margin = (self.end - self.begin) / 10 if self.is_crl else (_WARN_DAYS if days is None else days) * _DAY
+        return [f"{self.what} expires on {_date(self.end)}; {self.remedy}"] if self.end - time.time() < margin else []
+
     def until(self) -> str:
         """Return its end, for people."""
         return "replaced (no end)" if self.end == math.inf else _date(self.end)
+
+
+class Reminder:
+    """WARNINGs of what ends soon, each once a day; *warn* is called as a logger's ``warning``. For any thread."""
+
+    def __init__(self, warn: Callable[..., None]) -> None:
+        self._warn, self._look_at = warn, -math.inf
+        #: Warning -> when it is due again.
+        self._told: dict[str, float] = {}
+
+    def look(self, spans: Sequence[Span]) -> None:
+        """Warn of *spans*, which are in use; called at each use, it looks once a minute."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at, before, told = now + _LOOK_AGAIN, self._told, {}
+        for warning in (one for span in spans for one in span.ending()):
+            told[warning] = before.get(warning, now)
+            if now >= told[warning]:
+                self._warn("%s", warning)
+                told[warning] = now + _DAY
+        self._told = told
 
 
 class _Pair(NamedTuple):
@@ -62,7 +100,7 @@ class Signer:
 
     def __init__(self, ssldir: str, certname: str, warn: Callable[..., None]) -> None:
         self.key_file, self.certificate_file = f"{ssldir}/{certname}.key", f"{ssldir}/{certname}.crt"
-        self._warn = warn
+        self._warn, self._reminder = warn, Reminder(warn)
         self._pair: _Pair | None = None
 
     @property
@@ -73,6 +111,7 @@ class Signer:
         """Return what can sign now."""
         pair = self._current()
         pair.span.require_current()
+        self._reminder.look([pair.span])
         return pair
 
     def seal(self, covered: bytes) -> dict[str, str]:
@@ -89,6 +128,8 @@ class Signer:
             self.require_match(key, certificate)
             pem = _base64(certificate.public_bytes(serialization.Encoding.PEM))
             self._pair = pair = _Pair(stamps, key, pem, common_name, span)
+            for weakness in self.weaknesses(key):
+                self._warn("%s", weakness)
         except ConfigurationError as error:
             if old is None:
                 raise
@@ -105,6 +146,16 @@ class Signer:
         if not isinstance(key, rsa.RSAPrivateKey):
             raise ConfigurationError(f"{path} (ssldir, certnames) is not an RSA key")
         return key
+
+    def weaknesses(self, key: rsa.RSAPrivateKey) -> list[str]:
+        """Return why *key*, which was loaded, is no good secret."""
+        what, found = f"the private key {self.key_file} (ssldir, certnames)", []
+        with contextlib.suppress(OSError):
+            if os.stat(self.key_file).st_mode & stat.S_IROTH:
+                found.append(f"{what} can be read by everybody (its mode); chmod o-r it, and issue another if in doubt")
+        if key.key_size < _LEAST_BITS:
+            found.append(f"{what} has {key.key_size} bits and can be broken; issue one of {_LEAST_BITS} or more")
+        return found
 
     def load_certificate(self) -> tuple[x509.Certificate, str, Span]:
         """Return the certificate, the one common name on it, and when it counts."""

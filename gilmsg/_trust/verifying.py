@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import crypto as openssl
 
 from ..errors import ConfigurationError, Refused
-from .signing import HASH, PADDING, Span, Stamp, common_names, dates, stamp
+from .signing import HASH, PADDING, Reminder, Span, Stamp, common_names, dates, stamp
 
 #: Seconds for which the CA and the CRL read before go on to count while the files cannot be read together.
 _BRIDGE = 10.0
@@ -78,7 +78,8 @@ def read_ca(path: str) -> Part:
 def read_crl(path: str) -> Part:
     pem, crl = _loaded(path, "crl_location", x509.load_pem_x509_crl, "CRL")
     end = crl.next_update_utc.timestamp() if crl.next_update_utc else math.inf
-    return Part(pem, crl, Span(f"the CRL {path} (crl_location)", crl.last_update_utc.timestamp(), end, "replace it"))
+    begin = crl.last_update_utc.timestamp()
+    return Part(pem, crl, Span(f"the CRL {path} (crl_location)", begin, end, "replace it", is_crl=True))
 
 
 def require_issued(crl: Part, ca: Part) -> None:
@@ -120,6 +121,7 @@ class Verifier:
 
     def __init__(self, ca: str, crl: str | None, reread: float, warn: Callable[..., None]) -> None:
         self._ca_file, self._crl_file, self._reread, self._warn = ca, crl, reread, warn
+        self._reminder = Reminder(warn)
         self._anchor: _Anchor | None = None
 
     def check(self) -> _Anchor:
@@ -127,6 +129,7 @@ class Verifier:
         anchor = self._current()
         for span in anchor.spans:
             span.require_current()
+        self._reminder.look(anchor.spans)
         return anchor
 
     def signer_of(self, message: Mapping[str, Any], covered: bytes) -> str:

@@ -25,7 +25,7 @@ import fedmsg.encoding
 from .. import _settings
 from ..errors import ConfigurationError, GilmsgError
 
-SUCCESS, NOT_PROVEN, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, NOT_PROVEN, UNUSABLE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 130
 
 #: Control characters but for tab and line feed, and those that turn the direction of a text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")

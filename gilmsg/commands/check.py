@@ -3,14 +3,16 @@ whether each recipient listens to us and can be reached, and whether our own con
 port, key, certificate, CA and CRL are in order. Everything that is wrong is told.
 
 Run it as the user, on the host and with the --name of the service that publishes; --active
-checks the way of gilmsg-logger, through the relay. Exit status: 0 if a publish is expected to
-succeed, 1 if not, 2 for bad usage.
+checks the way of gilmsg-logger, through the relay, and --consumer a service that only consumes. Exit status: 0 if a publish is expected to
+succeed, 1 if not, 3 if nothing is known to be wrong and not everything can be seen (as behind
+the relay), 2 for bad usage.
 
 Examples::
 
     $ gilmsg-check --name bodhi.app01 --recipients backend01.example.com backend02.example.com
     $ gilmsg-check --name bodhi.app01 --topic org.example.prod.bodhi.update.request --json
     $ gilmsg-check --active --recipients backend01.example.com
+    $ gilmsg-check --consumer --name backend01 --topic org.example.prod.bodhi
 """
 
 from __future__ import annotations
@@ -21,19 +23,24 @@ import sys
 
 import gilmsg
 
-from . import NOT_PROVEN, SUCCESS, option, parsed, print_config, script, tell
+from . import NOT_PROVEN, SUCCESS, UNKNOWN, option, parsed, print_config, script, tell
 
 PROG = "gilmsg-check"
 
 RECIPIENTS = "Common names that would have to confirm; CN,CN is a group, one of which will do."
+
+#: The exit status for each state of a report.
+STATUS = {"ok": SUCCESS, "warning": SUCCESS, "unknown": UNKNOWN, "fail": NOT_PROVEN}
 
 #: Options of our own; those without a value leave the configuration as it is.
 OPTIONS = [
     option("--recipients", metavar="CN", nargs="+", help=RECIPIENTS),
     option("--topic", help="The full topic. Without one: whether they listen to anything of ours."),
     option("--name", help="Publish under this name of endpoints."),
+    option("--consumer", action="store_true", help="Check a consumer instead: as whom and from where it acknowledges."),
     option("--active", action="store_const", const=True, help="Through the relay, as gilmsg-logger does."),
     option("--cert-prefix", help="The certificate to sign with, as for gilmsg-logger (with --active: shell)."),
+    option("--warn-days", type=float, metavar="DAYS", help="Warn of certificates that end so soon. Default: 14."),
     option("--json", action="store_true", help="Print the answer as JSON."),
 ]
 
@@ -51,25 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     if given.get("active"):
         given = {"name": "relay_inbound", "cert_prefix": "shell", "mute": False, **given}
     report = gilmsg.check(given.pop("recipients", None), given.pop("topic", None), **given)
-    tell(json.dumps(report.as_dict(), indent=2) if as_json else "\n".join(table(report)))
-    return SUCCESS if report else NOT_PROVEN
-
-
-def table(report: gilmsg.Report) -> list[str]:
-    """Return the answer for people, as lines."""
-    own = [("ok" if line.ok else "FAIL", line.check, line.detail) for line in report.lines]
-    theirs = [] if report.recipients else [("-", "none", "")]
-    for name, seen in report.recipients.items():
-        mark = "ok" if seen.ok else "FAIL" if name in report.missing else "-"
-        theirs.append((mark, name, seen.detail + (f" ({', '.join(seen.endpoints)})" if seen.endpoints else "")))
-    failed = f"not ok: {len(report.failures())} of these lines failed"
-    verdict = "ok: a publish is expected to succeed" if report else failed
-    return ["ourselves", *_rows(own), "recipients", *_rows(theirs), verdict]
-
-
-def _rows(rows: list[tuple[str, str, str]]) -> list[str]:
-    width = max(len(name) for _, name, _ in rows)
-    return [f"  {mark:4}  {name:{width}}  {' '.join(detail.split())}".rstrip() for mark, name, detail in rows]
+    tell(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
+    return STATUS[report.state]
 
 
 if __name__ == "__main__":

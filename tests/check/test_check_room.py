@@ -7,12 +7,14 @@ import errno
 import os
 import socket
 import time
+import types
 
 import pytest
 
 from gilmsg import _check, _protocol
-from gilmsg._check import RELAY, ourselves
+from gilmsg._check import RELAY, Line, Report, Seen, ourselves
 from gilmsg._engine import Address
+from gilmsg.commands.check import STATUS
 from gilmsg.errors import ConfigurationError, EndpointError, ListenerError
 
 TOPIC = "org.example.dev.tests.hello"
@@ -83,33 +85,85 @@ BLIND = "whether it listens cannot be seen: we have no publisher (endpoint); "
 
 
 class Book:
-    """An address book with one known recipient."""
+    """An address book with one known recipient, and a relay; *publishing* are the names in endpoints."""
+
+    def __init__(self, *publishing):
+        self.publishing = dict.fromkeys(publishing)
 
     def of(self, common_name, via_relay):
-        return ["tcp://127.0.0.1:1"] if common_name == "known" else []
+        return ["tcp://127.0.0.1:1"] if common_name == "known" or via_relay else []
+
+
+UNMAPPED = "its endpoints are unknown: certnames has no entry that leads to 'other' and to an entry of endpoints"
+RELAYS = _protocol.BEHIND_RELAY + "; "
 
 
 @pytest.mark.parametrize(
-    ("name", "sight", "via_relay", "expected"),
+    ("name", "sight", "via_relay", "state", "expected"),
     [
-        ("known", (None, True), False, "listening to us; reachable for its ACK"),
-        ("known", (None, True), True, _protocol.BEHIND_RELAY + "; reachable for its ACK"),
-        ("known", ("it is away", True), False, "it is away; reachable for its ACK"),
-        ("known", None, False, BLIND + "not reachable for its ACK: tcp://127.0.0.1:1 why"),
-        (
-            "other", None, False,
-            BLIND + "its endpoints are unknown: certnames has no entry that leads to 'other' and to an entry of endpoints",
-        ),
+        ("known", (None, True), False, "ok", "listening to us; reachable for its ACK"),
+        ("known", (None, True), True, "unknown", RELAYS + "reachable for its ACK"),
+        ("known", ("it is away", True), False, "fail", "it is away; reachable for its ACK"),
+        ("known", ("it is away", True), True, "fail", "it is away; reachable for its ACK"),
+        ("known", (None, False), False, "fail", "listening to us; not reachable for its ACK: tcp://127.0.0.1:1 why"),
+        ("known", None, False, "fail", BLIND + "not reachable for its ACK: tcp://127.0.0.1:1 why"),
+        ("known", (_check._BLIND, True), False, "unknown", BLIND + "reachable for its ACK"),
+        ("other", None, False, "unknown", BLIND + UNMAPPED),
+        ("other", (None, None), False, "unknown", "listening to us; " + UNMAPPED),
+        ("other", ("it is away", None), False, "fail", "it is away; " + UNMAPPED),
+        ("other", (None, True), True, "unknown", RELAYS + UNMAPPED + "; through the relay: reachable for its ACK"),
     ],
 )  # fmt: skip
-def test_the_sentences(monkeypatch, name, sight, via_relay, expected):
-    """First whether it gets what we publish, then whether we get its ACK."""
+def test_the_sentences(monkeypatch, name, sight, via_relay, state, expected):
+    """First whether it gets what we publish, then whether we get its ACK; what cannot be seen is unknown."""
     monkeypatch.setattr(_check, "_why_not", lambda endpoint: "why")
     found = {} if sight is None else {name: sight}
-    seen = _check._seen(found, [[name]], Book(), via_relay)[name]
+    seen = _check._seen(found, [[name]], Book("us", "known"), via_relay, "us")[name]
     assert seen.detail == expected
     assert seen.listening is expected.startswith(("listening", "the relay"))
-    assert seen.ok is (sight is not None and sight[0] is None)
+    assert (seen.state, seen.ok) == (state, state == "ok")
+
+
+def test_where_nobody_else_is_known(monkeypatch):
+    """No ACK can come where endpoints has no entry but our own."""
+    seen = _check._seen({"other": (None, None)}, [["other"]], Book("us"), False, "us")["other"]
+    assert seen.state == "fail" and seen.detail.endswith("; no ACK can come, for endpoints has no entry but our own")
+
+
+def seen(state):
+    return Seen([], None, True, state, "x")
+
+
+@pytest.mark.parametrize(
+    ("lines", "groups", "state", "failures", "unknowns"),
+    [
+        ([], [], "ok", [], []),
+        (["ok", "warning"], [["ok"]], "warning", [], []),
+        (["unknown", "warning"], [["ok"]], "unknown", [], ["unknown"]),
+        (["unknown", "fail"], [["unknown"]], "fail", ["fail"], ["unknown", "unknown"]),
+        ([], [["fail", "ok"]], "ok", [], []),
+        ([], [["fail", "unknown"]], "unknown", [], ["unknown"]),
+        ([], [["unknown", "ok"]], "ok", [], []),
+        ([], [["unknown", "ok"], ["unknown"]], "unknown", [], ["unknown"]),
+        ([], [["fail"], ["unknown", "ok"]], "fail", ["fail"], []),
+    ],
+)
+def test_the_worst_counts_and_of_a_group_the_best(lines, groups, state, failures, unknowns):
+    """From the states of lines and recipients, named after theirs, to all that the report says."""
+    every = {name: seen(name) for group in groups for name in group}
+    report = Report([Line(name, name, "x") for name in lines], every, groups)
+    assert (report.state, report.ok, bool(report)) == (state, *[state in ("ok", "warning")] * 2)
+    assert [one.partition(":")[0] for one in report.failures()] == failures
+    assert [one.partition(":")[0] for one in report.unknowns()] == unknowns
+    assert STATUS[state] == {"ok": 0, "warning": 0, "unknown": 3, "fail": 1}[state]
+    plain = report.as_dict()
+    assert (plain["ok"], plain["state"]) == (report.ok, state)
+    assert all(one["ok"] is (one["state"] in ("ok", "warning")) for one in [*plain["self"], *plain["recipients"].values()])
+    shown = [line.split()[:2] for line in str(report).splitlines() if line.startswith("  ")]
+    assert shown[: len(lines)] == [["FAIL" if name == "fail" else name, name] for name in lines]
+    marks = {name: mark for mark, name in shown[len(lines) :]}
+    assert all(marks[name] == {"fail": "FAIL"}.get(name, name) for name in [*report.missing, *({"ok"} & set(marks))])
+    assert all(marks[name] == "-" for name in {"fail", "unknown"} & set(every) - set(report.missing))
 
 
 def test_why_an_endpoint_cannot_be_reached(monkeypatch):
@@ -121,7 +175,7 @@ def test_why_an_endpoint_cannot_be_reached(monkeypatch):
         assert _check._why_not("tcp://no-such-host.invalid:1") == "has a host that does not resolve"
         assert "refused" in _check._why_not(f"tcp://127.0.0.1:{refusing}")
         assert "cannot be connected to" in _check._why_not("tcp://127.0.0.1:http")
-        assert "takes TCP connections, but" in _check._why_not(f"tcp://*:{open_port}")
+        assert _check._why_not(f"tcp://*:{open_port}") is None
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -167,16 +221,58 @@ def test_what_can_be_opened_is(monkeypatch, publisher, listener, config, expecte
     assert (port is not None and port.address is not None) is ("endpoint" not in expected)
 
 
-def test_who_holds_our_ports():
+OPEN, SHUT = "tcp://127.0.0.1:1", "tcp://127.0.0.1:2"
+TAKEN = EndpointError(os.strerror(errno.EADDRINUSE))
+
+
+@pytest.mark.parametrize(
+    ("changes", "topic", "held", "expected"),
+    [
+        ({}, None, None, {"endpoint": "ok", "acks": "ok", "publishers": "ok"}),
+        ({}, "p.e.a", None, {"endpoint": "ok", "acks": "ok", "publishers": "ok"}),
+        ({}, "p.*", None, {"endpoint": "ok", "acks": "ok", "publishers": "ok"}),
+        ({}, "p.x.a", None, {"topic": "fail", "endpoint": "ok", "publishers": "ok"}),
+        ({}, None, TAKEN, {"endpoint": "unknown", "acks": "ok", "publishers": "ok"}),
+        ({}, None, EndpointError("x"), {"endpoint": "fail", "publishers": "ok"}),
+        ({"mute": True}, None, None, {"endpoint": "fail", "publishers": "ok"}),
+        ({"sign_messages": False}, None, None, {"endpoint": "ok", "acks": "fail", "publishers": "ok"}),
+        ({"endpoints": {"us": [OPEN]}}, None, None, {"endpoint": "ok", "acks": "ok", "publishers": "fail"}),
+        ({"endpoints": {"us": [OPEN], "x": [OPEN, SHUT]}}, None, None, {"endpoint": "ok", "acks": "ok", "publishers": "warning"}),
+        ({"endpoints": {"us": [OPEN], "x": [SHUT]}}, None, None, {"endpoint": "ok", "acks": "ok", "publishers": "unknown"}),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_a_consumer(monkeypatch, changes, topic, held, expected):
+    """Its port, which it may well hold itself; as whom it acknowledges, where nothing is wrong; who publishes."""
+
+    def opened(address, book, config):
+        if held is not None:
+            raise held
+        port = Port(address=address)
+        port.shared = False
+        return port
+
+    monkeypatch.setattr(ourselves._engine, "publisher", opened)
+    monkeypatch.setattr(_check._trust, "signer", lambda config, certname: types.SimpleNamespace(common_name=certname))
+    monkeypatch.setattr(_check, "_why_not", {SHUT: "is shut"}.get)
+    config = {**BUS, "sign_messages": True, "certnames": {"us": "me"}, "endpoints": {"us": [OPEN], "x": [OPEN]}, **changes}
+    lines = _check._consuming(topic, config, [])
+    assert {line.check: line.state for line in lines} == expected
+    if expected.get("acks") == "ok":
+        assert " as me from " + ("one of these ports" if held else Port.endpoint) in lines[1].detail
+
+
+def test_who_holds_our_ports(monkeypatch):
     """This process, or others, with the endpoints; where not all are taken, the reason as it was."""
     taken = f"tcp://a:1 ({os.strerror(errno.EADDRINUSE)})"
     with socket.create_server(("", 0)) as ours:
         here = Address("us", (f"tcp://a:{ours.getsockname()[1]}",), False)
-        told = ourselves._in_so_many_words(here, taken)
-    assert told.startswith("this process itself holds, by a publisher that is not this one, all our declared ports")
+        told, others = ourselves._in_so_many_words(here, taken)
+    assert not others and told.startswith("this process itself holds, by a publisher that is not this one, all our declared ports")
     both = Address("us", (*here.endpoints, "tcp://a:2"), False)
-    assert ourselves._in_so_many_words(both, taken) == taken
-    assert ourselves._in_so_many_words(both, taken + taken).startswith("another process holds all our declared ports")
+    assert ourselves._in_so_many_words(both, taken) == (taken, False)
+    monkeypatch.setattr(ourselves._engine, "listening_process", {2: 17}.get)
+    told, others = ourselves._in_so_many_words(both, taken + taken)
+    assert others and told.startswith("another process holds all our declared ports") and ", tcp://a:2 (process 17);" in told
 
 
 def test_the_engine_ends_meanwhile(monkeypatch):

@@ -31,6 +31,8 @@ def written():
 class Port:
     """Takes ACKs, or refuses them."""
 
+    endpoint = "tcp://127.0.0.1:3000"
+
     def __init__(self):
         self.taken, self.error = [], None
 
@@ -67,6 +69,15 @@ def message(recipients, **fields):
 
 def received(one, topic=None):
     return _protocol.Received(one["topic"] if topic is None else topic, one)
+
+
+def test_a_consumer_says_as_whom_it_acknowledges(caplog, acknowledger, port):
+    """One INFO line at its start: its name, and from where its ACKs leave."""
+    caplog.set_level("INFO", logger="gilmsg")
+    Acknowledger(CONFIG, lambda: port)
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("gilmsg.receive", "INFO")
+    assert record.getMessage() == f"acknowledging as carol from {port.endpoint}"
 
 
 def test_an_ack_is_signed_and_goes_to_the_listener_that_awaits_it(acknowledger, port):

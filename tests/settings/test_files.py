@@ -188,3 +188,19 @@ def test_values_of_fedmsg_that_can_be_used():
         {"name": None, "endpoints": endpoints, "certnames": None, "relay_inbound": None, "zmq_linger": -1}
     )
     assert [_settings.port(one) for one in ("tcp://*:1", "ipc:///x", "tcp://h:65536")] == [1, 0, 0]
+
+
+def test_the_working_directory_was_removed(said, tmp_path, monkeypatch):
+    """It is named: by what is to be read an error, of what is in force only a remark; an absolute file needs none."""
+    path = said("config = {'endpoints': {}, 'environment': 'prod'}", "a.txt")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigurationError, match=f"the working directory {gone} was removed"):
+        _settings.current({})
+    found = _settings.load({"name": "me"})
+    assert str(gone) in found.problems[0] and found.config["name"] == "me"
+    assert _settings.load({"config_filename": path}).config["environment"] == "prod"
+    kept = _settings.in_force({"name": "me"})
+    assert kept.problems == [] and str(gone) in kept.passed_over[0]

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from gilmsg import _trust
 from gilmsg._trust import signing
@@ -106,3 +106,21 @@ def test_a_certificate_of_our_own_has_exactly_one_name(authority, settings, name
     pki.write(authority.folder + "/alice.key", ed25519.Ed25519PrivateKey.generate().private_bytes(*kinds))
     with pytest.raises(ConfigurationError, match="is not an RSA key"):
         signed(settings)
+
+
+@pytest.mark.parametrize(
+    ("mode", "bits", "expected"),
+    [(0o600, 2048, []), (0o640, 2048, []), (0o644, 2048, ["can be read by everybody"]), (0o600, 1024, ["has 1024 bits"]),
+     (0o604, 1024, ["can be read by everybody", "has 1024 bits"])],
+)  # fmt: skip
+def test_a_key_that_is_no_secret_is_warned_of_once(authority, settings, said, caplog, mode, bits, expected):
+    """It signs nevertheless; one WARNING when it is loaded."""
+    authority.issue("alice", key=rsa.generate_private_key(public_exponent=65537, key_size=bits))
+    pair = _trust.key_pair(settings, "alice")
+    os.chmod(pair.key_file, mode)
+    for _ in range(3):
+        sign(pair)
+    for job in said:
+        job()
+    told = [record.getMessage() for record in caplog.records if record.name == "gilmsg.trust"]
+    assert len(told) == len(expected) and all(text in line and pair.key_file in line for text, line in zip(expected, told))

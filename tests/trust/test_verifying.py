@@ -313,3 +313,32 @@ def test_a_ca_whose_key_signs_nothing_is_named(authority, settings):
     ca.write_text(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n")
     with pytest.raises(ConfigurationError, match="ca_cert_location.*key"):
         _trust.verifier(settings)
+
+
+@pytest.mark.parametrize(
+    ("days", "crl_days", "expected"),
+    [
+        (30, 30, []),
+        (13, 30, ["the certificate", "the CA certificate"]),
+        (30, 0.05, ["the CRL"]),
+        (30, 3, []),  # of 4
+        (1, 0.05, ["the certificate", "the CA certificate", "the CRL"]),
+    ],
+)
+def test_what_ends_soon_is_warned_of_each_day(authority, settings, clock, said, caplog, days, crl_days, expected):
+    """A certificate with less than 14 days left, a CRL in its last tenth: one WARNING a day while in use."""
+    authority.issue("alice", days=days)
+    authority.write_ca(days=days)
+    authority.write_crl(days=crl_days)
+    for later in (0, 30, 3600, 86300, 86401) if days > 1 and crl_days > 1 else (0, 30, 3600):
+        clock(seconds=later)
+        for _ in range(3):
+            _trust.signer(settings, "alice")
+            _trust.verifier(settings)
+        if later == 3600:
+            assert len(said) == len(expected)
+    for job in said:
+        job()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == len(expected) * (2 if days > 1 and crl_days > 1 else 1)
+    assert all(line.startswith(text) and " expires on " in line for text, line in zip(expected, told))
