@@ -42,7 +42,8 @@ def test_a_dead_recipient_is_a_timeout(bus, config):
 #: One of each kind: the tables in tests/settings, tests/protocol, tests/trust and tests/client have the others.
 BAD = [
     ({"recipients": ["alice", ""]}, "recipients"), ({"ack_timeout": 0}, "0"), ({"topic": 5}, "5"),
-    ({"msg": ["a"]}, "dict"), ({"pre_fire_hook": "no"}, "'no'"), ({"gilmsg.ack_timout": 3}, "'gilmsg.ack_timout'"),
+    ({"msg": ["a"]}, "dict"),
+    ({"msg": {"a": [float("nan")]}}, "msg['a'][0] is a float"), ({"pre_fire_hook": "no"}, "'no'"), ({"gilmsg.ack_timout": 3}, "'gilmsg.ack_timout'"),
     ({"gilmsg.head_start": -1}, "gilmsg.head_start"), ({"gilmsg.recipients": {"another": [""]}}, "another"),
     ({"crypto_backend": "gpg"}, "crypto_backend"), ({"zmq_enabled": False}, "zmq_enabled"), ({"mute": True}, "mute"),
     ({"certnames": {}}, "certnames"), ({"ssldir": "/nonexistent"}, "ssldir"),
