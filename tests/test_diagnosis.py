@@ -82,7 +82,9 @@ FORGED = {
     "changed after signing": ("alice", {"i": 99}, {}, "its signature is invalid"),
     "revoked": ("revoked", {}, {}, "its certificate is revoked"),
     "expired": ("expired", {}, {}, "its certificate has expired"),
-    "another CA": ("another CA", {}, {}, "its certificate was not issued by our CA"),
+    "another CA": (
+        "another CA", {}, {}, "its certificate was not issued by our CA (certificate signature failure)",
+    ),
     "for another id": ("alice", {}, {"ack_msg_id": "2026-another"}, None),
 }
 
