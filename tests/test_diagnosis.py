@@ -55,6 +55,19 @@ def test_silent_and_then_gone(bus, config):
     assert only_reason("bob") == "it was connected to us and has gone"
 
 
+def test_what_is_not_signed_is_dropped_by_whom_validates(config):
+    """A publisher that would itself drop what it sends is told so, of each recipient that is there and silent."""
+    config.update(sign_messages=False)
+    gilmsg.init(**config)
+    until_present("alice")
+    timeout = lost(["alice", "nobody"])
+    assert timeout.missing["alice"] == (
+        f"listening, but silent for 0.3 s: {UNPROVEN}; the message was not signed, and recipients that validate "
+        "signatures, as we do, drop such a one: set sign_messages to True"
+    )
+    assert [timeout.missing[name].code for name in ("alice", "nobody")] == ["unsigned", "never_connected"]
+
+
 @pytest.fixture(scope="module")
 def forgery(tmp_path_factory):
     """A bus where alice's socket is in a forger's hands, and bob is away."""

@@ -228,6 +228,7 @@ class _Call:
             head_start, msg_id=message["msg_id"], topic=self.topic, digest=_protocol.digest_of(covered),
             parts=[self.topic.encode("utf-8"), wire], recipients=self.recipients,
             ack_timeout=self._settings.ack_timeout, verifier=verifier, way=way, outcome=outcome,
+            unsigned="signature" not in message and bool(self._config.get("validate_signatures")),
         )  # fmt: skip
         self._handed = port, entry
         port.publish(entry)
