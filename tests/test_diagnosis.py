@@ -8,7 +8,7 @@ from gilmsg.sandbox import Sandbox
 
 from . import inside
 from .conftest import own_config
-from .helpers import Forger, Tailer, ack_body, frames, lost, publish, signed, until_gone, until_present
+from .helpers import Forger, Tailer, ack_body, frames, lost, publish, publish_async, signed, until_gone, until_present
 from .processes import wait_for
 
 AT_ONCE = {"gilmsg.head_start": 0}
@@ -53,6 +53,19 @@ def test_silent_and_then_gone(bus, config):
     bus.dead("bob")
     until_gone("bob")
     assert only_reason("bob") == "it was connected to us and has gone"
+
+
+def test_the_name_of_an_endpoint_in_place_of_a_common_name(config, caplog):
+    """publish, publish_async and the log say which common name is meant; that is read from the certificate."""
+    config["certnames"]["app01"] = "carol"
+    publish(["alice"], **config)
+    told = "never connected to us as a gilmsg consumer; 'app01' is a name in certnames, its common name is 'carol'"
+    assert only_reason("app01", **AT_ONCE) == told
+    late = publish_async(["app01"], ack_timeout=0.3, **AT_ONCE).exception(20)
+    assert late.missing == {"app01": told} and told in str(late)
+    wait_for(lambda: len(caplog.records) == 2, "both lines")
+    reason = {"code": "never_connected", "may_have_arrived": True, "text": told}
+    assert [record.reasons for record in caplog.records] == [{"app01": reason}] * 2
 
 
 def test_what_is_not_signed_is_dropped_by_whom_validates(config):

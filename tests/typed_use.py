@@ -52,7 +52,7 @@ async def later() -> gilmsg.Receipt | None:
     return await asyncio.wrap_future(future)
 
 
-def failures() -> tuple[dict[str, str], dict[str, float]]:
+def failures() -> tuple[Mapping[str, str], dict[str, float]]:
     """Each exception is what the documentation says it is, and Timeout tells what is known."""
     value_error: ValueError = ConfigurationError("x")
     io_error: IOError = EndpointError("x")
@@ -63,8 +63,10 @@ def failures() -> tuple[dict[str, str], dict[str, float]]:
         gilmsg.publish(topic="t", msg={}, recipients=["a"])
     except gilmsg.Timeout as timeout:
         text: str = timeout.msg_id + timeout.topic
+        known = {(reason.code, reason.may_have_arrived, *reason.members) for reason in timeout.missing.values()}
+        plain: list[dict[str, Any]] = [reason.as_dict() for reason in timeout.missing.values()]
         seconds: float = timeout.ack_timeout
-        del text, seconds
+        del text, seconds, known, plain
         return timeout.missing, timeout.acks
     except (gilmsg.ListenerError, gilmsg.EndpointError, gilmsg.ConfigurationError, gilmsg.GilmsgError) as error:
         error.missing  # type: ignore[attr-defined]  # noqa: B018
