@@ -130,6 +130,9 @@ class _Call:
         pre_fire_hook: Hook, config: Mapping[str, Any],
     ) -> None:  # fmt: skip
         named = None if recipients is None else _settings.recipients(recipients)
+        misspelt = _settings.misspelt(tuple(config))
+        if misspelt:
+            _context.require_keywords(misspelt, config)
         self._context = _context.context(config)
         self._config: dict[str, Any] = self._context.c
         self._settings = _settings.settings(self._config, ack_timeout, config)
@@ -145,6 +148,11 @@ class _Call:
 
     def send_plain(self) -> None:
         """Publish as fedmsg does, by fedmsg's own code."""
+        if self._settings.required:
+            raise ConfigurationError(
+                f"{self.topic} would be published without recipients, which {_settings.REQUIRED} forbids; name them, in "
+                f"the call or in {_settings.RECIPIENTS}"
+            )
         if self.topic not in _warned:
             if len(_warned) >= _MOST_WARNED:
                 _warned.clear()
