@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, TypeVar, Union, overload
 
 from .. import _engine, _protocol, _settings, _trust
 from .._engine import CallbackFuture, Outcome
@@ -17,8 +17,39 @@ from . import message as _message
 
 log = logging.getLogger("gilmsg.publish")
 
-Recipients = Union[None, str, Iterable[str]]
+Named = Union[str, Iterable[str]]
+Recipients = Optional[Named]
 Hook = Optional[Callable[[dict[str, Any]], Any]]
+
+if TYPE_CHECKING:
+    Confirmed_co = TypeVar("Confirmed_co", covariant=True)
+    Unknown_co = TypeVar("Unknown_co", covariant=True)
+    Plain_co = TypeVar("Plain_co", covariant=True)
+
+    class Publish(Protocol[Confirmed_co, Unknown_co, Plain_co]):
+        """What type checkers take ``gilmsg.publish`` and ``publish_async`` for: who names recipients gets a Receipt."""
+
+        @overload
+        def __call__(
+            self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., *, recipients: tuple[()],
+            ack_timeout: float | None = ..., pre_fire_hook: Hook = ..., **config: Any,
+        ) -> Plain_co: ...
+        @overload
+        def __call__(
+            self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., *, recipients: Named,
+            ack_timeout: float | None = ..., pre_fire_hook: Hook = ..., **config: Any,
+        ) -> Confirmed_co: ...
+        @overload
+        def __call__(
+            self, topic: str | None, msg: Any, modname: str | None, recipients: Named,
+            ack_timeout: float | None = ..., pre_fire_hook: Hook = ..., **config: Any,
+        ) -> Confirmed_co: ...
+        @overload  # those of the configuration, if any
+        def __call__(
+            self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., recipients: None = ...,
+            ack_timeout: float | None = ..., pre_fire_hook: Hook = ..., **config: Any,
+        ) -> Unknown_co: ...
+
 
 #: The one switch for tests (see gilmsg.testing): while it is set, every call of publish and
 #: publish_async raises what it makes of the call's topic, before anything else.
