@@ -24,4 +24,6 @@ config = {
     # Seconds. The most that a publisher which has just been started waits for its recipients to connect
     # before it sends. If they are there already, it sends at once. 0 means never to wait.
     "gilmsg.head_start": 2.0,
+    # True: a message for which nobody is named, here or in the call, is refused. (gilmsg 1.0.0 does not know this key.)
+    "gilmsg.required": False,
 }

@@ -17,6 +17,8 @@ from ._version import __version__
 from .errors import ConfigurationError, EndpointError, GilmsgError, ListenerError, Reason, Timeout
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from fedmsg import API_function as API_function
     from fedmsg import config as config
     from fedmsg import core as core
@@ -27,12 +29,15 @@ if TYPE_CHECKING:
 
     from ._check import Report, check
     from ._client.context import destroy, init
-    from ._client.publish import publish, publish_async
-    from ._client.publish import publish as send_message
+    from ._client.publish import Publish
     from ._client.receive import tail_messages
     from ._protocol import Receipt
     from ._settings import any_of
     from .consumers import GilmsgConsumer
+
+    publish: Publish[Receipt, Receipt | None, None]
+    send_message: Publish[Receipt, Receipt | None, None]
+    publish_async: Publish[Future[Receipt], Future[Receipt | None], Future[None]]
 
 #: Names that are loaded on first use, and their modules: an import of gilmsg costs little more than one of fedmsg.
 _LATER = {

@@ -9,11 +9,11 @@ the instance gets a ``consume`` attribute of its own that acknowledges first and
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import Any, Callable, NamedTuple
 
 import fedmsg.encoding
 import six
-from fedmsg.consumers import FedmsgConsumer
 from kitchen.iterutils import iterate
 
 from . import _protocol, _trust
@@ -21,6 +21,11 @@ from ._client import context as _context
 from ._client import receive as _receive
 from ._engine import sockets
 from .errors import BadFrame
+
+with warnings.catch_warnings():  # moksha's, which its users can do nothing about
+    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated")
+    from fedmsg.consumers import FedmsgConsumer
 
 __all__ = ["FedmsgConsumer", "GilmsgConsumer"]
 

@@ -63,6 +63,13 @@ class Reason(str):
         reason.code, reason.may_have_arrived, reason.members = code, may_have_arrived, dict(members or {})
         return reason
 
+    def _and(self, more: str) -> Reason:
+        return Reason(f"{self}; {more}", self.code, self.may_have_arrived, self.members)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return ``code``, ``may_have_arrived`` and ``text`` as plain data, for a log or JSON."""
+        return {"code": self.code, "may_have_arrived": self.may_have_arrived, "text": str(self)}
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.code, self.may_have_arrived, self.members)
 
@@ -77,7 +84,8 @@ class Timeout(GilmsgError, TimeoutError):
         topic (str): its full topic.
         ack_timeout (float): how long was waited, in seconds from the moment of sending.
         acks (dict): recipient -> seconds from sending to its ACK, for those that answered.
-        missing (dict): recipient (or group, ``"a,b"``) -> a :class:`Reason`, what is known of it.
+        missing (dict): recipient (or group, ``"a,b"``) -> a :class:`Reason`, what is known of it. (Plain text, as in a
+            Timeout that a test makes, becomes one with the code ``"silent"``.)
     """
 
     def __init__(
@@ -86,12 +94,24 @@ class Timeout(GilmsgError, TimeoutError):
     ) -> None:
         self.msg_id, self.topic, self.ack_timeout, self._required = msg_id, topic, ack_timeout, required
         self.acks: dict[str, float] = dict(acks)
-        self.missing: dict[str, str] = dict(missing)
-        told = "; ".join(f"{name} ({reason})" for name, reason in sorted(missing.items()))
-        super().__init__(
-            f"{topic} {msg_id}: {required - len(missing)} of {required} recipients acknowledged within "
-            f"{ack_timeout:g} s; missing: {told}"
+        self.missing: dict[str, Reason] = {
+            name: reason if isinstance(reason, Reason) else Reason(reason, "silent") for name, reason in missing.items()
+        }
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        told = "; ".join(f"{name} ({reason})" for name, reason in sorted(self.missing.items()))
+        return (
+            f"{self.topic} {self.msg_id}: {self._required - len(self.missing)} of {self._required} recipients "
+            f"acknowledged within {self.ack_timeout:g} s; missing: {told}"
         )
+
+    def _add(self, recipient: str, name: str, more: str) -> None:
+        """Add *more* to what is known of *recipient*, if it is a group of its member *name*; for gilmsg itself."""
+        known = self.missing[recipient]
+        members = {one: reason._and(more) if one == name else reason for one, reason in known.members.items()}
+        self.missing[recipient] = Reason(known._and(more), known.code, known.may_have_arrived, members)
+        self.args = (self._text(),)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # BaseException would rebuild it from the one string that __init__ passed on.

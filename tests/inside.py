@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import serialization
 
 from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import context as _context
+from gilmsg._client import message as _message
 from gilmsg._client import publish as _publish
 from gilmsg._client import receive
 from gilmsg._engine import ends, loop, mailbox, operations, sockets, waiting
@@ -299,14 +300,14 @@ def workers_done():
 #: Functions at which the profile by steps takes the time: owner, name, what begins with a call, what ends with it. In
 #: brackets what the recipient does; see tests/benchmarks/steps.py.
 PUBLISHER_POINTS = [
-    (_publish, "sealed", "sign", "signed"),
+    (_message, "sealed", "sign", "signed"),
     (ends.Out, "send", None, "sent"),
     (_protocol.Delivery, "frame", "decode", "verified"),
 ]
 RECIPIENT_POINTS = [
     (_protocol.Received, "of", "(decode)", None),
     (receive.Tail, "_checked", None, "(verified)"),
-    (_publish, "sealed", "(sign)", "(signed)"),
+    (_message, "sealed", "(sign)", "(signed)"),
     (ends.Out, "send", None, "(sent)"),
 ]
 
@@ -333,7 +334,7 @@ def bridge(patch, seconds):
 
 def sealed(message, config, certname):
     """*message*, signed, the bytes that this covers, and those on the wire."""
-    return _publish.sealed(message, config, certname)
+    return _message.sealed(message, config, certname)
 
 
 def verifier(config):

@@ -8,7 +8,7 @@ from gilmsg.sandbox import Sandbox
 
 from . import inside
 from .conftest import own_config
-from .helpers import Forger, Tailer, ack_body, frames, lost, publish, signed, until_gone, until_present
+from .helpers import Forger, Tailer, ack_body, frames, lost, publish, publish_async, signed, until_gone, until_present
 from .processes import wait_for
 
 AT_ONCE = {"gilmsg.head_start": 0}
@@ -55,6 +55,32 @@ def test_silent_and_then_gone(bus, config):
     assert only_reason("bob") == "it was connected to us and has gone"
 
 
+def test_the_name_of_an_endpoint_in_place_of_a_common_name(config, caplog):
+    """publish, publish_async and the log say which common name is meant; that is read from the certificate."""
+    config["certnames"]["app01"] = "carol"
+    publish(["alice"], **config)
+    told = "never connected to us as a gilmsg consumer; 'app01' is a name in certnames, its common name is 'carol'"
+    assert only_reason("app01", **AT_ONCE) == told
+    late = publish_async(["app01"], ack_timeout=0.3, **AT_ONCE).exception(20)
+    assert late.missing == {"app01": told} and told in str(late)
+    wait_for(lambda: len(caplog.records) == 2, "both lines")
+    reason = {"code": "never_connected", "may_have_arrived": True, "text": told}
+    assert [record.reasons for record in caplog.records] == [{"app01": reason}] * 2
+
+
+def test_what_is_not_signed_is_dropped_by_whom_validates(config):
+    """A publisher that would itself drop what it sends is told so, of each recipient that is there and silent."""
+    config.update(sign_messages=False)
+    gilmsg.init(**config)
+    until_present("alice")
+    timeout = lost(["alice", "nobody"])
+    assert timeout.missing["alice"] == (
+        f"listening, but silent for 0.3 s: {UNPROVEN}; the message was not signed, and recipients that validate "
+        "signatures, as we do, drop such a one: set sign_messages to True"
+    )
+    assert [timeout.missing[name].code for name in ("alice", "nobody")] == ["unsigned", "never_connected"]
+
+
 @pytest.fixture(scope="module")
 def forgery(tmp_path_factory):
     """A bus where alice's socket is in a forger's hands, and bob is away."""
@@ -82,7 +108,9 @@ FORGED = {
     "changed after signing": ("alice", {"i": 99}, {}, "its signature is invalid"),
     "revoked": ("revoked", {}, {}, "its certificate is revoked"),
     "expired": ("expired", {}, {}, "its certificate has expired"),
-    "another CA": ("another CA", {}, {}, "its certificate was not issued by our CA"),
+    "another CA": (
+        "another CA", {}, {}, "its certificate was not issued by our CA (certificate signature failure)",
+    ),
     "for another id": ("alice", {}, {"ack_msg_id": "2026-another"}, None),
 }
 

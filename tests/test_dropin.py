@@ -67,6 +67,12 @@ def test_name_and_modname_are_the_callers(bus, tmp_path):
     assert done.stdout.strip() == "org.example.dev.mymodule.t", done.stderr
 
 
+def test_where_warnings_are_errors(config, tmp_path):
+    """What fedmsg and moksha have to say of themselves comes out of none of our calls and imports."""
+    done = program("dropin", "strict", config, cwd=tmp_path, flags=["-W", "error"])
+    assert done.stdout == "['alice']\n", done.stderr
+
+
 def test_where_no_module_called(bus, tmp_path):
     """At exit no module of the user's is on the stack: the message is fedmsg's then, as with fedmsg."""
     done = program("dropin", "at_exit", bus.config, cwd=tmp_path, flags=["-W", "ignore"])

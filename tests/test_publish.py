@@ -11,7 +11,7 @@ from gilmsg.sandbox import Sandbox
 
 from . import inside
 from .conftest import own_config
-from .helpers import Inbox, Tailer, in_threads, lost, publish, publish_async, received, sign
+from .helpers import Inbox, Tailer, in_threads, lost, publish, publish_async, received, sign, write_config
 
 TOPIC = "org.example.dev.tests.t"
 
@@ -42,7 +42,11 @@ def test_a_dead_recipient_is_a_timeout(bus, config):
 #: One of each kind: the tables in tests/settings, tests/protocol, tests/trust and tests/client have the others.
 BAD = [
     ({"recipients": ["alice", ""]}, "recipients"), ({"ack_timeout": 0}, "0"), ({"topic": 5}, "5"),
-    ({"msg": ["a"]}, "dict"), ({"pre_fire_hook": "no"}, "'no'"), ({"gilmsg.ack_timout": 3}, "'gilmsg.ack_timout'"),
+    ({"msg": ["a"]}, "dict"),
+    ({"msg": {"a": [float("nan")]}}, "msg['a'][0] is a float"), ({"pre_fire_hook": "no"}, "'no'"), ({"gilmsg.ack_timout": 3}, "'gilmsg.ack_timout'"),
+    ({"recipients": None, "recipient": ["alice"]}, "'recipient'; 'recipients' is meant"), ({"ack_timout": 3}, "'ack_timout'"),
+    ({"recipients": None, "gilmsg.required": True}, "org.example.dev.tests.refused would be published without recipients"),
+    ({"recipients": [], "gilmsg.required": True}, "gilmsg.required forbids"), ({"gilmsg.required": 1}, "it is 1"),
     ({"gilmsg.head_start": -1}, "gilmsg.head_start"), ({"gilmsg.recipients": {"another": [""]}}, "another"),
     ({"crypto_backend": "gpg"}, "crypto_backend"), ({"zmq_enabled": False}, "zmq_enabled"), ({"mute": True}, "mute"),
     ({"certnames": {}}, "certnames"), ({"ssldir": "/nonexistent"}, "ssldir"),
@@ -166,6 +170,15 @@ def test_many_threads_share_one_port(bus, config):
 
     ids = set().union(*in_threads(*[work] * 8))
     assert len(ids) == 80 and ids <= {message["msg_id"] for message in bus.received("alice")}
+
+
+def test_a_keyword_that_a_file_knows_is_somebody_elses(config, tmp_path):
+    """However near it is to a name of ours; in a thread that has a context, one of that context's too."""
+    write_config(tmp_path, dict(config, ack_timout=3))
+    assert publish(["alice"], ack_timout=4).acks
+    assert publish(["alice"], ack_timout=5, **{"gilmsg.required": True}).acks
+    with pytest.raises(gilmsg.ConfigurationError, match="'recipient'; 'recipients' is meant"):
+        publish(["alice"], recipient=["bob"])
 
 
 def test_a_long_ack_timeout_is_no_more_than_that(config):

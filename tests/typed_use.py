@@ -16,17 +16,23 @@ from gilmsg.sandbox import Sandbox
 from gilmsg.testing import Bus, Buses, PublishForbidden, forbidden
 
 
-def receipts(config: dict[str, Any]) -> gilmsg.Receipt | None:
-    """publish takes any iterable of names, or one; it returns a Receipt, or None without recipients."""
+def receipts(config: dict[str, Any], either: str | list[str] | None) -> gilmsg.Receipt | None:
+    """publish takes any iterable of names, or one; it returns a Receipt, or None if these are empty."""
     some = gilmsg.publish("topic", {"id": 7}, "modname", ("a", gilmsg.any_of("b", "c")), 3.0, print)
     gilmsg.publish(topic="t", msg={}, recipients="a", ack_timeout=3, **config)
     gilmsg.publish(topic="t", msg={}, recipients=(name for name in "ab"), pre_fire_hook=lambda message: None)
     gilmsg.send_message(topic="t", msg={}, recipients={"a"}, active=True)
-    some.acks  # type: ignore[union-attr]  # noqa: B018  # it may be None
-    gilmsg.publish(topic=b"t", msg={})  # type: ignore[arg-type]
-    gilmsg.publish(topic="t", msg={}, recipients=7)  # type: ignore[arg-type]
+    sure: dict[str, float] = gilmsg.publish(topic="t", msg={}, recipients=["a"]).acks
+    sure = some.acks or gilmsg.send_message("t", {}, recipients={"a"}, ack_timeout=3).acks
+    perhaps = gilmsg.publish(topic="t", msg={})  # the configuration may name recipients
+    perhaps.acks  # type: ignore[union-attr]  # noqa: B018
+    gilmsg.publish(topic="t", recipients=either).acks  # type: ignore[union-attr]  # noqa: B018
+    gilmsg.publish(topic="t", recipients=()).acks  # type: ignore[attr-defined]  # noqa: B018
+    del sure
+    gilmsg.publish(topic=b"t", msg={})  # type: ignore[call-overload]
+    gilmsg.publish(topic="t", msg={}, recipients=7)  # type: ignore[call-overload]
     gilmsg.publish(topic="t", msg={}, recipients=[b"a"])  # type: ignore[list-item]
-    gilmsg.publish(topic="t", msg={}, ack_timeout="3")  # type: ignore[arg-type]
+    gilmsg.publish(topic="t", msg={}, ack_timeout="3")  # type: ignore[call-overload]
     gilmsg.publish(topic="t", msg={}, pre_fire_hook=lambda: None)  # type: ignore[arg-type, misc]
     gilmsg.any_of("a", 1)  # type: ignore[arg-type]
     gilmsg.pubish(topic="t")  # type: ignore[attr-defined]
@@ -43,16 +49,18 @@ def parts(receipt: gilmsg.Receipt) -> tuple[str, str, Mapping[str, float]]:
     return receipt.msg_id, receipt.topic, receipt.acks
 
 
-async def later() -> gilmsg.Receipt | None:
+async def later() -> gilmsg.Receipt:
     """publish_async returns a real Future of what publish returns."""
-    future: Future[gilmsg.Receipt | None] = gilmsg.publish_async(topic="t", msg={}, recipients=["a"])
+    future: Future[gilmsg.Receipt] = gilmsg.publish_async(topic="t", msg={}, recipients=["a"])
+    perhaps: Future[gilmsg.Receipt | None] = gilmsg.publish_async(topic="t", msg={})
+    plain: Future[None] = gilmsg.publish_async(topic="t", msg={}, recipients=())
     wrong: Future[str] = gilmsg.publish_async(topic="t", msg={})  # type: ignore[assignment]
-    del wrong
+    del wrong, perhaps, plain
     gilmsg.publish_async(topic="t", msg={}, recipients=[None])  # type: ignore[list-item]
     return await asyncio.wrap_future(future)
 
 
-def failures() -> tuple[dict[str, str], dict[str, float]]:
+def failures() -> tuple[Mapping[str, str], dict[str, float]]:
     """Each exception is what the documentation says it is, and Timeout tells what is known."""
     value_error: ValueError = ConfigurationError("x")
     io_error: IOError = EndpointError("x")
@@ -63,8 +71,10 @@ def failures() -> tuple[dict[str, str], dict[str, float]]:
         gilmsg.publish(topic="t", msg={}, recipients=["a"])
     except gilmsg.Timeout as timeout:
         text: str = timeout.msg_id + timeout.topic
+        known = {(reason.code, reason.may_have_arrived, *reason.members) for reason in timeout.missing.values()}
+        plain: list[dict[str, Any]] = [reason.as_dict() for reason in timeout.missing.values()]
         seconds: float = timeout.ack_timeout
-        del text, seconds
+        del text, seconds, known, plain
         return timeout.missing, timeout.acks
     except (gilmsg.ListenerError, gilmsg.EndpointError, gilmsg.ConfigurationError, gilmsg.GilmsgError) as error:
         error.missing  # type: ignore[attr-defined]  # noqa: B018

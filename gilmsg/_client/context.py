@@ -126,6 +126,18 @@ def current() -> Any:
     return getattr(fedmsg.__local, "__context", None)
 
 
+def require_keywords(misspelt: Mapping[str, str], config: Mapping[str, Any]) -> None:
+    """Refuse *misspelt* keywords of *config* (keyword -> what is meant) that are no settings of this process either."""
+    found = current()
+    known = _settings.current(config) if found is None else found.c
+    for keyword, name in misspelt.items():
+        if keyword not in known:
+            raise ConfigurationError(
+                f"there is no argument or setting {keyword!r}; {name!r} is meant, most likely (if not, rename it, or set it "
+                "in a configuration file)"
+            )
+
+
 def context(config: Mapping[str, Any]) -> Any:
     """Return the calling thread's context with our publisher in it, made of *config* if need be."""
     found = current()

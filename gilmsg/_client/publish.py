@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import logging
-import os
-import time
-import uuid
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, TypeVar, Union, overload
 
 from .. import _engine, _protocol, _settings, _trust
 from .._engine import CallbackFuture, Outcome
 from .._protocol import Receipt
-from ..errors import BadFrame, ConfigurationError, PayloadError, Timeout
+from ..errors import ConfigurationError, Timeout
 from . import context as _context
+from . import end as _end
+from . import message as _message
 
 log = logging.getLogger("gilmsg.publish")
 
-Recipients = Union[None, str, Iterable[str]]
+Named = Union[str, Iterable[str]]
+Recipients = Optional[Named]
 Hook = Optional[Callable[[dict[str, Any]], Any]]
+
+if TYPE_CHECKING:
+    Confirmed_co = TypeVar("Confirmed_co", covariant=True)
+    Unknown_co = TypeVar("Unknown_co", covariant=True)
+    Plain_co = TypeVar("Plain_co", covariant=True)
+
+    class Publish(Protocol[Confirmed_co, Unknown_co, Plain_co]):
+        """What type checkers take ``gilmsg.publish`` and ``publish_async`` for: who names recipients gets a Receipt."""
+
+        @overload
+        def __call__(
+            self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., *, recipients: tuple[()],
+            ack_timeout: float | None = ..., pre_fire_hook: Hook = ..., **config: Any,
+        ) -> Plain_co: ...
+        @overload
+        def __call__(
+            self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., *, recipients: Named,
+            ack_timeout: float | None = ..., pre_fire_hook: Hook = ..., **config: Any,
+        ) -> Confirmed_co: ...
+        @overload
+        def __call__(
+            self, topic: str | None, msg: Any, modname: str | None, recipients: Named,
+            ack_timeout: float | None = ..., pre_fire_hook: Hook = ..., **config: Any,
+        ) -> Confirmed_co: ...
+        @overload  # those of the configuration, if any
+        def __call__(
+            self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., recipients: None = ...,
+            ack_timeout: float | None = ..., pre_fire_hook: Hook = ..., **config: Any,
+        ) -> Unknown_co: ...
+
 
 #: The one switch for tests (see gilmsg.testing): while it is set, every call of publish and
 #: publish_async raises what it makes of the call's topic, before anything else.
@@ -110,10 +138,10 @@ def publish_async(
     if forbidden is not None:
         raise forbidden(topic)
     call = _Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, config)
-    future = CallbackFuture()
+    future = CallbackFuture(call.tell)
     if call.recipients:
         _engine.futures.require()
-        Future.add_done_callback(future, _log_end_of)
+        Future.add_done_callback(future, _end.log_of)
         try:
             call.handed_over(future, waits_for_presence=False)
         except BaseException:
@@ -133,6 +161,9 @@ class _Call:
         pre_fire_hook: Hook, config: Mapping[str, Any],
     ) -> None:  # fmt: skip
         named = None if recipients is None else _settings.recipients(recipients)
+        misspelt = _settings.misspelt(tuple(config))
+        if misspelt:
+            _context.require_keywords(misspelt, config)
         self._context = _context.context(config)
         self._config: dict[str, Any] = self._context.c
         self._settings = _settings.settings(self._config, ack_timeout, config)
@@ -148,6 +179,11 @@ class _Call:
 
     def send_plain(self) -> None:
         """Publish as fedmsg does, by fedmsg's own code."""
+        if self._settings.required:
+            raise ConfigurationError(
+                f"{self.topic} would be published without recipients, which {_settings.REQUIRED} forbids; name them, in "
+                f"the call or in {_settings.RECIPIENTS}"
+            )
         if self.topic not in _warned:
             if len(_warned) >= _MOST_WARNED:
                 _warned.clear()
@@ -170,14 +206,19 @@ class _Call:
             port, entry = self.handed_over(outcome, waits_for_presence=True)
             receipt: Receipt = port.result_of(outcome, entry.ack_timeout)
         except Timeout as timeout:
-            _log_end(timeout)
+            _end.tell(timeout, self._config)
+            _end.log(timeout)
             raise
         except BaseException:
             self.abandon()
             raise
-        if log.isEnabledFor(logging.DEBUG):
-            _log_end(receipt)
+        _end.log_receipt(receipt)
         return receipt
+
+    def tell(self, error: BaseException) -> None:
+        """Have a Timeout of this call say what the engine does not know."""
+        if isinstance(error, Timeout):
+            _end.tell(error, self._config)
 
     def abandon(self) -> None:
         """Have the message not leave any more, for the caller leaves by an exception."""
@@ -210,9 +251,9 @@ class _Call:
         verifier = _trust.verifier(self._config)
         body = _protocol.marked({} if self._msg is None else self._msg, self.recipients)
         self._context._i += 1
-        message, leaving = composed(self.topic, body, self._context._i, port.origin), None
+        message, leaving = _message.composed(self.topic, body, self._context._i, port.origin), None
         if self._config.get("sign_messages", False):
-            message, *leaving = sealed(message, self._config, _context.certname(self._config))
+            message, *leaving = _message.sealed(message, self._config, _context.certname(self._config))
         if self._store:
             message, leaving = self._store.add(message), None
             if not isinstance(message, dict):
@@ -223,67 +264,13 @@ class _Call:
                 port.present(self.recipients, way, port.born + head_start)
             self._hook(message)
             leaving = None  # it may have changed the message
-        covered, wire = leaving or _read_back(self.topic, message)
+        covered, wire = leaving or _message.read_back(self.topic, message)
         entry = port.message(
             head_start, msg_id=message["msg_id"], topic=self.topic, digest=_protocol.digest_of(covered),
             parts=[self.topic.encode("utf-8"), wire], recipients=self.recipients,
             ack_timeout=self._settings.ack_timeout, verifier=verifier, way=way, outcome=outcome,
+            unsigned="signature" not in message and bool(self._config.get("validate_signatures")),
         )  # fmt: skip
         self._handed = port, entry
         port.publish(entry)
         return port, entry
-
-
-def composed(topic: str, body: Any, number: int, origin: str | None = None) -> dict[str, Any]:
-    """Return an unsigned message of this moment; *number* is the sender's count, fedmsg's ``i``."""
-    return _protocol.compose(
-        topic, body, number, unique=str(uuid.uuid4()), year=datetime.datetime.now().year,
-        timestamp=int(time.time()), username=_context.username(os.getuid()), origin=origin,
-    )  # fmt: skip
-
-
-def sealed(message: dict[str, Any], config: Mapping[str, Any], certname: str) -> tuple[dict[str, Any], bytes, bytes]:
-    """Return *message*, signed with the key pair *certname*, the bytes that this covers, and those on the wire."""
-    message = dict(message, crypto="x509")
-    try:
-        covered = _protocol.canonical(message)
-    except BadFrame as error:  # it fits, but not one level further down
-        raise PayloadError(f"msg cannot be signed: {error}") from error
-    credentials = _trust.key_pair(config, certname).seal(covered)
-    # Both are JSON objects, and neither is empty: so the message is not encoded once more.
-    return {**message, **credentials}, covered, json.dumps(credentials)[:-1].encode("ascii") + b"," + covered[1:]
-
-
-def _read_back(topic: str, message: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Return covered bytes and wire bytes of *message*: the former from the latter, for ACKs must state what leaves."""
-    try:
-        wire = _protocol.encode(message)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(
-            f"the message, as pre_fire_hook or persistent_store may have left it, cannot be encoded: {error}"
-        ) from error
-    if not isinstance(message.get("msg_id"), str):
-        raise ConfigurationError(
-            f"pre_fire_hook or persistent_store left a message whose msg_id is {message.get('msg_id')!r}"
-        )
-    try:
-        return _protocol.Received.of([topic.encode("utf-8"), wire]).covered, wire
-    except BadFrame as error:
-        raise PayloadError(f"the message cannot be read back: {error}") from error
-
-
-def _log_end(end: Receipt | Timeout) -> None:
-    """Write the one line of a message: a WARNING of a Timeout, DEBUG of a Receipt."""
-    names = sorted(end.acks)
-    fields = {"topic": end.topic, "msg_id": end.msg_id, "acked": names, "missing": sorted(getattr(end, "missing", ()))}
-    if isinstance(end, Timeout):
-        log.warning("%s", end, extra=fields)
-    else:
-        log.debug("%s %s acknowledged by %s", end.topic, end.msg_id, ", ".join(names), extra=fields)
-
-
-def _log_end_of(future: Future[Any]) -> None:
-    """Have the end of a future logged on the callback thread."""
-    error = future.exception()
-    if isinstance(error, Timeout) or (error is None and log.isEnabledFor(logging.DEBUG)):
-        _engine.callbacks.run(lambda: _log_end(error or future.result()))

@@ -26,7 +26,7 @@ from .. import _engine, _protocol, _settings, _trust
 from .._engine import Port, sockets
 from ..errors import BadFrame, ConfigurationError, GilmsgError
 from . import context as _context
-from . import publish as _publish
+from . import message as _message
 
 Item = tuple[str, str, str, dict[str, Any]]
 
@@ -236,8 +236,8 @@ class Acknowledger:
     def acknowledge(self, body: Mapping[str, Any]) -> None:
         """Sign an ACK, and return when it was given to the socket, or could not be: that is logged and counted."""
         try:
-            message = _publish.composed(self._topic, dict(body), next(self._number))
-            wire = _publish.sealed(message, self._config, self._certname)[2]
+            message = _message.composed(self._topic, dict(body), next(self._number))
+            wire = _message.sealed(message, self._config, self._certname)[2]
             self._port().acknowledge([self._topic.encode(), wire], _protocol.origin_of(body["ack_msg_id"]))
         except GilmsgError as error:
             self._count_failed(body["ack_msg_id"], error)

@@ -112,7 +112,7 @@ class Out:
         for endpoint, port in [(one, sockets.port(one)) for one in declared]:
             descriptors.claim(self, bound=[port])
             try:
-                self.socket.bind(f"tcp://*:{port}")
+                self.socket.bind(f"tcp://{sockets.interface(endpoint)}:{port}")
             except zmq.ZMQError as error:
                 descriptors.forget(self)  # a socket of the program may have that port
                 failures.append(f"{endpoint} ({error})")

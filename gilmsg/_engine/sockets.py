@@ -112,6 +112,15 @@ def parts(endpoint: str) -> tuple[str, str, str]:
     return scheme, host, port
 
 
+def interface(endpoint: str) -> str:
+    """Return where to listen for *endpoint*: on all interfaces, as fedmsg does, unless its host says loopback.
+
+    No name but ``localhost`` counts: some systems have 127.0.1.1 for their own.
+    """
+    host = endpoint.partition("://")[2].rpartition(":")[0]
+    return host if host.startswith("127.") and is_numeric(host) else "127.0.0.1" if host == "localhost" else "*"
+
+
 def is_numeric(host: str) -> bool:
     """Return whether *host* is a numeric IPv4 address."""
     try:

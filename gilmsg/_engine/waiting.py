@@ -137,10 +137,14 @@ futures = Worker("gilmsg-futures")
 
 
 class CallbackFuture(Future[Any]):
-    """A Future whose callbacks run on the callback thread, one after the other, in the order of completion."""
+    """A Future whose callbacks run on the callback thread, one after the other, in the order of completion.
 
-    def __init__(self) -> None:
+    *tell* is called with its exception before that is set, on the thread of ``futures``.
+    """
+
+    def __init__(self, tell: Callable[[BaseException], None] = lambda error: None) -> None:
         super().__init__()
+        self.tell = tell
         self._pid = os.getpid()
         self.set_running_or_notify_cancel()
 
@@ -204,6 +208,7 @@ def _settle_all() -> None:
             if error is None:
                 future.set_result(result)
             else:
+                future.tell(error)
                 future.set_exception(error)
         except concurrent.futures.InvalidStateError:  # its owner has set it, who may do as he likes
             pass

@@ -42,16 +42,17 @@ class Verifier(Protocol):
 class Entry:
     """One message on its way. Each recipient is a name, or a group of which one member is enough.
 
-    ``parts`` are the frames to be sent, ``way`` the evidence for the diagnosis; ``outcome`` is the caller's.
+    ``parts`` are the frames to be sent, ``way`` the evidence for the diagnosis; ``outcome`` is the caller's. *unsigned*
+    is a message without a signature where the publisher itself would drop one.
     """
 
     def __init__(
         self, msg_id: str, topic: str, digest: str, parts: Sequence[bytes], recipients: Iterable[str],
-        ack_timeout: float, verifier: Verifier, way: Way, outcome: Any = None,
+        ack_timeout: float, verifier: Verifier, way: Way, outcome: Any = None, unsigned: bool = False,
     ) -> None:
         self.msg_id, self.topic, self.digest, self.parts = msg_id, topic, digest, parts
         self.recipients, self.ack_timeout = tuple(recipients), ack_timeout
-        self.verifier, self.way, self.outcome = verifier, way, outcome
+        self.verifier, self.way, self.outcome, self.unsigned = verifier, way, outcome, unsigned
         #: Common name -> seconds from sending to its ACK; common name -> why an ACK in its name did not count.
         self.acks: dict[str, float] = {}
         self.refused: dict[str, str] = {}

@@ -23,6 +23,11 @@ _SIGNING_RELAY = " (unless that is a fedmsg-signing-relay: it spoils what was si
 
 _NO_ENDPOINT = " (certnames names no endpoint of it: whether its ACK can reach us is not known)"
 
+_UNSIGNED = (
+    "; the message was not signed, and recipients that validate signatures, as we do, drop such a one: set sign_messages "
+    "to True"
+)
+
 #: What was seen, and its code.
 _Told = tuple[str, str]
 
@@ -85,7 +90,8 @@ def _explain_one(name: str, entry: Entry) -> _Told:
         return f"{there}, but its endpoint {endpoints} cannot be reached for the ACK{why}; {_UNKNOWN}", code
     sentence = BEHIND_RELAY + "; silent for %g s" if way.via_relay else "listening, but silent for %g s"
     sentence = f"{sentence % entry.ack_timeout}: {_UNKNOWN}" + (_SIGNING_RELAY if way.via_relay else "")
-    return sentence + (_NO_ENDPOINT if linked is None else ""), "silent"
+    sentence += _NO_ENDPOINT if linked is None else ""
+    return (sentence + _UNSIGNED, "unsigned") if entry.unsigned else (sentence, "silent")
 
 
 def _absent(name: str, way: Way, left: int) -> _Told | None:

@@ -24,6 +24,15 @@ LEGACY_MARKER = "gilmsg_version"
 #: Bytes: far above any ACK (a certificate, a signature, an id), far below what hurts to parse.
 LARGEST_ACK = 256 * 1024
 
+#: fedmsg's encoder, but for NaN and infinities, which are no JSON: it refuses them.
+_strict = fedmsg.encoding.FedMsgEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
+#: What it raises. (A date that the C library does not know is an OverflowError.)
+_NOT_JSON = (TypeError, ValueError, OverflowError, RecursionError)
+
+#: Levels, at most, that are searched for what cannot be encoded: a payload may be endless.
+_LEVELS = 32
+
 _ACK_MSG_ID = re.compile(rb'"ack_msg_id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 
 
@@ -88,15 +97,38 @@ def marked(payload: Any, recipients: Sequence[str]) -> dict[str, Any]:
     end, has a stable key order (integer keys sort as numbers before, as strings after), signature and digest.
     """
     try:
-        decoded = fedmsg.encoding.loads(fedmsg.encoding.dumps(payload))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise PayloadError(f"msg cannot be encoded as JSON, all its keys text: {error}") from error
+        decoded = fedmsg.encoding.loads(_strict(payload))
+    except _NOT_JSON as error:
+        raise PayloadError(f"msg cannot be encoded as JSON, all its keys text: {_culprit(payload, error)}") from error
     if not isinstance(decoded, dict):
         raise PayloadError(f"msg must be a dict when recipients are given, to carry their names; it is {payload!r:.80}")
     if MARKER in decoded:
         raise PayloadError(f"msg uses the key {MARKER!r}, which gilmsg reserves for itself; rename that key")
     decoded[MARKER] = {"version": __version__, "recipients": list(recipients)}
     return decoded
+
+
+def _culprit(value: Any, error: Exception) -> str:
+    """Return where in *value*, a payload, *error* came from, what is there, and the error's own words."""
+    where = "msg"
+    for _ in range(_LEVELS):
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+        failed = next(((key, item, found) for key, item in items if (found := _not_json(item)) is not None), None)
+        if failed is None:
+            break
+        key, value, error = failed
+        where += f"[{key!r:.40}]"
+    odd = [key for key in value if not isinstance(key, str)] if isinstance(value, dict) else []
+    what = f"has the key {odd[0]!r:.40}" if odd else f"is a {type(value).__name__}"
+    return f"{where:.100} {what} ({error})"
+
+
+def _not_json(value: Any) -> Exception | None:
+    try:
+        _strict(value)
+    except _NOT_JSON as error:
+        return error
+    return None
 
 
 def unmarked(body: Any) -> Any:
@@ -116,7 +148,8 @@ def join_group(names: Iterable[str]) -> str:
 def canonical(message: Mapping[str, Any]) -> bytes:
     """Return the covered bytes of *message*; raise BadFrame if it is nested too deeply to be encoded again."""
     try:
-        return encode({key: value for key, value in message.items() if key not in ("signature", "certificate")})
+        bare = {key: value for key, value in message.items() if key not in ("signature", "certificate")}
+        return str(fedmsg.encoding.dumps(bare)).encode("utf-8")
     except RecursionError:
         raise BadFrame("it is nested too deeply") from None
 
@@ -126,8 +159,8 @@ def digest_of(covered: bytes) -> str:
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    encoded: str = fedmsg.encoding.dumps(message)
-    return encoded.encode("utf-8")
+    """Return *message* as it is sent, or raise what a payload that is no JSON does."""
+    return str(_strict(message)).encode("utf-8")
 
 
 class Received:

@@ -16,14 +16,14 @@ from .files import (
     Loaded, current, found_in, in_force, keep, kept, load, places, port, read_files, replace, require, wrong,
 )
 from .keys import (
-    ACK_TIMEOUT, DEFAULT_ACK_TIMEOUT, DEFAULT_HEAD_START, HEAD_START, KEYS, RECIPIENTS, any_of, read, recipients,
-    recipients_for, require_known, settings,
+    ACK_TIMEOUT, DEFAULT_ACK_TIMEOUT, DEFAULT_HEAD_START, HEAD_START, KEYS, RECIPIENTS, REQUIRED, any_of, misspelt,
+    read, recipients, recipients_for, require_known, settings,
 )
 
 __all__ = [
     "ACK_TIMEOUT", "DEFAULT_ACK_TIMEOUT", "DEFAULT_HEAD_START", "HEAD_START", "KEYS", "RECIPIENTS", "RELAY_INBOUND",
-    "AddressBook", "Loaded", "any_of", "current", "found_in", "in_force", "keep", "kept", "listed", "load", "places",
-    "port", "publishing_endpoints", "read", "read_files", "recipients", "recipients_for", "replace", "require",
+    "REQUIRED", "AddressBook", "Loaded", "any_of", "current", "found_in", "in_force", "keep", "kept", "listed", "load",
+    "misspelt", "places", "port", "publishing_endpoints", "read", "read_files", "recipients", "recipients_for", "replace", "require",
     "require_known", "settings", "wrong",
 ]  # fmt: skip
 

@@ -101,7 +101,9 @@ def _loaded(chosen: str | None, has_endpoints: bool) -> Loaded:
     """Have fedmsg load its files, or only the *chosen* one; where it does not, what they say, and why."""
     files = [chosen] if chosen else found_in()
     try:
-        config = fedmsg.config.load_config([], None, filenames=chosen and files, invalidate_cache=bool(chosen))
+        with warnings.catch_warnings():  # just this one, once in a process: threads may get into each other's way here
+            warnings.filterwarnings("ignore", 'Using "load_config" is deprecated', DeprecationWarning)
+            config = fedmsg.config.load_config([], None, filenames=chosen and files, invalidate_cache=bool(chosen))
         return Loaded(config, files, [])
     except Warning:  # the user wants them as errors
         raise

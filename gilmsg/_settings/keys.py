@@ -15,7 +15,14 @@ from ..errors import ConfigurationError
 RECIPIENTS = "gilmsg.recipients"
 ACK_TIMEOUT = "gilmsg.ack_timeout"
 HEAD_START = "gilmsg.head_start"
-KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START)
+REQUIRED = "gilmsg.required"
+KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START, REQUIRED)
+
+#: Names of ours for which another keyword may be meant; shorter ones are too near to those of others.
+_NAMES = ("recipients", "recipient", "ack_timeout", "pre_fire_hook", "modname", *KEYS)
+
+#: Characters, at most, to insert, remove or replace until a misspelt name is the right one.
+_NEAR = 2
 
 DEFAULT_ACK_TIMEOUT = 0.25
 DEFAULT_HEAD_START = 2.0
@@ -30,6 +37,7 @@ class Settings(NamedTuple):
     table: dict[str, tuple[str, ...]]
     ack_timeout: float
     head_start: float
+    required: bool
 
 
 def settings(
@@ -37,8 +45,8 @@ def settings(
 ) -> Settings:
     """Return the settings, all of them checked; what is in *own* wins, and over its key *ack_timeout*."""
     require_known(own)
-    table, configured, head_start = (read(key, own if key in own else config) for key in KEYS)
-    return Settings(table, configured if ack_timeout is None else _seconds(ack_timeout, "ack_timeout"), head_start)
+    table, configured, *others = (read(key, own if key in own else config) for key in KEYS)
+    return Settings(table, configured if ack_timeout is None else _seconds(ack_timeout, "ack_timeout"), *others)
 
 
 def require_known(config: Mapping[str, Any]) -> None:
@@ -52,8 +60,40 @@ def read(key: str, config: Mapping[str, Any]) -> Any:
     """Return the checked value of one of ``KEYS``, or its default."""
     if key == RECIPIENTS:
         return _table(config.get(key))
+    if key == REQUIRED:
+        required = config.get(key, False)
+        if not isinstance(required, bool):
+            raise ConfigurationError(f"{REQUIRED} must be True or False; it is {required!r}")
+        return required
     default = DEFAULT_ACK_TIMEOUT if key == ACK_TIMEOUT else DEFAULT_HEAD_START
     return _seconds(config.get(key, default), key, zero_allowed=key == HEAD_START)
+
+
+@functools.lru_cache(maxsize=512)
+def misspelt(keywords: tuple[str, ...]) -> dict[str, str]:
+    """Return those of *keywords* that may be misspelt names of ours, and the name: they would silently guarantee nothing.
+
+    One that contains such a name (``mail_recipients``) is somebody else's; of ``gilmsg.*``, all others are refused anyway.
+    """
+    return {
+        keyword: "recipients" if name == "recipient" else name
+        for keyword in keywords
+        if not keyword.startswith("gilmsg.")
+        for name in _NAMES
+        if (name not in keyword or keyword == "recipient") and _distance(keyword, name) <= _NEAR
+    }
+
+
+def _distance(one: str, other: str) -> int:
+    """Return how many characters to insert, remove or replace make *one* the *other* (Levenshtein)."""
+    if abs(len(one) - len(other)) > _NEAR:
+        return _NEAR + 1
+    row = list(range(len(other) + 1))
+    for number, character in enumerate(one, 1):
+        row, before = [number], row
+        for column, wanted in enumerate(other):
+            row.append(min(row[-1] + 1, before[column + 1] + 1, before[column] + (character != wanted)))
+    return row[-1]
 
 
 def any_of(*names: str) -> str:

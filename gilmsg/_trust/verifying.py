@@ -37,7 +37,8 @@ _SENTENCES = {
     12: "our CRL has expired",
     23: "its certificate is revoked",
 }
-_FOREIGN = "its certificate was not issued by our CA"
+#: The same of those that mean: no path from it to our CA (7: the path's signature is another's).
+_FOREIGN, _UNTRUSTED = "its certificate was not issued by our CA", (7, 18, 19, 20, 21)
 
 
 class Part(NamedTuple):
@@ -219,8 +220,7 @@ def _checked(text: str, store: openssl.X509Store) -> _Known:
     try:
         openssl.X509StoreContext(store, openssl.X509.from_cryptography(certificate)).verify_certificate()
     except openssl.X509StoreContextError as error:
-        code = error.errors[0] if error.errors else None
-        raise Refused(_SENTENCES.get(code or 0, _FOREIGN), claimed) from error
+        raise Refused(_sentence(*error.errors[:3:2]), claimed) from error
     except openssl.Error as error:  # OpenSSL parses it again, and knows better
         raise Refused("its certificate cannot be checked by OpenSSL", claimed) from error
     if claimed is None:
@@ -232,6 +232,12 @@ def _checked(text: str, store: openssl.X509Store) -> _Known:
     if not isinstance(key, rsa.RSAPublicKey):
         raise Refused("its certificate does not hold an RSA key", claimed)
     return _Known(claimed, key, *dates(certificate))
+
+
+def _sentence(code: int, words: str) -> str:
+    """Return what OpenSSL's verification error *code* means, with its own *words* where there may be several reasons."""
+    what = _FOREIGN if code in _UNTRUSTED else "its certificate does not count under our CA and CRL"
+    return _SENTENCES.get(code) or f"{what} ({words})"
 
 
 def _parsed(text: str) -> tuple[x509.Certificate, tuple[str, ...]]:

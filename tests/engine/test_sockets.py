@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 
+import psutil
 import pytest
 
 from gilmsg import _engine
@@ -95,6 +96,29 @@ def test_an_address_that_changed_is_connected_to(bus: Bus, resolver: Resolver) -
     until(lambda: not port.look(lambda: port.way("a").unresolved("backend01")), "the first answer")
     resolver.known["moves.example"] = ["127.0.0.1"]
     bus.recipient.heard(port.origin)
+
+
+@pytest.mark.parametrize(
+    ("host", "where"),
+    [
+        ("127.0.0.1", "127.0.0.1"), ("127.0.1.1", "127.0.1.1"), ("localhost", "127.0.0.1"), ("*", "*"),
+        ("0.0.0.0", "*"), ("192.0.2.1", "*"), ("127.0.0.1.example.com", "*"), ("localhost.example.com", "*"),
+        (socket.gethostname(), "*"),
+    ],
+)  # fmt: skip
+def test_what_is_declared_on_loopback_listens_there_only(host: str, where: str) -> None:
+    """A host that is literally of 127.0.0.0/8, or ``localhost``; no name is looked up for that."""
+    assert sockets.interface(f"tcp://{host}:3000") == where
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.5", "localhost", "no-such-host.invalid"])
+def test_a_port_is_bound_where_its_endpoint_says(bus: Bus, host: str) -> None:
+    """A process of another host cannot connect to one on loopback; the port is taken all the same."""
+    bus.address = bus.address._replace(endpoints=(bus.ours.replace("127.0.0.1", host),))
+    port = bus.port()
+    number = sockets.port(port.endpoint)
+    seen = {one.laddr.ip for one in psutil.Process().net_connections("tcp") if one.laddr.port == number}
+    assert seen == {"0.0.0.0" if host.startswith("no-") else sockets.interface(port.endpoint)}
 
 
 def test_sockets_of_the_program_are_not_touched() -> None:

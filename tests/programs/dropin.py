@@ -46,6 +46,19 @@ def later():
     print("same")
 
 
+def strict(config):
+    """Where each warning is an error, ours are none; those of what the program itself does are."""
+    import gilmsg
+
+    receipt = gilmsg.publish(topic="t", msg={}, recipients=["alice"], **json.loads(config))
+    gilmsg.tail_messages().close()
+    assert issubclass(gilmsg.GilmsgConsumer, gilmsg.consumers.FedmsgConsumer)
+    try:
+        gilmsg.config.load_config()
+    except DeprecationWarning:
+        print(list(receipt.acks))
+
+
 def guessed(config):
     """A user's module: it publishes, and prints the topic that comes of it."""
     scope = {"__name__": "mymodule", "config": json.loads(config)}

@@ -21,8 +21,15 @@ FAR = "but its endpoint tcp://alice:1 cannot be reached for the ACK"
 RELAY, UP, DOWN = {"relay": True}, {"links": {"alice": True}}, {"links": {"alice": False}}
 
 
-def sent(recipients, *frames, left=0, refused=(), strangers=(), **options):
-    entry = Entry("1", TOPIC, "d", [b"", b""], recipients, 0.25, None, way(*frames, **options))
+UNSIGNED = (
+    "; the message was not signed, and recipients that validate signatures, as we do, drop such a one: set sign_messages "
+    "to True"
+)
+
+
+def sent(recipients, *frames, left=0, refused=(), strangers=(), unsigned=False, **options):
+    way_there = way(*frames, **options)
+    entry = Entry("1", TOPIC, "d", [b"", b""], recipients, 0.25, None, way_there, unsigned=unsigned)
     entry.left, entry.refused, entry.strangers = left, dict(refused), set(strangers)
     return entry
 
@@ -63,6 +70,9 @@ SEEN = {
     "come after": (HERE, {"left": 1}, NOT_YET, "never_connected", True),
     "silent": (HERE, UP, SILENT, "silent", True),
     "silent, endpoints unknown": (HERE, {}, SILENT + UNKNOWN, "silent", True),
+    "unsigned": (HERE, {"unsigned": True, **UP}, SILENT + UNSIGNED, "unsigned", True),
+    "unsigned, endpoints unknown": (HERE, {"unsigned": True}, SILENT + UNKNOWN + UNSIGNED, "unsigned", True),
+    "unsigned, and gone": (GONE, {"unsigned": True}, "it was connected to us and has gone", "gone", False),
     "unreachable": (HERE, DOWN, f"it is listening, {FAR}, or not yet again; {UNPROVEN}", "unreachable", True),
     "unresolved": (
         HERE, {"unresolved": ["tcp://alice:1"], **DOWN},

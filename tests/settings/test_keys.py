@@ -2,6 +2,7 @@
 
 import threading
 
+import fedmsg.config
 import pytest
 
 from gilmsg import _settings
@@ -89,6 +90,8 @@ def test_any_of():
         ({"gilmsg.ack_timeout": float("inf")}, "it is inf"), ({"gilmsg.ack_timeout": float("nan")}, "it is nan"),
         ({"gilmsg.head_start": -1.5}, "gilmsg.head_start must be a non-negative, finite number.* it is -1.5"),
         ({"gilmsg.head_start": None}, "it is None"),
+        ({"gilmsg.required": "yes"}, "gilmsg.required must be True or False; it is 'yes'"),
+        ({"gilmsg.required": None}, "gilmsg.required must be True or False; it is None"),
         ({"gilmsg.head_start": 2 * threading.TIMEOUT_MAX}, f"at most {threading.TIMEOUT_MAX:g}".replace("+", r"\+")),
     ],
 )
@@ -101,7 +104,10 @@ def test_values_that_are_refused(config, words):
 
 def test_a_key_that_does_not_exist_is_refused():
     """Among keywords and in a configuration; the words name those that there are."""
-    words = "no setting 'gilmsg.recipient'; these are: gilmsg.recipients, gilmsg.ack_timeout, gilmsg.head_start"
+    words = (
+        "no setting 'gilmsg.recipient'; these are: gilmsg.recipients, gilmsg.ack_timeout, gilmsg.head_start, "
+        "gilmsg.required"
+    )
     with pytest.raises(ConfigurationError, match=words):
         _settings.require_known({"gilmsg.recipient": 1})
     with pytest.raises(ConfigurationError, match=words):
@@ -109,11 +115,34 @@ def test_a_key_that_does_not_exist_is_refused():
     _settings.require_known({"gilmsg": 1, "recipient": 2, 3: 4})
 
 
+@pytest.mark.parametrize(
+    ("keyword", "meant"),
+    [
+        ("recipient", "recipients"), ("recipents", "recipients"), ("reciepient", "recipients"),
+        ("Recipients", "recipients"), ("ack_timout", "ack_timeout"), ("acktimeout", "ack_timeout"),
+        ("ack_time_out", "ack_timeout"), ("pre_fire_hok", "pre_fire_hook"), ("mod_name", "modname"),
+        ("gimsg.ack_timeout", "gilmsg.ack_timeout"), ("gilmsg_required", "gilmsg.required"),
+        ("mail_recipients", None), ("recipients_by_topic", None), ("timeout", None), ("topics", None), ("mgs", None),
+        ("model", None), ("rec", None), ("ack", None), ("", None), ("gilmsg.recipient", None),
+    ],
+)  # fmt: skip
+def test_a_keyword_may_be_a_misspelt_one(keyword, meant):
+    """One within two characters of a name of ours; not one that contains such a name, nor what looks like a short one."""
+    assert _settings.misspelt((keyword, "endpoints")) == ({keyword: meant} if meant else {})
+
+
+def test_no_setting_of_fedmsgs_is_a_misspelt_one():
+    """Nor one of ours."""
+    assert _settings.misspelt((*fedmsg.config.defaults, *_settings.KEYS)) == {}
+
+
 def test_what_is_nearer_wins():
     """The argument over the keyword, the keyword over the files, the files over the default; each is checked."""
     files, own = {"gilmsg.ack_timeout": 2, "gilmsg.head_start": 0}, {"gilmsg.ack_timeout": 3}
-    assert _settings.settings({}, None)[1:] == (_settings.DEFAULT_ACK_TIMEOUT, _settings.DEFAULT_HEAD_START)
-    assert _settings.settings(files, None)[1:] == (2.0, 0.0)
+    assert _settings.settings({}, None)[1:] == (_settings.DEFAULT_ACK_TIMEOUT, _settings.DEFAULT_HEAD_START, False)
+    assert _settings.settings(files, None)[1:] == (2.0, 0.0, False)
+    assert _settings.settings({"gilmsg.required": True}, None).required
+    assert not _settings.settings({"gilmsg.required": True}, None, {"gilmsg.required": False}).required
     assert _settings.settings(files, None, own).ack_timeout == 3.0
     assert _settings.settings(files, 4, own).ack_timeout == 4.0
     with pytest.raises(ConfigurationError, match="ack_timeout must be"):

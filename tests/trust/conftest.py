@@ -30,7 +30,7 @@ def authority(tmp_path):
 @pytest.fixture
 def other(tmp_path):
     """Another authority, which issued a certificate to alice, too."""
-    other = pki.Authority(str(tmp_path / "other"))
+    other = pki.Authority(str(tmp_path / "other"), "another CA")
     other.issue("alice")
     return other
 

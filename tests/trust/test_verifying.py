@@ -1,11 +1,13 @@
 """Who signed: under the CA and CRL of this moment, remembered while they count, refused with the reason."""
 
 import base64
+import datetime
 import os
 import pathlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import fedmsg.crypto.x509
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -17,6 +19,8 @@ from gilmsg.errors import ConfigurationError, Refused
 
 from ..helpers import chain_checks
 from .conftest import certificate, covered, pki, settings_of, signed, signer_of
+
+FOREIGN = "its certificate was not issued by our CA"
 
 
 @pytest.fixture
@@ -187,13 +191,58 @@ def test_whatever_cryptography_raises_becomes_refused(settings, verifier):
         odd = with_der(ack, lambda der, at=at: der[:at] + bytes([der[at] ^ 0x41]) + der[at + 1 :])
         reasons.add(refused(verifier, odd).reason)
         verifier.claimed_name(odd)
-    assert {"its certificate cannot be read", "its certificate was not issued by our CA"} <= reasons
+    assert "its certificate cannot be read" in reasons
+    assert any(one.startswith(FOREIGN) for one in reasons)
 
 
 def test_a_certificate_of_another_ca_is_refused(settings, other, verifier):
     """Though the name on it is right, and its key signed."""
     refusal = refused(verifier, signed(settings_of(other)))
-    assert (refusal.reason, refusal.claimed) == ("its certificate was not issued by our CA", "alice")
+    assert (refusal.reason, refusal.claimed) == (f"{FOREIGN} (unable to get local issuer certificate)", "alice")
+
+
+def limited_crl(authority, other):
+    """A CRL for a part of the certificates, as large authorities have."""
+    name, key = authority._name, authority._key
+    point = x509.IssuingDistributionPoint(
+        full_name=[x509.UniformResourceIdentifier("http://crl.example/1")], relative_name=None, only_some_reasons=None,
+        only_contains_user_certs=False, only_contains_ca_certs=False, indirect_crl=False, only_contains_attribute_certs=False,
+    )  # fmt: skip
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = x509.CertificateRevocationListBuilder(name, now, now + datetime.timedelta(days=1))
+    crl = builder.add_extension(point, critical=True).sign(key, hashes.SHA256())
+    pathlib.Path(authority.crl_file).write_bytes(crl.public_bytes(serialization.Encoding.PEM))
+
+
+def intermediate(authority, other):
+    """The other authority becomes one of ours, and issued alice's certificate; that comes along alone."""
+    certificate = authority._certify(other._name, other._key, 30, 1, is_ca=True)
+    pathlib.Path(other.ca_file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    pathlib.Path(authority.folder, "alice.crt").write_bytes(pathlib.Path(other.folder, "alice.crt").read_bytes())
+    pathlib.Path(authority.folder, "alice.key").write_bytes(pathlib.Path(other.folder, "alice.key").read_bytes())
+
+
+def second_ca(authority, other):
+    """The other authority's certificate stands behind ours in the file."""
+    intermediate(authority, other)
+    with open(authority.ca_file, "ab") as ca, open(other.ca_file, "rb") as second:
+        ca.write(second.read())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (limited_crl, "its certificate does not count under our CA and CRL (different CRL scope)"),
+        (intermediate, f"{FOREIGN} (unable to get local issuer certificate)"),
+        (second_ca, f"{FOREIGN} (unable to get local issuer certificate)"),
+    ],
+)
+def test_openssl_says_why_it_refuses(authority, other, settings, change, reason):
+    """What the files of CA and CRL may not hold is refused, as by fedmsg, with OpenSSL's own words."""
+    change(authority, other)
+    refusal = refused(_trust.verifier(settings), signed(settings))
+    assert (refusal.reason, refusal.claimed) == (reason, "alice")
+    assert not fedmsg.crypto.x509.validate(signed(settings), **settings)
 
 
 @pytest.mark.parametrize(

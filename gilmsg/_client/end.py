@@ -1,0 +1,67 @@
+"""The end of a message, as its caller and the log are told of it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from .. import _engine, _protocol, _trust
+from .._protocol import Receipt
+from ..errors import Timeout
+
+_log = logging.getLogger("gilmsg.publish")
+
+#: Certificates, at most, that are read for one Timeout: it should not come late for that.
+_READ = 8
+
+
+def tell(timeout: Timeout, config: Mapping[str, Any]) -> None:
+    """Have *timeout* say which of the missing are names in ``certnames``, not common names. It may read certificates."""
+    certnames = config.get("certnames") or {}
+    names = {
+        name: entry
+        for entry, reason in timeout.missing.items()
+        for name in _protocol.members(entry)
+        if name in certnames and (config.get("active") or reason.members.get(name, reason).code == "never_connected")
+    }
+    for name, entry in itertools.islice(names.items(), _READ):
+        common_name, how = _common_name(certnames[name], config)
+        if common_name != name:
+            timeout._add(entry, name, f"{name!r} is a name in certnames, its common name is {common_name!r}{how}")
+
+
+def _common_name(certname: str, config: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the common name on the certificate *certname*, else what it is by convention, and a word on that."""
+    try:
+        return _trust.key_pair(config, certname).load_certificate()[1], ""
+    except Exception:  # noqa: BLE001  the file may hold anything, and the Timeout must come all the same
+        return certname, " (by the name of its certificate file)"
+
+
+def log(end: Receipt | Timeout) -> None:
+    """Write the one line of a message: a WARNING of a Timeout, DEBUG of a Receipt."""
+    names, missing = sorted(end.acks), end.missing if isinstance(end, Timeout) else {}
+    fields = {
+        "topic": end.topic, "msg_id": end.msg_id, "acked": names, "missing": sorted(missing),
+        "reasons": {name: reason.as_dict() for name, reason in missing.items()},
+    }  # fmt: skip
+    if isinstance(end, Timeout):
+        _log.warning("%s", end, extra=fields)
+    else:
+        _log.debug("%s %s acknowledged by %s", end.topic, end.msg_id, ", ".join(names), extra=fields)
+
+
+def log_receipt(receipt: Receipt) -> None:
+    """Write that line of a Receipt, if anybody wants it."""
+    if _log.isEnabledFor(logging.DEBUG):
+        log(receipt)
+
+
+def log_of(future: Future[Any]) -> None:
+    """Have the end of a future logged on the callback thread."""
+    error = future.exception()
+    if isinstance(error, Timeout) or (error is None and _log.isEnabledFor(logging.DEBUG)):
+        _engine.callbacks.run(lambda: log(error or future.result()))
