@@ -24,4 +24,7 @@ config = {
     # Seconds. The most that a publisher which has just been started waits for its recipients to connect
     # before it sends. If they are there already, it sends at once. 0 means never to wait.
     "gilmsg.head_start": 2.0,
+    # True: raise the Timeout once a recipient cannot answer any more, because it has gone. Not for hosts that still
+    # run gilmsg 1.0.0: it refuses keys that it does not know.
+    # "gilmsg.fail_fast": True,
 }

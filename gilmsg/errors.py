@@ -75,7 +75,8 @@ class Timeout(GilmsgError, TimeoutError):
     Attributes:
         msg_id (str): the id of the message.
         topic (str): its full topic.
-        ack_timeout (float): how long was waited, in seconds from the moment of sending.
+        ack_timeout (float): how long was waited, in seconds from the moment of sending; less than what was
+            asked for where ``fail_fast`` ended it.
         acks (dict): recipient -> seconds from sending to its ACK, for those that answered.
         missing (dict): recipient (or group, ``"a,b"``) -> a :class:`Reason`, what is known of it.
     """

@@ -44,6 +44,7 @@ def publish(
     recipients: Recipients = None,
     ack_timeout: float | None = None,
     pre_fire_hook: Hook = None,
+    fail_fast: bool | None = None,
     **config: Any,
 ) -> Receipt | None:
     """Publish a message; return only when every recipient has proven that it got it.
@@ -59,6 +60,8 @@ def publish(
             the key ``gilmsg.ack_timeout``, else 0.25.
         pre_fire_hook (callable): called once with the finished, signed message, in this
             thread, just before it leaves. If it raises, nothing is sent.
+        fail_fast (bool): raise the Timeout once a recipient cannot answer any more: for a second it has been gone, and
+            our listener had no connection to any of its endpoints. By default the key ``gilmsg.fail_fast``, else False.
         **config: fedmsg configuration, used if this thread has no context yet; the
             ``gilmsg.*`` keys always count.
 
@@ -67,14 +70,14 @@ def publish(
         as with fedmsg, and a warning is logged once per topic.
 
     Raises:
-        Timeout: not every recipient has acknowledged in time; it says what is known of each.
+        Timeout: not every recipient has acknowledged in time, or can; it says what is known of each.
         ConfigurationError: an argument, setting or file is not usable; nothing was sent.
         ListenerError: the listener ended while we waited, delivery is unknown; or it could not
             start, or ended before the message left: then nothing was sent, as it says.
     """
     if forbidden is not None:
         raise forbidden(topic)
-    call = _Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, config)
+    call = _Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, fail_fast, config)
     if not call.recipients:
         call.send_plain()
         return None
@@ -88,6 +91,7 @@ def publish_async(
     recipients: Recipients = None,
     ack_timeout: float | None = None,
     pre_fire_hook: Hook = None,
+    fail_fast: bool | None = None,
     **config: Any,
 ) -> Future[Receipt | None]:
     """Publish a message; return as soon as it is handed to the engine.
@@ -109,7 +113,7 @@ def publish_async(
     """
     if forbidden is not None:
         raise forbidden(topic)
-    call = _Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, config)
+    call = _Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, fail_fast, config)
     future = CallbackFuture()
     if call.recipients:
         _engine.futures.require()
@@ -130,12 +134,12 @@ class _Call:
 
     def __init__(
         self, topic: str | None, msg: Any, modname: str | None, recipients: Recipients, ack_timeout: float | None,
-        pre_fire_hook: Hook, config: Mapping[str, Any],
+        pre_fire_hook: Hook, fail_fast: bool | None, config: Mapping[str, Any],
     ) -> None:  # fmt: skip
         named = None if recipients is None else _settings.recipients(recipients)
         self._context = _context.context(config)
         self._config: dict[str, Any] = self._context.c
-        self._settings = _settings.settings(self._config, ack_timeout, config)
+        self._settings = _settings.settings(self._config, ack_timeout, config, fail_fast)
         if pre_fire_hook is not None and not callable(pre_fire_hook):
             raise ConfigurationError(f"pre_fire_hook must be callable; it is {pre_fire_hook!r}")
         self._suffix, self._msg, self._hook = topic, msg, pre_fire_hook
@@ -228,6 +232,7 @@ class _Call:
             head_start, msg_id=message["msg_id"], topic=self.topic, digest=_protocol.digest_of(covered),
             parts=[self.topic.encode("utf-8"), wire], recipients=self.recipients,
             ack_timeout=self._settings.ack_timeout, verifier=verifier, way=way, outcome=outcome,
+            fail_fast=self._settings.fail_fast,
         )  # fmt: skip
         self._handed = port, entry
         port.publish(entry)

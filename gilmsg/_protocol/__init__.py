@@ -23,7 +23,8 @@ announced itself for the topic and, where its endpoints are known, has the liste
 listener announces itself to the recipient's socket in the same way, and the recipient's ACK waits for that. Through a
 relay the recipients cannot be seen: there the relay's own subscription is the evidence.
 
-Presence is a hint. It decides how long a *young* publisher waits before it sends, and it makes the diagnosis; it never
+Presence is a hint. It decides how long a *young* publisher waits before it sends, and it makes the diagnosis; with
+``fail_fast``, and the listener's lost connection, which nobody else can bring about, it ends a wait in vain. It never
 turns a missing ACK into success. Hence races, and lies (anybody may announce any name), cost a moment's wait or a wrong
 sentence. Frames are numbered: so the diagnosis tells what was so when the message left from what became so afterwards.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -13,6 +14,9 @@ from .presence import NOT_LEFT, Way
 
 #: The reason of an ACK whose digest is another.
 DIGEST_DIFFERS = "its digest differs, what it received is not what was sent"
+
+#: Seconds for which a recipient must be unable to answer, until ``fail_fast`` ends the wait, and between two looks.
+_SURE, _LOOK_AGAIN = 1.0, 0.2
 
 #: ACKs with a foreign digest whose certificate is read, per message: more are a flood.
 _QUOTED = 64
@@ -42,16 +46,18 @@ class Verifier(Protocol):
 class Entry:
     """One message on its way. Each recipient is a name, or a group of which one member is enough.
 
-    ``parts`` are the frames to be sent, ``way`` the evidence for the diagnosis; ``outcome`` is the caller's.
+    ``parts`` are the frames to be sent, ``way`` the evidence for the diagnosis; ``outcome`` is the caller's. With
+    ``fail_fast`` the wait ends once a recipient cannot answer any more.
     """
 
     def __init__(
         self, msg_id: str, topic: str, digest: str, parts: Sequence[bytes], recipients: Iterable[str],
         ack_timeout: float, verifier: Verifier, way: Way, outcome: Any = None,
+        fail_fast: bool = False,
     ) -> None:
         self.msg_id, self.topic, self.digest, self.parts = msg_id, topic, digest, parts
         self.recipients, self.ack_timeout = tuple(recipients), ack_timeout
-        self.verifier, self.way, self.outcome = verifier, way, outcome
+        self.verifier, self.way, self.outcome, self.fail_fast = verifier, way, outcome, fail_fast
         #: Common name -> seconds from sending to its ACK; common name -> why an ACK in its name did not count.
         self.acks: dict[str, float] = {}
         self.refused: dict[str, str] = {}
@@ -61,10 +67,14 @@ class Entry:
         #: When it left and when the wait ends, by the caller's clock; ``Peers.mark`` when it left.
         self.sent_at = self.deadline = 0.0
         self.left = NOT_LEFT
+        #: Seconds from sending to the end of the wait, if no ACK ends it.
+        self.waited = ack_timeout
         #: Whether the caller has gone: what has not left by then must not leave.
         self.abandoned = False
         self.key = wire.escaped(msg_id)
         self._open: dict[str, None] = dict.fromkeys(self.recipients)
+        #: Common name -> the mark at which it left, and since when it is seen to be gone.
+        self._gone: dict[str, tuple[int, float]] = {}
         self._entries_of: dict[str, list[str]] = {}
         for entry in self.recipients:
             for name in wire.members(entry):
@@ -99,6 +109,20 @@ class Entry:
             self._open.pop(entry, None)
         return not self._open
 
+    def is_hopeless(self, now: float) -> bool:
+        """Return whether a recipient (of a group, each member) cannot answer any more. Ask again and again.
+
+        It has to be so for a second on end: who comes back is not gone, and an ACK may be on its way.
+        """
+        for name in self._entries_of:
+            left = self.way.gone(name)
+            if left is None:
+                self._gone.pop(name, None)
+            elif self._gone.get(name, (0,))[0] != left:
+                self._gone[name] = left, now
+        lost = {name for name, (_, since) in self._gone.items() if now - since >= _SURE}
+        return any(lost.issuperset(wire.members(entry)) for entry in self._open)
+
     def _refuse(self, claimed: str | None, reason: str) -> None:
         if claimed in self._entries_of and claimed not in self.acks:
             self.refused.setdefault(claimed, reason)
@@ -115,6 +139,8 @@ class Delivery(Generic[E]):
         self._entries: dict[bytes, E] = {}
         #: Of what is settled, too: see :meth:`next_due`.
         self._deadlines: list[tuple[float, bytes]] = []
+        #: When those that ``fail_fast`` are looked at next.
+        self._look_at = math.inf
 
     def expect(self, entry: E, now: float) -> None:
         """Wait for the ACKs of *entry*, which leaves *now*; ConfigurationError if that id is on its way already."""
@@ -122,6 +148,8 @@ class Delivery(Generic[E]):
             raise ConfigurationError(f"a message with the id {entry.msg_id!r} still waits for its ACKs")
         entry.sent_at, entry.deadline = now, now + entry.ack_timeout
         self._entries[entry.key] = entry
+        if entry.fail_fast:
+            self._look_at = min(self._look_at, now + _LOOK_AGAIN)
         heapq.heappush(self._deadlines, (entry.deadline, entry.key))
 
     def forget(self, entry: E) -> bool:
@@ -151,17 +179,26 @@ class Delivery(Generic[E]):
         return entry
 
     def expired(self, now: float) -> list[E]:
-        """Forget and return the entries whose deadline has passed."""
+        """Forget and return the entries whose deadline has passed, or whose wait is in vain."""
         late: list[E] = []
         while self._deadlines and self._deadlines[0][0] <= now:
             deadline, key = heapq.heappop(self._deadlines)
             entry = self._entries.get(key)
             if entry is not None and entry.deadline == deadline:
                 late.append(self._entries.pop(key))
-        return late
+        return late if now < self._look_at else late + self._hopeless(now)
+
+    def _hopeless(self, now: float) -> list[E]:
+        hasty = [entry for entry in self._entries.values() if entry.fail_fast]
+        hopeless = [entry for entry in hasty if entry.is_hopeless(now)]
+        for entry in hopeless:
+            entry.waited = round(now - entry.sent_at, 2)
+            del self._entries[entry.key]
+        self._look_at = now + _LOOK_AGAIN if hasty else math.inf
+        return hopeless
 
     def next_due(self) -> float | None:
-        """Return the earliest deadline, None if nothing is awaited.
+        """Return when :meth:`expired` has something to look at next, None if nothing is awaited.
 
         Deadlines of what is settled wake nobody and hold no memory: those at the head are dropped one by one, and
         when most of the heap is stale it is built anew.
@@ -170,7 +207,7 @@ class Delivery(Generic[E]):
             heapq.heappop(self._deadlines)
         if len(self._deadlines) > 2 * len(self._entries) + 64:
             self._deadlines = sorted((entry.deadline, key) for key, entry in self._entries.items())
-        return self._deadlines[0][0] if self._deadlines else None
+        return min(self._deadlines[0][0], self._look_at) if self._deadlines else None
 
     def clear(self) -> list[E]:
         """Forget and return everything."""

@@ -32,7 +32,7 @@ def result(entry: Entry) -> Receipt | Timeout:
     reasons = {one: explain(one, entry) for one in entry.missing()}
     if not reasons:
         return Receipt(entry.msg_id, entry.topic, entry.acks)
-    return Timeout(entry.msg_id, entry.topic, entry.ack_timeout, entry.acks, reasons, len(entry.recipients))
+    return Timeout(entry.msg_id, entry.topic, entry.waited, entry.acks, reasons, len(entry.recipients))
 
 
 def explain(recipient: str, entry: Entry) -> Reason:
@@ -84,7 +84,7 @@ def _explain_one(name: str, entry: Entry) -> _Told:
         endpoints = ", ".join(unresolved or way.endpoints(name))
         return f"{there}, but its endpoint {endpoints} cannot be reached for the ACK{why}; {_UNKNOWN}", code
     sentence = BEHIND_RELAY + "; silent for %g s" if way.via_relay else "listening, but silent for %g s"
-    sentence = f"{sentence % entry.ack_timeout}: {_UNKNOWN}" + (_SIGNING_RELAY if way.via_relay else "")
+    sentence = f"{sentence % entry.waited}: {_UNKNOWN}" + (_SIGNING_RELAY if way.via_relay else "")
     return sentence + (_NO_ENDPOINT if linked is None else ""), "silent"
 
 

@@ -155,6 +155,17 @@ class Way(NamedTuple):
         """Return whether *common_name*, or the relay before it, can be expected to get what we send."""
         return self.anybody_hears() if self.via_relay else self.hears_since(common_name) is not None
 
+    def gone(self, common_name: str) -> int | None:
+        """Return the mark at which *common_name* left; None if it is not, or not for certain, gone.
+
+        Its announcement has ended, which a stranger can bring about, and our listener has no connection to any of its
+        endpoints, which a stranger cannot. Of unknown endpoints, or behind a relay, nothing is certain.
+        """
+        ended = self.peers.ended(common_name)
+        if ended is None or self.via_relay or self.peers.topics(common_name) or self.linked(common_name) is not False:
+            return None
+        return ended
+
     def ready(self, recipients: Iterable[str]) -> bool:
         """Return whether each of *recipients* (of a group, one member) hears us, and can answer as far as is known."""
         return all(

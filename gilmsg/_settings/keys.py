@@ -15,7 +15,8 @@ from ..errors import ConfigurationError
 RECIPIENTS = "gilmsg.recipients"
 ACK_TIMEOUT = "gilmsg.ack_timeout"
 HEAD_START = "gilmsg.head_start"
-KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START)
+FAIL_FAST = "gilmsg.fail_fast"
+KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START, FAIL_FAST)
 
 DEFAULT_ACK_TIMEOUT = 0.25
 DEFAULT_HEAD_START = 2.0
@@ -30,15 +31,19 @@ class Settings(NamedTuple):
     table: dict[str, tuple[str, ...]]
     ack_timeout: float
     head_start: float
+    fail_fast: bool
 
 
 def settings(
-    config: Mapping[str, Any], ack_timeout: float | None, own: Mapping[str, Any] = MappingProxyType({})
-) -> Settings:
-    """Return the settings, all of them checked; what is in *own* wins, and over its key *ack_timeout*."""
+    config: Mapping[str, Any], ack_timeout: float | None, own: Mapping[str, Any] = MappingProxyType({}),
+    fail_fast: bool | None = None,
+) -> Settings:  # fmt: skip
+    """Return the settings, all of them checked; what is in *own* wins, and over its keys *ack_timeout*, *fail_fast*."""
     require_known(own)
-    table, configured, head_start = (read(key, own if key in own else config) for key in KEYS)
-    return Settings(table, configured if ack_timeout is None else _seconds(ack_timeout, "ack_timeout"), head_start)
+    table, seconds, head_start, hasty = (read(key, own if key in own else config) for key in KEYS)
+    if ack_timeout is not None:
+        seconds = _seconds(ack_timeout, "ack_timeout")
+    return Settings(table, seconds, head_start, hasty if fail_fast is None else _flag(fail_fast, "fail_fast"))
 
 
 def require_known(config: Mapping[str, Any]) -> None:
@@ -52,6 +57,8 @@ def read(key: str, config: Mapping[str, Any]) -> Any:
     """Return the checked value of one of ``KEYS``, or its default."""
     if key == RECIPIENTS:
         return _table(config.get(key))
+    if key == FAIL_FAST:
+        return _flag(config.get(key, False), key)
     default = DEFAULT_ACK_TIMEOUT if key == ACK_TIMEOUT else DEFAULT_HEAD_START
     return _seconds(config.get(key, default), key, zero_allowed=key == HEAD_START)
 
@@ -135,6 +142,12 @@ def _table(value: Any) -> dict[str, tuple[str, ...]]:
         found[topic] = recipients(names, f"{RECIPIENTS}[{topic!r}]")
     _last = {key: names.copy() if hasattr(names, "copy") else names for key, names in value.items()}, found
     return found
+
+
+def _flag(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{where} must be True or False; it is {value!r}")
+    return value
 
 
 def _seconds(value: Any, where: str, zero_allowed: bool = False) -> float:

@@ -89,6 +89,8 @@ def test_any_of():
         ({"gilmsg.ack_timeout": float("inf")}, "it is inf"), ({"gilmsg.ack_timeout": float("nan")}, "it is nan"),
         ({"gilmsg.head_start": -1.5}, "gilmsg.head_start must be a non-negative, finite number.* it is -1.5"),
         ({"gilmsg.head_start": None}, "it is None"),
+        ({"gilmsg.fail_fast": 1}, "gilmsg.fail_fast must be True or False; it is 1"),
+        ({"gilmsg.fail_fast": "True"}, "it is 'True'"), ({"gilmsg.fail_fast": None}, "it is None"),
         ({"gilmsg.head_start": 2 * threading.TIMEOUT_MAX}, f"at most {threading.TIMEOUT_MAX:g}".replace("+", r"\+")),
     ],
 )
@@ -101,7 +103,7 @@ def test_values_that_are_refused(config, words):
 
 def test_a_key_that_does_not_exist_is_refused():
     """Among keywords and in a configuration; the words name those that there are."""
-    words = "no setting 'gilmsg.recipient'; these are: gilmsg.recipients, gilmsg.ack_timeout, gilmsg.head_start"
+    words = "no setting 'gilmsg.recipient'; these are: gilmsg.recipients, gilmsg.ack_timeout, gilmsg.head_start, gilmsg.fail_fast"
     with pytest.raises(ConfigurationError, match=words):
         _settings.require_known({"gilmsg.recipient": 1})
     with pytest.raises(ConfigurationError, match=words):
@@ -112,10 +114,15 @@ def test_a_key_that_does_not_exist_is_refused():
 def test_what_is_nearer_wins():
     """The argument over the keyword, the keyword over the files, the files over the default; each is checked."""
     files, own = {"gilmsg.ack_timeout": 2, "gilmsg.head_start": 0}, {"gilmsg.ack_timeout": 3}
-    assert _settings.settings({}, None)[1:] == (_settings.DEFAULT_ACK_TIMEOUT, _settings.DEFAULT_HEAD_START)
-    assert _settings.settings(files, None)[1:] == (2.0, 0.0)
+    assert _settings.settings({}, None)[1:] == (_settings.DEFAULT_ACK_TIMEOUT, _settings.DEFAULT_HEAD_START, False)
+    assert _settings.settings(files, None)[1:] == (2.0, 0.0, False)
     assert _settings.settings(files, None, own).ack_timeout == 3.0
     assert _settings.settings(files, 4, own).ack_timeout == 4.0
+    fast = {"gilmsg.fail_fast": True}
+    assert _settings.settings(fast, None).fail_fast and _settings.settings({}, None, fast).fail_fast
+    assert not _settings.settings(fast, None, fast, False).fail_fast and _settings.settings({}, 4, {}, True).fail_fast
+    with pytest.raises(ConfigurationError, match="fail_fast must be True or False; it is 'yes'"):
+        _settings.settings({}, None, {}, "yes")
     with pytest.raises(ConfigurationError, match="ack_timeout must be"):
         _settings.settings(files, 0)
     with pytest.raises(ConfigurationError, match="'soon'"):
