@@ -107,9 +107,9 @@ class Refused(Exception):
     """A message that proves nothing. Never reaches a caller.
 
     ``reason`` says why, as the end of a sentence about an ACK; ``claimed`` is the common name on the certificate that
-    came along, without proof.
+    came along, without proof. ``code`` is what a NACK says of it; where that is empty, there must be none.
     """
 
-    def __init__(self, reason: str, claimed: str | None = None) -> None:
+    def __init__(self, reason: str, claimed: str | None = None, code: str = "signature") -> None:
         super().__init__(reason)
-        self.reason, self.claimed = reason, claimed
+        self.reason, self.claimed, self.code = reason, claimed, code

@@ -53,15 +53,15 @@ def publish(
         topic (str): the end of the topic, as for ``fedmsg.publish``.
         msg (dict): the payload. It is not changed.
         modname (str): the middle of the topic; by default the caller's top-level module.
-        recipients: certificate common names that must acknowledge, in any iterable; one string
-            is one entry. An entry may be a group, see :func:`gilmsg.any_of`. None asks the
-            key ``gilmsg.recipients``; an empty one means none.
+        recipients: certificate common names that must acknowledge, in any iterable; one string is one entry. An entry
+            may be a group, see :func:`gilmsg.any_of`. None asks ``gilmsg.recipients``; an empty one means none.
         ack_timeout (float): seconds to wait for the ACKs, from the moment of sending; by default
             the key ``gilmsg.ack_timeout``, else 0.25.
-        pre_fire_hook (callable): called once with the finished, signed message, in this
-            thread, just before it leaves. If it raises, nothing is sent.
-        fail_fast (bool): raise the Timeout once a recipient cannot answer any more: for a second it has been gone, and
-            our listener had no connection to any of its endpoints. By default the key ``gilmsg.fail_fast``, else False.
+        pre_fire_hook (callable): called once with the finished, signed message, in this thread, just before it leaves.
+            If it raises, nothing is sent.
+        fail_fast (bool): raise the Timeout once a recipient cannot answer any more: it has gone, and our listener is
+            connected to none of its endpoints, or its NACK says that it dropped the message, each for a second. By
+            default the key ``gilmsg.fail_fast``, else False.
         **config: fedmsg configuration, used if this thread has no context yet; the
             ``gilmsg.*`` keys always count.
 

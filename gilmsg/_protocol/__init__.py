@@ -7,7 +7,8 @@ the publisher's signature. (It lies in the body: fedmsg signs that, and archives
 recipient answers with the id and the *digest* of what it received, under its own certificate: the SHA-256 of the
 *covered bytes*, fedmsg's encoding of the message without signature and certificate. :class:`Delivery` counts
 an ACK only if the id is awaited, the digest is that of the bytes that left, the signature is valid, and the signer is
-a recipient that has not answered. Nothing else ever makes a :class:`Receipt`.
+a recipient that has not answered. Nothing else ever makes a :class:`Receipt`. A *NACK* is the same on a topic of its
+own, with the code of a reason: the recipient got the message and dropped it. It is a diagnosis.
 
 *Origin.* The last 12 digits of the UUID in the id of such a message name the listener that awaits its ACKs: so a consumer
 knows for whose subscription to wait before its ACK leaves. 74 bits of the UUID are random, and 32 of the origin's.
@@ -29,18 +30,18 @@ turns a missing ACK into success. Hence races, and lies (anybody may announce an
 sentence. Frames are numbered: so the diagnosis tells what was so when the message left from what became so afterwards.
 """
 
-from .delivery import Delivery, Entry, Lines, Receipt  # noqa: I001  sorted, but packed
+from .delivery import Delivery, Entry, Lines, NackLimit, Receipt  # noqa: I001  sorted, but packed
 from .diagnosis import BEHIND_RELAY, absent, result
 from .links import DOWN, RETRIED, UP, Links
 from .presence import Peers, Way
 from .wire import (
     LARGEST_ACK, MARKER, Received, ack_topic, announcement, canonical, checked_origin, compose, digest_of, encode,
-    full_topic, join_group, marked, members, on_ack_topic, origin_of, unmarked,
+    full_topic, is_answer, join_group, marked, members, nack_topic, on_ack_topic, origin_of, unmarked,
 )
 
 __all__ = [
-    "BEHIND_RELAY", "DOWN", "LARGEST_ACK", "MARKER", "RETRIED", "UP", "Delivery", "Entry", "Lines", "Links", "Peers",
-    "Receipt", "Received", "Way", "absent", "ack_topic", "announcement", "canonical", "checked_origin", "compose",
-    "digest_of", "encode", "full_topic", "join_group", "marked", "members", "on_ack_topic", "origin_of", "result",
-    "unmarked",
+    "BEHIND_RELAY", "DOWN", "LARGEST_ACK", "MARKER", "RETRIED", "UP", "Delivery", "Entry", "Lines", "Links",
+    "NackLimit", "Peers", "Receipt", "Received", "Way", "absent", "ack_topic", "announcement", "canonical",
+    "checked_origin", "compose", "digest_of", "encode", "full_topic", "is_answer", "join_group", "marked", "members",
+    "nack_topic", "on_ack_topic", "origin_of", "result", "unmarked",
 ]

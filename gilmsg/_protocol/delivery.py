@@ -18,6 +18,9 @@ DIGEST_DIFFERS = "its digest differs, what it received is not what was sent"
 #: Seconds for which a recipient must be unable to answer, until ``fail_fast`` ends the wait, and between two looks.
 _SURE, _LOOK_AGAIN = 1.0, 0.2
 
+#: NACKs of one consumer in a second.
+_NACKS = 5
+
 #: ACKs with a foreign digest whose certificate is read, per message: more are a flood.
 _QUOTED = 64
 
@@ -61,6 +64,8 @@ class Entry:
         #: Common name -> seconds from sending to its ACK; common name -> why an ACK in its name did not count.
         self.acks: dict[str, float] = {}
         self.refused: dict[str, str] = {}
+        #: Common name -> the code of its verified NACK, and when that came.
+        self.nacked: dict[str, tuple[str, float]] = {}
         #: Who else signed an ACK for this message, and how many ACKs for its id bore another digest.
         self.strangers: set[str] = set()
         self.altered = 0
@@ -109,10 +114,22 @@ class Entry:
             self._open.pop(entry, None)
         return not self._open
 
+    def deny(self, received: wire.Received, digest: str | None, reason: str, now: float) -> None:
+        """Take in a NACK for this message: it settles nothing, and is forgotten over an ACK. The first of each counts."""
+        if digest != self.digest:
+            return
+        try:
+            signer = self.verifier.signer_of(received.message, received.covered)
+        except Refused:
+            return
+        if signer in self._entries_of:
+            self.nacked.setdefault(signer, (reason, now))
+
     def is_hopeless(self, now: float) -> bool:
         """Return whether a recipient (of a group, each member) cannot answer any more. Ask again and again.
 
-        It has to be so for a second on end: who comes back is not gone, and an ACK may be on its way.
+        It has to be so for a second on end: who comes back is not gone, and an ACK may be on its way. A NACK may have
+        been brought about by a stranger, who sent the message again and spoilt its signature.
         """
         for name in self._entries_of:
             left = self.way.gone(name)
@@ -120,7 +137,8 @@ class Entry:
                 self._gone.pop(name, None)
             elif self._gone.get(name, (0,))[0] != left:
                 self._gone[name] = left, now
-        lost = {name for name, (_, since) in self._gone.items() if now - since >= _SURE}
+        told = [*self._gone.items(), *self.nacked.items()]
+        lost = {name for name, (_, since) in told if now - since >= _SURE}
         return any(lost.issuperset(wire.members(entry)) for entry in self._open)
 
     def _refuse(self, claimed: str | None, reason: str) -> None:
@@ -132,10 +150,10 @@ E = TypeVar("E", bound=Entry)
 
 
 class Delivery(Generic[E]):
-    """The messages whose ACKs one listener awaits, for one thread. The cheap checks of an ACK come first."""
+    """The messages whose ACKs one listener awaits, for one thread. The cheap checks of an ACK, or NACK, come first."""
 
     def __init__(self, ack_topic: str) -> None:
-        self._topic = ack_topic.encode("utf-8")
+        self._topic, self._nack_topic = ack_topic.encode("utf-8"), wire.nack_topic(ack_topic).encode("utf-8")
         self._entries: dict[bytes, E] = {}
         #: Of what is settled, too: see :meth:`next_due`.
         self._deadlines: list[tuple[float, bytes]] = []
@@ -160,8 +178,8 @@ class Delivery(Generic[E]):
         return awaited
 
     def frame(self, parts: Sequence[bytes], now: float) -> E | None:
-        """Take in what came; forget and return the entry that it settles, if any. BadFrame: it is no ACK at all."""
-        if len(parts) != 2 or parts[0] != self._topic:
+        """Take in what came; forget and return the entry that it settles, if any. BadFrame: it is no answer at all."""
+        if len(parts) != 2 or (parts[0] != self._topic and parts[0] != self._nack_topic):
             return None  # an announcement's topic, or a longer one that begins like ours
         if len(parts[1]) > wire.LARGEST_ACK:
             raise BadFrame(f"{len(parts[1])} bytes are too many for an ACK")
@@ -173,6 +191,9 @@ class Delivery(Generic[E]):
         msg_id, digest = wire.parse_ack(received.message)
         if received.message.get("topic") != received.topic or msg_id != entry.msg_id:
             raise BadFrame("its signed topic or id differs from what it was sent under")
+        if parts[0] == self._nack_topic:
+            entry.deny(received, digest, wire.nack_reason(received.message), now)
+            return None
         if not entry.confirm(received, digest, now):
             return None
         del self._entries[entry.key]
@@ -213,6 +234,21 @@ class Delivery(Generic[E]):
         """Forget and return everything."""
         entries, self._entries, self._deadlines = list(self._entries.values()), {}, []
         return entries
+
+
+class NackLimit:
+    """The NACKs that a consumer may send: one a second to each listener, and few in all, for strangers can ask for them."""
+
+    def __init__(self) -> None:
+        self._allowed: list[tuple[float, str]] = []
+
+    def allows(self, origin: str, now: float) -> bool:
+        """Return, and take into account, whether one may leave now to the listener *origin*."""
+        self._allowed = [one for one in self._allowed if now - one[0] < 1.0]
+        allowed = len(self._allowed) < _NACKS and all(one != origin for _, one in self._allowed)
+        if allowed:
+            self._allowed.append((now, origin))
+        return allowed
 
 
 class Leaving(Protocol):

@@ -23,6 +23,13 @@ _SIGNING_RELAY = " (unless that is a fedmsg-signing-relay: it spoils what was si
 
 _NO_ENDPOINT = " (certnames names no endpoint of it: whether its ACK can reach us is not known)"
 
+#: The codes of NACKs, and what each says.
+_NACKED = {
+    "signature": "it takes the signature for invalid",
+    "policy": "its routing policy does not allow it",
+    "trust": "its CA or CRL has expired or cannot be used",
+}
+
 #: What was seen, and its code.
 _Told = tuple[str, str]
 
@@ -69,6 +76,9 @@ def _named(names: Sequence[str]) -> str:
 
 def _explain_one(name: str, entry: Entry) -> _Told:
     way = entry.way
+    if name in entry.nacked:
+        why = _NACKED.get(entry.nacked[name][0], "its reason is unknown to this version of gilmsg")
+        return f"it received the message and dropped it, as its NACK says: {why}", "nacked"
     missing, refused, linked = _absent(name, way, entry.left), entry.refused.get(name), way.linked(name)
     if refused is not None:
         code = "digest_differs" if refused == DIGEST_DIFFERS else "ack_refused"

@@ -82,8 +82,8 @@ class Peers:
         """Return whether anybody at all subscribes to anything here, ACK listeners (*besides*) left out."""
         if not besides:
             return bool(self._subscriptions)
-        listeners = besides.encode("utf-8")
-        return any(one != listeners and not one.startswith(listeners + b"\0") for one in self._subscriptions)
+        listened = [topic.encode("utf-8") for topic in (besides, wire.nack_topic(besides))]
+        return any(one.partition(b"\0")[0] not in listened for one in self._subscriptions)
 
     def subscribed(self, topic: str) -> bool:
         """Return whether anybody, gilmsg or not, receives *topic* from here."""
