@@ -26,4 +26,7 @@ config = {
     "gilmsg.head_start": 2.0,
     # True: a message for which nobody is named, here or in the call, is refused. (gilmsg 1.0.0 does not know this key.)
     "gilmsg.required": False,
+    # True: raise the Timeout once a recipient cannot answer any more, because it has gone. Not for hosts that still
+    # run gilmsg 1.0.0: it refuses keys that it does not know.
+    "gilmsg.fail_fast": False,
 }

@@ -1,4 +1,4 @@
-"""ACKs for people: a processor for ``fedmsg.meta``, for what reads an archive. It checks no signature.
+"""ACKs and NACKs for people: a processor for ``fedmsg.meta``, for what reads an archive. It checks no signature.
 
 The module is not called ``meta``: ``gilmsg.meta`` is fedmsg's, as every module of fedmsg's is.
 """
@@ -10,21 +10,22 @@ from typing import Any, ClassVar
 from fedmsg.meta.base import BaseConglomerator, BaseProcessor
 
 from . import _trust
-from ._protocol import on_ack_topic
+from ._protocol import is_answer, on_ack_topic
 from .errors import ConfigurationError
 
 Message = dict[str, Any]
 
 
-def is_ack(message: Message) -> bool:
-    """Return whether *message* has the form of an ACK; those of gilmsg 0.1.x have no digest."""
+def answers(message: Message) -> bool:
+    """Return whether *message* has the form of an ACK or NACK; ACKs of gilmsg 0.1.x have no digest."""
     body = message.get("msg")
-    confirms = isinstance(body, dict) and isinstance(body.get("ack_msg_id"), str)
-    return confirms and on_ack_topic(message.get("topic"))
+    names = isinstance(body, dict) and isinstance(body.get("ack_msg_id"), str)
+    return names and is_answer(message.get("topic"))
 
 
-def sentence(subject: str, ack: Message) -> str:
-    return f"{subject} confirmed receipt of {ack['msg']['ack_msg_id']}"
+def sentence(subject: str, answer: Message) -> str:
+    verb = "confirmed receipt of" if on_ack_topic(answer["topic"]) else "received and dropped"
+    return f"{subject} {verb} {answer['msg']['ack_msg_id']}"
 
 
 def who(message: Message) -> str:
@@ -37,13 +38,13 @@ def who(message: Message) -> str:
 
 
 class AckConglomerator(BaseConglomerator):  # type: ignore[misc]
-    """Many ACKs of one message become one line."""
+    """Many ACKs of one message become one line, and many NACKs another."""
 
     def can_handle(self, msg: Message, **config: Any) -> bool:
-        return self.processor.handle_msg(msg, **config) is not None and is_ack(msg)
+        return self.processor.handle_msg(msg, **config) is not None and answers(msg)
 
     def matches(self, a: Message, b: Message, **config: Any) -> bool:
-        return bool(a["msg"]["ack_msg_id"] == b["msg"]["ack_msg_id"])
+        return bool(a["topic"] == b["topic"] and a["msg"]["ack_msg_id"] == b["msg"]["ack_msg_id"])
 
     def merge(self, constituents: list[Message], subject: str | None, **config: Any) -> Message:
         merged: Message = self.produce_template(constituents, subject, **config)
@@ -56,10 +57,10 @@ class AckConglomerator(BaseConglomerator):  # type: ignore[misc]
 
 
 class GilmsgProcessor(BaseProcessor):  # type: ignore[misc]
-    """Titles, sentences and users of ACKs."""
+    """Titles, sentences and users of ACKs and NACKs."""
 
     __name__ = "gilmsg"
-    __description__ = "confirmations that a message was received"
+    __description__ = "confirmations that a message was received, or dropped"
     __link__ = __docs__ = "https://github.com/fedora-infra/gilmsg"
     __obj__ = "Confirmations"
 
@@ -71,10 +72,10 @@ class GilmsgProcessor(BaseProcessor):  # type: ignore[misc]
         return f"{self.__name__}.{rest}" if rest else self.__name__
 
     def subtitle(self, msg: Message, **config: Any) -> str:
-        return sentence(who(msg), msg) if is_ack(msg) else ""
+        return sentence(who(msg), msg) if answers(msg) else ""
 
     def subjective(self, msg: Message, subject: str, **config: Any) -> str:
-        own = is_ack(msg) and subject and subject == msg.get("username")
+        own = answers(msg) and subject and subject == msg.get("username")
         return sentence("you", msg) if own else self.subtitle(msg, **config)
 
     def usernames(self, msg: Message, **config: Any) -> set[str]:

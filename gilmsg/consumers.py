@@ -20,7 +20,7 @@ from . import _protocol, _trust
 from ._client import context as _context
 from ._client import receive as _receive
 from ._engine import sockets
-from .errors import BadFrame
+from .errors import BadFrame, Refused
 
 with warnings.catch_warnings():  # moksha's, which its users can do nothing about
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -33,8 +33,8 @@ __all__ = ["FedmsgConsumer", "GilmsgConsumer"]
 class _Findings(NamedTuple):
     """The fedmsg message as it came, why it must not be consumed, if so, and the body of its ACK, if due."""
 
-    body: dict[str, Any]
-    refusal: str | None
+    received: _protocol.Received
+    refusal: Refused | None
     ack: dict[str, Any] | None
 
 
@@ -107,9 +107,11 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
             super().validate(message)
             return
         if isinstance(message, dict):
-            message["body"] = findings.body
+            message["body"] = findings.received.message
         if findings.refusal is not None:
-            raise RuntimeWarning(findings.refusal)
+            if self._acknowledger is not None and findings.refusal.code:
+                self._acknowledger.refuse(findings.received, findings.refusal.code)
+            raise RuntimeWarning(findings.refusal.reason)
 
     def _findings(self, message: Any) -> _Findings | None:
         """Return what was found before any hook saw *message*, or now; None if it is no envelope of the hub's."""
@@ -122,16 +124,16 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
         ack, refusal = None, self._refusal(received) if self.validate_signatures else None
         if self._acknowledger is not None and refusal is None:
             ack = self._acknowledger.due(received, bool(self.validate_signatures))
-        return _Findings(received.message, refusal, ack)
+        return _Findings(received, refusal, ack)
 
-    def _refusal(self, received: _protocol.Received) -> str | None:
+    def _refusal(self, received: _protocol.Received) -> Refused | None:
         if received.topic != received.message["topic"]:
-            return "Topic envelope mismatch."
+            return Refused("Topic envelope mismatch.", code="")
         try:
             refusal = _trust.validate(received.message, self.hub.config, lambda: received.covered)
         except BadFrame as error:
-            return str(error)
-        return None if refusal is None else f"Failed to authn message: {refusal}"
+            return Refused(str(error), code="")
+        return refusal and Refused(f"Failed to authn message: {refusal}", code=refusal.code)
 
     def _acknowledge_and_consume(self, message: Any) -> Any:
         findings = self._findings(message)
@@ -139,7 +141,7 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
             if self._acknowledger is not None and findings.ack is not None:
                 self._acknowledger.acknowledge(findings.ack)
             if isinstance(message, dict):
-                message.setdefault("msg_id", findings.body.get("msg_id"))
+                message.setdefault("msg_id", findings.received.message.get("msg_id"))
         return self._consume_after_ack(message)
 
     def __json__(self) -> dict[str, Any]:

@@ -82,7 +82,8 @@ class Timeout(GilmsgError, TimeoutError):
     Attributes:
         msg_id (str): the id of the message.
         topic (str): its full topic.
-        ack_timeout (float): how long was waited, in seconds from the moment of sending.
+        ack_timeout (float): how long was waited, in seconds from the moment of sending; less than what was
+            asked for where ``fail_fast`` ended it.
         acks (dict): recipient -> seconds from sending to its ACK, for those that answered.
         missing (dict): recipient (or group, ``"a,b"``) -> a :class:`Reason`, what is known of it. (Plain text, as in a
             Timeout that a test makes, becomes one with the code ``"silent"``.)
@@ -126,9 +127,9 @@ class Refused(Exception):
     """A message that proves nothing. Never reaches a caller.
 
     ``reason`` says why, as the end of a sentence about an ACK; ``claimed`` is the common name on the certificate that
-    came along, without proof.
+    came along, without proof. ``code`` is what a NACK says of it; where that is empty, there must be none.
     """
 
-    def __init__(self, reason: str, claimed: str | None = None) -> None:
+    def __init__(self, reason: str, claimed: str | None = None, code: str = "signature") -> None:
         super().__init__(reason)
-        self.reason, self.claimed = reason, claimed
+        self.reason, self.claimed, self.code = reason, claimed, code

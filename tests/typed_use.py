@@ -19,7 +19,7 @@ from gilmsg.testing import Bus, Buses, PublishForbidden, forbidden
 def receipts(config: dict[str, Any], either: str | list[str] | None) -> gilmsg.Receipt | None:
     """publish takes any iterable of names, or one; it returns a Receipt, or None if these are empty."""
     some = gilmsg.publish("topic", {"id": 7}, "modname", ("a", gilmsg.any_of("b", "c")), 3.0, print)
-    gilmsg.publish(topic="t", msg={}, recipients="a", ack_timeout=3, **config)
+    gilmsg.publish(topic="t", msg={}, recipients="a", ack_timeout=3, fail_fast=True, **config)
     gilmsg.publish(topic="t", msg={}, recipients=(name for name in "ab"), pre_fire_hook=lambda message: None)
     gilmsg.send_message(topic="t", msg={}, recipients={"a"}, active=True)
     sure: dict[str, float] = gilmsg.publish(topic="t", msg={}, recipients=["a"]).acks
@@ -33,6 +33,7 @@ def receipts(config: dict[str, Any], either: str | list[str] | None) -> gilmsg.R
     gilmsg.publish(topic="t", msg={}, recipients=7)  # type: ignore[call-overload]
     gilmsg.publish(topic="t", msg={}, recipients=[b"a"])  # type: ignore[list-item]
     gilmsg.publish(topic="t", msg={}, ack_timeout="3")  # type: ignore[call-overload]
+    gilmsg.publish(topic="t", msg={}, fail_fast="yes")  # type: ignore[call-overload]
     gilmsg.publish(topic="t", msg={}, pre_fire_hook=lambda: None)  # type: ignore[arg-type, misc]
     gilmsg.any_of("a", 1)  # type: ignore[arg-type]
     gilmsg.pubish(topic="t")  # type: ignore[attr-defined]

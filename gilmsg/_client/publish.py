@@ -32,22 +32,26 @@ if TYPE_CHECKING:
         @overload
         def __call__(
             self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., *, recipients: tuple[()],
-            ack_timeout: float | None = ..., pre_fire_hook: Hook = ..., **config: Any,
+            ack_timeout: float | None = ..., pre_fire_hook: Hook = ...,
+            fail_fast: bool | None = ..., **config: Any,
         ) -> Plain_co: ...
         @overload
         def __call__(
             self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., *, recipients: Named,
-            ack_timeout: float | None = ..., pre_fire_hook: Hook = ..., **config: Any,
+            ack_timeout: float | None = ..., pre_fire_hook: Hook = ...,
+            fail_fast: bool | None = ..., **config: Any,
         ) -> Confirmed_co: ...
         @overload
         def __call__(
             self, topic: str | None, msg: Any, modname: str | None, recipients: Named,
-            ack_timeout: float | None = ..., pre_fire_hook: Hook = ..., **config: Any,
+            ack_timeout: float | None = ..., pre_fire_hook: Hook = ...,
+            fail_fast: bool | None = ..., **config: Any,
         ) -> Confirmed_co: ...
         @overload  # those of the configuration, if any
         def __call__(
             self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., recipients: None = ...,
-            ack_timeout: float | None = ..., pre_fire_hook: Hook = ..., **config: Any,
+            ack_timeout: float | None = ..., pre_fire_hook: Hook = ...,
+            fail_fast: bool | None = ..., **config: Any,
         ) -> Unknown_co: ...
 
 
@@ -72,6 +76,7 @@ def publish(
     recipients: Recipients = None,
     ack_timeout: float | None = None,
     pre_fire_hook: Hook = None,
+    fail_fast: bool | None = None,
     **config: Any,
 ) -> Receipt | None:
     """Publish a message; return only when every recipient has proven that it got it.
@@ -80,13 +85,15 @@ def publish(
         topic (str): the end of the topic, as for ``fedmsg.publish``.
         msg (dict): the payload. It is not changed.
         modname (str): the middle of the topic; by default the caller's top-level module.
-        recipients: certificate common names that must acknowledge, in any iterable; one string
-            is one entry. An entry may be a group, see :func:`gilmsg.any_of`. None asks the
-            key ``gilmsg.recipients``; an empty one means none.
+        recipients: certificate common names that must acknowledge, in any iterable; one string is one entry. An entry
+            may be a group, see :func:`gilmsg.any_of`. None asks ``gilmsg.recipients``; an empty one means none.
         ack_timeout (float): seconds to wait for the ACKs, from the moment of sending; by default
             the key ``gilmsg.ack_timeout``, else 0.25.
-        pre_fire_hook (callable): called once with the finished, signed message, in this
-            thread, just before it leaves. If it raises, nothing is sent.
+        pre_fire_hook (callable): called once with the finished, signed message, in this thread, just before it leaves.
+            If it raises, nothing is sent.
+        fail_fast (bool): raise the Timeout once a recipient cannot answer any more: it has gone, and our listener is
+            connected to none of its endpoints, or its NACK says that it dropped the message, each for a second. By
+            default the key ``gilmsg.fail_fast``, else False.
         **config: fedmsg configuration, used if this thread has no context yet; the
             ``gilmsg.*`` keys always count.
 
@@ -95,14 +102,14 @@ def publish(
         as with fedmsg, and a warning is logged once per topic.
 
     Raises:
-        Timeout: not every recipient has acknowledged in time; it says what is known of each.
+        Timeout: not every recipient has acknowledged in time, or can; it says what is known of each.
         ConfigurationError: an argument, setting or file is not usable; nothing was sent.
         ListenerError: the listener ended while we waited, delivery is unknown; or it could not
             start, or ended before the message left: then nothing was sent, as it says.
     """
     if forbidden is not None:
         raise forbidden(topic)
-    call = _Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, config)
+    call = _Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, fail_fast, config)
     if not call.recipients:
         call.send_plain()
         return None
@@ -116,6 +123,7 @@ def publish_async(
     recipients: Recipients = None,
     ack_timeout: float | None = None,
     pre_fire_hook: Hook = None,
+    fail_fast: bool | None = None,
     **config: Any,
 ) -> Future[Receipt | None]:
     """Publish a message; return as soon as it is handed to the engine.
@@ -137,7 +145,7 @@ def publish_async(
     """
     if forbidden is not None:
         raise forbidden(topic)
-    call = _Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, config)
+    call = _Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, fail_fast, config)
     future = CallbackFuture(call.tell)
     if call.recipients:
         _engine.futures.require()
@@ -158,7 +166,7 @@ class _Call:
 
     def __init__(
         self, topic: str | None, msg: Any, modname: str | None, recipients: Recipients, ack_timeout: float | None,
-        pre_fire_hook: Hook, config: Mapping[str, Any],
+        pre_fire_hook: Hook, fail_fast: bool | None, config: Mapping[str, Any],
     ) -> None:  # fmt: skip
         named = None if recipients is None else _settings.recipients(recipients)
         misspelt = _settings.misspelt(tuple(config))
@@ -166,7 +174,7 @@ class _Call:
             _context.require_keywords(misspelt, config)
         self._context = _context.context(config)
         self._config: dict[str, Any] = self._context.c
-        self._settings = _settings.settings(self._config, ack_timeout, config)
+        self._settings = _settings.settings(self._config, ack_timeout, config, fail_fast)
         if pre_fire_hook is not None and not callable(pre_fire_hook):
             raise ConfigurationError(f"pre_fire_hook must be callable; it is {pre_fire_hook!r}")
         self._suffix, self._msg, self._hook = topic, msg, pre_fire_hook
@@ -270,6 +278,7 @@ class _Call:
             parts=[self.topic.encode("utf-8"), wire], recipients=self.recipients,
             ack_timeout=self._settings.ack_timeout, verifier=verifier, way=way, outcome=outcome,
             unsigned="signature" not in message and bool(self._config.get("validate_signatures")),
+            fail_fast=self._settings.fail_fast,
         )  # fmt: skip
         self._handed = port, entry
         port.publish(entry)

@@ -1,4 +1,4 @@
-"""Receive and acknowledge: ``tail_messages``, and the ACKs of every consumer.
+"""Receive and acknowledge: ``tail_messages``, and the ACKs and NACKs of every consumer.
 
 A tail has one SUB socket for each endpoint, because its caller is told the endpoint of each message. The sockets
 live in a zmq context of their own, so that closing the generator frees them all, and so that there may be more
@@ -47,7 +47,7 @@ def tail_messages(topic: str = "", passive: bool = False, **config: Any) -> Gene
 
     The ACK is sent before the message is yielded. Plain fedmsg messages, ACKs, and messages that name others are
     yielded and not acknowledged. What is not a fedmsg message, or fails validation (``validate_signatures``), is
-    logged and dropped; it does not end the generator. Closing the generator closes its sockets.
+    logged and dropped, and if it names us its publisher gets a NACK; it does not end the generator. Closing the generator closes its sockets.
 
     All set-up happens at the call: when it returns, the sockets are subscribed and we have announced ourselves.
     Endpoints whose host is a name are connected by the loop as soon as the name resolves; nothing waits for that.
@@ -186,7 +186,9 @@ class Tail:
                 raise BadFrame("its signed topic differs from the topic it was sent under")
             refusal = _trust.validate(received.message, self._config, lambda: received.covered)
             if refusal is not None:
-                raise BadFrame(refusal)
+                if self._acknowledger is not None:
+                    self._acknowledger.refuse(received, refusal.code)
+                raise BadFrame(refusal.reason)
         return received
 
     def _with_missed(self, name: str, found: _protocol.Received, context: Any) -> Iterator[_protocol.Received]:
@@ -206,12 +208,12 @@ class Tail:
 
 
 class Acknowledger:
-    """The ACKs of one consumer: one certificate, one *port*, made anew after ``destroy()``. For several threads."""
+    """The ACKs and NACKs of one consumer: one certificate, one *port*, made anew after ``destroy()``. For several threads."""
 
     def __init__(self, config: Mapping[str, Any], port: Callable[[], Port]) -> None:
         self._config, self._port = config, port
         self._certname = _context.certname(config)
-        self._topic = _protocol.ack_topic(config)
+        self._topic, self._nacks = _protocol.ack_topic(config), _protocol.NackLimit()
         self._number = itertools.count(1)
         self._counting = threading.RLock()  # a signal handler may acknowledge, too
         self._sent = self._failed = 0
@@ -245,6 +247,25 @@ class Acknowledger:
         with self._counting:
             self._sent += 1
         log.debug("acknowledged %s as %s", body["ack_msg_id"], self.common_name)
+
+    def refuse(self, received: _protocol.Received, code: str) -> None:
+        """Have a NACK say why what was *received* is dropped, where one is due; by the callback thread, never this one."""
+        with contextlib.suppress(BadFrame, GilmsgError):  # it is a mere diagnosis
+            due = received.nack_due(self.common_name, code)
+            with self._counting:
+                allowed = due is not None and self._nacks.allows(due[0], time.monotonic())
+            if due is not None and allowed:
+                port = self._port()  # here: that thread must open none, after destroy()
+                _engine.callbacks.run(lambda: self._send_nack(port, *due))
+
+    def _send_nack(self, port: Port, origin: str, body: dict[str, Any]) -> None:
+        """Sign and send a NACK, if the listener *origin* has announced itself for it, which those of 1.0.0 do not."""
+        topic = _protocol.nack_topic(self._topic)
+        peers = port.way(topic).peers
+        with contextlib.suppress(GilmsgError):
+            if port.look(lambda: peers.listens_since(origin, topic)) is not None:
+                message = _message.composed(topic, body, next(self._number))
+                port.plain([topic.encode(), _message.sealed(message, self._config, self._certname)[2]])
 
     def counts(self) -> dict[str, Any]:
         """Return what became of the ACKs so far, as moksha's monitoring shows it."""

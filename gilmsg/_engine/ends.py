@@ -175,8 +175,9 @@ class Ear:
         sockets.tune(self.socket, config)
         sockets.limit_input(self.socket, _ACKS, _LARGEST_FRAME)
         sockets.watch_by_keepalive(self.socket)
-        self.socket.setsockopt(zmq.SUBSCRIBE, book.ack_topic.encode("utf-8"))
-        self.socket.setsockopt(zmq.SUBSCRIBE, protocol.announcement(book.ack_topic, self.origin))
+        for topic in (book.ack_topic, protocol.nack_topic(book.ack_topic)):
+            self.socket.setsockopt(zmq.SUBSCRIBE, topic.encode("utf-8"))
+            self.socket.setsockopt(zmq.SUBSCRIBE, protocol.announcement(topic, self.origin))
         endpoints = {endpoint for listed in book.publishing.values() for endpoint in listed}
         self.connections = Connections([(one, self.socket) for one in endpoints], names, self.socket)
         self.born = time.monotonic()

@@ -7,7 +7,8 @@ the publisher's signature. (It lies in the body: fedmsg signs that, and archives
 recipient answers with the id and the *digest* of what it received, under its own certificate: the SHA-256 of the
 *covered bytes*, fedmsg's encoding of the message without signature and certificate. :class:`Delivery` counts
 an ACK only if the id is awaited, the digest is that of the bytes that left, the signature is valid, and the signer is
-a recipient that has not answered. Nothing else ever makes a :class:`Receipt`.
+a recipient that has not answered. Nothing else ever makes a :class:`Receipt`. A *NACK* is the same on a topic of its
+own, with the code of a reason: the recipient got the message and dropped it. It is a diagnosis.
 
 *Origin.* The last 12 digits of the UUID in the id of such a message name the listener that awaits its ACKs: so a consumer
 knows for whose subscription to wait before its ACK leaves. 74 bits of the UUID are random, and 32 of the origin's.
@@ -23,23 +24,24 @@ announced itself for the topic and, where its endpoints are known, has the liste
 listener announces itself to the recipient's socket in the same way, and the recipient's ACK waits for that. Through a
 relay the recipients cannot be seen: there the relay's own subscription is the evidence.
 
-Presence is a hint. It decides how long a *young* publisher waits before it sends, and it makes the diagnosis; it never
+Presence is a hint. It decides how long a *young* publisher waits before it sends, and it makes the diagnosis; with
+``fail_fast``, and the listener's lost connection, which nobody else can bring about, it ends a wait in vain. It never
 turns a missing ACK into success. Hence races, and lies (anybody may announce any name), cost a moment's wait or a wrong
 sentence. Frames are numbered: so the diagnosis tells what was so when the message left from what became so afterwards.
 """
 
-from .delivery import Delivery, Entry, Lines, Receipt  # noqa: I001  sorted, but packed
+from .delivery import Delivery, Entry, Lines, NackLimit, Receipt  # noqa: I001  sorted, but packed
 from .diagnosis import BEHIND_RELAY, absent, result
 from .links import DOWN, RETRIED, UP, Links
 from .presence import Peers, Way
 from .wire import (
     LARGEST_ACK, MARKER, Received, ack_topic, announcement, canonical, checked_origin, compose, digest_of, encode,
-    full_topic, join_group, marked, members, on_ack_topic, origin_of, unmarked,
+    full_topic, is_answer, join_group, marked, members, nack_topic, on_ack_topic, origin_of, unmarked,
 )
 
 __all__ = [
-    "BEHIND_RELAY", "DOWN", "LARGEST_ACK", "MARKER", "RETRIED", "UP", "Delivery", "Entry", "Lines", "Links", "Peers",
-    "Receipt", "Received", "Way", "absent", "ack_topic", "announcement", "canonical", "checked_origin", "compose",
-    "digest_of", "encode", "full_topic", "join_group", "marked", "members", "on_ack_topic", "origin_of", "result",
-    "unmarked",
+    "BEHIND_RELAY", "DOWN", "LARGEST_ACK", "MARKER", "RETRIED", "UP", "Delivery", "Entry", "Lines", "Links",
+    "NackLimit", "Peers", "Receipt", "Received", "Way", "absent", "ack_topic", "announcement", "canonical",
+    "checked_origin", "compose", "digest_of", "encode", "full_topic", "is_answer", "join_group", "marked", "members",
+    "nack_topic", "on_ack_topic", "origin_of", "result", "unmarked",
 ]

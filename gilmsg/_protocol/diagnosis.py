@@ -28,6 +28,13 @@ _UNSIGNED = (
     "to True"
 )
 
+#: The codes of NACKs, and what each says.
+_NACKED = {
+    "signature": "it takes the signature for invalid",
+    "policy": "its routing policy does not allow it",
+    "trust": "its CA or CRL has expired or cannot be used",
+}
+
 #: What was seen, and its code.
 _Told = tuple[str, str]
 
@@ -37,7 +44,7 @@ def result(entry: Entry) -> Receipt | Timeout:
     reasons = {one: explain(one, entry) for one in entry.missing()}
     if not reasons:
         return Receipt(entry.msg_id, entry.topic, entry.acks)
-    return Timeout(entry.msg_id, entry.topic, entry.ack_timeout, entry.acks, reasons, len(entry.recipients))
+    return Timeout(entry.msg_id, entry.topic, entry.waited, entry.acks, reasons, len(entry.recipients))
 
 
 def explain(recipient: str, entry: Entry) -> Reason:
@@ -74,6 +81,9 @@ def _named(names: Sequence[str]) -> str:
 
 def _explain_one(name: str, entry: Entry) -> _Told:
     way = entry.way
+    if name in entry.nacked:
+        why = _NACKED.get(entry.nacked[name][0], "its reason is unknown to this version of gilmsg")
+        return f"it received the message and dropped it, as its NACK says: {why}", "nacked"
     missing, refused, linked = _absent(name, way, entry.left), entry.refused.get(name), way.linked(name)
     if refused is not None:
         code = "digest_differs" if refused == DIGEST_DIFFERS else "ack_refused"
@@ -89,7 +99,7 @@ def _explain_one(name: str, entry: Entry) -> _Told:
         endpoints = ", ".join(unresolved or way.endpoints(name))
         return f"{there}, but its endpoint {endpoints} cannot be reached for the ACK{why}; {_UNKNOWN}", code
     sentence = BEHIND_RELAY + "; silent for %g s" if way.via_relay else "listening, but silent for %g s"
-    sentence = f"{sentence % entry.ack_timeout}: {_UNKNOWN}" + (_SIGNING_RELAY if way.via_relay else "")
+    sentence = f"{sentence % entry.waited}: {_UNKNOWN}" + (_SIGNING_RELAY if way.via_relay else "")
     sentence += _NO_ENDPOINT if linked is None else ""
     return (sentence + _UNSIGNED, "unsigned") if entry.unsigned else (sentence, "silent")
 

@@ -82,8 +82,8 @@ class Peers:
         """Return whether anybody at all subscribes to anything here, ACK listeners (*besides*) left out."""
         if not besides:
             return bool(self._subscriptions)
-        listeners = besides.encode("utf-8")
-        return any(one != listeners and not one.startswith(listeners + b"\0") for one in self._subscriptions)
+        listened = [topic.encode("utf-8") for topic in (besides, wire.nack_topic(besides))]
+        return any(one.partition(b"\0")[0] not in listened for one in self._subscriptions)
 
     def subscribed(self, topic: str) -> bool:
         """Return whether anybody, gilmsg or not, receives *topic* from here."""
@@ -154,6 +154,17 @@ class Way(NamedTuple):
     def hears(self, common_name: str) -> bool:
         """Return whether *common_name*, or the relay before it, can be expected to get what we send."""
         return self.anybody_hears() if self.via_relay else self.hears_since(common_name) is not None
+
+    def gone(self, common_name: str) -> int | None:
+        """Return the mark at which *common_name* left; None if it is not, or not for certain, gone.
+
+        Its announcement has ended, which a stranger can bring about, and our listener has no connection to any of its
+        endpoints, which a stranger cannot. Of unknown endpoints, or behind a relay, nothing is certain.
+        """
+        ended = self.peers.ended(common_name)
+        if ended is None or self.via_relay or self.peers.topics(common_name) or self.linked(common_name) is not False:
+            return None
+        return ended
 
     def ready(self, recipients: Iterable[str]) -> bool:
         """Return whether each of *recipients* (of a group, one member) hears us, and can answer as far as is known."""

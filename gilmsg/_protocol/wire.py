@@ -16,7 +16,7 @@ from .._version import __version__
 from ..errors import BadFrame, ConfigurationError, PayloadError
 
 MARKER = "gilmsg"
-ACK_SUFFIX = "gilmsg.ack"
+ACK_SUFFIX, NACK_SUFFIX = "gilmsg.ack", "gilmsg.nack"
 
 #: gilmsg 0.1.x put this key at the top level, named nobody, and expected ACKs from all.
 LEGACY_MARKER = "gilmsg_version"
@@ -37,7 +37,10 @@ _ACK_MSG_ID = re.compile(rb'"ack_msg_id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 
 
 def full_topic(topic: Any, modname: Any, config: Mapping[str, Any]) -> str:
-    """Return the full topic as fedmsg forms it, or raise ConfigurationError; one with the prefix is left as it is."""
+    """Return the full topic as fedmsg forms it, or raise ConfigurationError; one with the prefix is left as it is.
+
+    The topics of ACKs and NACKs are refused: those who hear them would take the message for one.
+    """
     name = f"{_text(modname, 'modname')}.{_text(topic or 'unspecified', 'the topic')}"
     if not name.startswith(config["topic_prefix"]):
         name = f"{config['topic_prefix']}.{config['environment']}.{name}"
@@ -45,6 +48,8 @@ def full_topic(topic: Any, modname: Any, config: Mapping[str, Any]) -> str:
         name.encode("utf-8")
     except UnicodeEncodeError:  # bytes of a command line that are no text
         raise ConfigurationError(f"the topic {name!r} is not valid text") from None
+    if is_answer(name):
+        raise ConfigurationError(f"the topic {name!r} is gilmsg's own, for answers of recipients; take another one")
     return name
 
 
@@ -62,6 +67,16 @@ def ack_topic(config: Mapping[str, Any]) -> str:
 def on_ack_topic(topic: Any) -> bool:
     """Return whether *topic* is the ACK topic of some prefix and environment."""
     return str(topic).endswith("." + ACK_SUFFIX)
+
+
+def nack_topic(ack_topic: str) -> str:
+    """Return the topic of NACKs on the bus of *ack_topic*."""
+    return ack_topic[: -len(ACK_SUFFIX)] + NACK_SUFFIX
+
+
+def is_answer(topic: Any) -> bool:
+    """Return whether *topic* is that of ACKs or NACKs of some prefix and environment."""
+    return on_ack_topic(topic) or str(topic).endswith("." + NACK_SUFFIX)
 
 
 def announcement(topic: str, common_name: str) -> bytes:
@@ -202,16 +217,25 @@ class Received:
     def ack_due(self, common_name: str, validated: bool) -> dict[str, Any] | None:
         """Return the body of the ACK that *common_name* owes, or None; BadFrame if the message has no covered bytes.
 
-        Owed for gilmsg messages that name us, alone or in a group. Never for an ACK, so that two consumers cannot
-        acknowledge each other for ever. The marker of gilmsg 0.1.x names nobody and breaks the signature: it
+        Owed for gilmsg messages that name us, alone or in a group. Never for an ACK or a NACK, so that two consumers
+        cannot answer each other for ever. The marker of gilmsg 0.1.x names nobody and breaks the signature: it
         counts only where signatures are not *validated*.
         """
         message = self.message
-        if not isinstance(message.get("msg_id"), str) or on_ack_topic(message.get("topic")):
+        if not isinstance(message.get("msg_id"), str) or is_answer(message.get("topic")):
             return None
         if not (_names(message, common_name) or (not validated and LEGACY_MARKER in message)):
             return None
         return {"ack_msg_id": message["msg_id"], "ack_digest": digest_of(self.covered)}
+
+    def nack_due(self, common_name: str, reason: str) -> tuple[str, dict[str, Any]] | None:
+        """Return (origin, body) of the NACK that says why *common_name* drops this, by a code; None if none is due.
+
+        Due as an ACK is, where the id tells which listener awaits it. May raise BadFrame, too.
+        """
+        body = self.ack_due(common_name, validated=True)
+        origin = origin_of(body["ack_msg_id"]) if body is not None else None
+        return None if body is None or origin is None else (origin, {**body, "reason": reason})
 
 
 def _names(message: Mapping[str, Any], common_name: str) -> bool:
@@ -230,6 +254,14 @@ def parse_ack(message: Mapping[str, Any]) -> tuple[str, str | None]:
     if "ack_digest" in body and not isinstance(digest, str):
         raise BadFrame("its ack_digest is not a string")
     return body["ack_msg_id"], digest
+
+
+def nack_reason(message: Mapping[str, Any]) -> str:
+    """Return the code that a NACK, which has the form of an ACK, states; BadFrame if there is none."""
+    reason = message["msg"].get("reason")
+    if not isinstance(reason, str):
+        raise BadFrame("it has no reason")
+    return reason
 
 
 def claimed_id(frame: bytes) -> bytes | None:

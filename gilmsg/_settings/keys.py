@@ -16,10 +16,11 @@ RECIPIENTS = "gilmsg.recipients"
 ACK_TIMEOUT = "gilmsg.ack_timeout"
 HEAD_START = "gilmsg.head_start"
 REQUIRED = "gilmsg.required"
-KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START, REQUIRED)
+FAIL_FAST = "gilmsg.fail_fast"
+KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START, REQUIRED, FAIL_FAST)
 
 #: Names of ours for which another keyword may be meant; shorter ones are too near to those of others.
-_NAMES = ("recipients", "recipient", "ack_timeout", "pre_fire_hook", "modname", *KEYS)
+_NAMES = ("recipients", "recipient", "ack_timeout", "pre_fire_hook", "modname", "fail_fast", *KEYS)
 
 #: Characters, at most, to insert, remove or replace until a misspelt name is the right one.
 _NEAR = 2
@@ -38,15 +39,21 @@ class Settings(NamedTuple):
     ack_timeout: float
     head_start: float
     required: bool
+    fail_fast: bool
 
 
 def settings(
-    config: Mapping[str, Any], ack_timeout: float | None, own: Mapping[str, Any] = MappingProxyType({})
-) -> Settings:
-    """Return the settings, all of them checked; what is in *own* wins, and over its key *ack_timeout*."""
+    config: Mapping[str, Any], ack_timeout: float | None, own: Mapping[str, Any] = MappingProxyType({}),
+    fail_fast: bool | None = None,
+) -> Settings:  # fmt: skip
+    """Return the settings, all of them checked; what is in *own* wins, and over its keys *ack_timeout*, *fail_fast*."""
     require_known(own)
-    table, configured, *others = (read(key, own if key in own else config) for key in KEYS)
-    return Settings(table, configured if ack_timeout is None else _seconds(ack_timeout, "ack_timeout"), *others)
+    table, seconds, head_start, required, hasty = (read(key, own if key in own else config) for key in KEYS)
+    if ack_timeout is not None:
+        seconds = _seconds(ack_timeout, "ack_timeout")
+    if fail_fast is not None:
+        hasty = _flag(fail_fast, "fail_fast")
+    return Settings(table, seconds, head_start, required, hasty)
 
 
 def require_known(config: Mapping[str, Any]) -> None:
@@ -60,11 +67,8 @@ def read(key: str, config: Mapping[str, Any]) -> Any:
     """Return the checked value of one of ``KEYS``, or its default."""
     if key == RECIPIENTS:
         return _table(config.get(key))
-    if key == REQUIRED:
-        required = config.get(key, False)
-        if not isinstance(required, bool):
-            raise ConfigurationError(f"{REQUIRED} must be True or False; it is {required!r}")
-        return required
+    if key in (REQUIRED, FAIL_FAST):
+        return _flag(config.get(key, False), key)
     default = DEFAULT_ACK_TIMEOUT if key == ACK_TIMEOUT else DEFAULT_HEAD_START
     return _seconds(config.get(key, default), key, zero_allowed=key == HEAD_START)
 
@@ -175,6 +179,12 @@ def _table(value: Any) -> dict[str, tuple[str, ...]]:
         found[topic] = recipients(names, f"{RECIPIENTS}[{topic!r}]")
     _last = {key: names.copy() if hasattr(names, "copy") else names for key, names in value.items()}, found
     return found
+
+
+def _flag(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{where} must be True or False; it is {value!r}")
+    return value
 
 
 def _seconds(value: Any, where: str, zero_allowed: bool = False) -> float:

@@ -148,23 +148,26 @@ def claimed_name(message: Mapping[str, Any]) -> str | None:
     return verifying.claimed_name(message)
 
 
-def validate(message: dict[str, Any], config: Mapping[str, Any], covered: Callable[[], bytes]) -> str | None:
+def validate(message: dict[str, Any], config: Mapping[str, Any], covered: Callable[[], bytes]) -> Refused | None:
     """Return None if *message* may be accepted, else why not: signature, chain, routing policy.
 
     *covered* returns its covered bytes; what that raises is passed on. The same answer as ``fedmsg.crypto.validate``,
     which is asked where gpg is allowed, at a fraction of its cost.
     """
     if "x509" not in validating_backends(config) or message.get("crypto", "x509") != "x509":
-        return _ask_fedmsg(message, config)
+        told = _ask_fedmsg(message, config)
+        return None if told is None else Refused(told)
     try:
         name = _kept_verifier(config).signer_of(message, covered())
-    except (Refused, ConfigurationError) as refusal:
-        return str(refusal)
+    except Refused as refusal:
+        return refusal.with_traceback(None)
+    except ConfigurationError as error:
+        return Refused(str(error), code="trust")
     topic, policy = message.get("topic"), config.get("routing_policy") or {}
     if topic in policy and name not in policy[topic]:
-        return f"routing_policy does not allow {name} to publish on {topic}"
+        return Refused(f"routing_policy does not allow {name} to publish on {topic}", name, "policy")
     if topic not in policy and config.get("routing_nitpicky", False):
-        return f"routing_nitpicky is on and routing_policy has no entry for {topic}"
+        return Refused(f"routing_nitpicky is on and routing_policy has no entry for {topic}", name, "policy")
     return None
 
 

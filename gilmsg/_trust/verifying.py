@@ -139,7 +139,7 @@ class Verifier:
         try:
             anchor = self.check()
         except ConfigurationError as error:
-            raise Refused(f"it cannot be checked: {error}", claimed_name(message)) from error
+            raise Refused(f"it cannot be checked: {error}", claimed_name(message), "trust") from error
         known = anchor.known.get(text)
         signer = known or _checked(text, anchor.store)
         now = time.time()

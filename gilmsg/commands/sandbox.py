@@ -38,7 +38,7 @@ from typing import Any
 from gilmsg.errors import ConfigurationError
 from gilmsg.sandbox import Sandbox
 
-from .._protocol import on_ack_topic, unmarked
+from .._protocol import is_answer, unmarked
 from . import SUCCESS, Ended, Parser, Signals, Unusable, complain, printable_line, script, tell
 
 PROG = "gilmsg-sandbox"
@@ -161,7 +161,7 @@ def event_line(common_name: str, event: dict[str, Any]) -> str:
     """Return one line on what the stand-in *common_name* reports, nothing if it concerns no reader."""
     if event["event"] == "ack":
         line = f"ACK       {event['msg_id']}"
-    elif event["event"] != "message" or on_ack_topic(event["topic"]):
+    elif event["event"] != "message" or is_answer(event["topic"]):
         return ""
     else:
         message = event["message"]

@@ -35,7 +35,7 @@ from fedmsg.commands.tail import TailCommand
 
 import gilmsg
 
-from .._meta import is_ack, sentence, who
+from .._meta import answers, sentence, who
 from .._protocol import MARKER, unmarked
 from . import SUCCESS, Ended, Signals, Unusable, configuration, option, printable, printable_line, script
 
@@ -208,7 +208,7 @@ def one_line(message: Message) -> str:
         when = "(no time)"
     head = f"{when} {message.get('topic')} {message.get('msg_id')}"
     body, signer = message.get("msg"), who(message)
-    if is_ack(message):
+    if answers(message):
         return printable_line(f"{head} {sentence(signer, message)}")
     marker = body.get(MARKER) if isinstance(body, dict) else None
     recipients = ""

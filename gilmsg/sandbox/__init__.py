@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
 from .. import _settings
-from .._protocol import on_ack_topic
+from .._protocol import is_answer
 from ..errors import ConfigurationError
 from .folder import PUBLISHER, TOPIC_PREFIX, Ports, bus_configuration, claim, file_name, write_configuration
 from .pki import Authority
@@ -146,12 +146,12 @@ class Sandbox:
         self._undo.close()
 
     def received(self, common_name: str) -> list[dict[str, Any]]:
-        """Return the messages that *common_name* got, in order; ACKs of others are left out.
+        """Return the messages that *common_name* got, in order; answers of others are left out.
 
         When publish has returned, each recipient that acknowledged holds the message here.
         """
         events = [event for one in self._of(common_name) for event in one.events() if event["event"] == "message"]
-        return [event["message"] for event in events if not on_ack_topic(event["topic"])]
+        return [event["message"] for event in events if not is_answer(event["topic"])]
 
     def forget(self) -> None:
         """Forget all messages received so far."""

@@ -8,6 +8,7 @@ from fedmsg.consumers import FedmsgConsumer
 
 import gilmsg
 from gilmsg import _protocol, _trust
+from gilmsg.errors import Refused
 
 CONFIG = {"mine.enabled": True, "validate_signatures": False, "moksha.blocking_mode": True}
 
@@ -106,6 +107,19 @@ def test_an_ack_is_signed_by_the_worker_and_not_by_the_reactor():
     assert order == []
     one._do_work(one.incoming.get(timeout=5))
     assert order == ["pre_consume", ("ack", "2026-1"), ("consume", "2026-1")]
+
+
+@pytest.mark.filterwarnings("ignore:The 'warn' method")  # fedmsg's own
+def test_what_is_refused_is_told_to_its_publisher(monkeypatch):
+    """When validate() drops it; the code goes along. Not where the envelope differs: that is no message of his."""
+    refused = []
+    monkeypatch.setattr(_trust, "validate", lambda message, config, covered: Refused("no", code="policy"))
+    one = consumer(bare(), validate_signatures=True)
+    one._acknowledger = mock.Mock(refuse=lambda received, code: refused.append((received.message["msg_id"], code)))
+    for topic in ("t", "other"):
+        one._consume({"topic": topic, "body": {"topic": "t", "msg": {}, "msg_id": topic}})
+        assert refused == [("t", "policy")]
+    assert not one.given and not one._acknowledger.acknowledge.called
 
 
 @pytest.mark.parametrize("validates", [True, False])

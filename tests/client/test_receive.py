@@ -34,7 +34,16 @@ class Port:
     endpoint = "tcp://127.0.0.1:3000"
 
     def __init__(self):
-        self.taken, self.error = [], None
+        self.taken, self.error, self.plainly, self.peers = [], None, [], _protocol.Peers()
+
+    def way(self, topic):
+        return types.SimpleNamespace(peers=self.peers)
+
+    def look(self, job):
+        return job()
+
+    def plain(self, parts):
+        self.plainly.append((threading.current_thread().name, parts))
 
     def acknowledge(self, parts, origin):
         if self.error is not None:
@@ -113,6 +122,49 @@ def test_what_has_no_digest_is_logged_and_counted(acknowledger, caplog):
     assert acknowledger.due(received(one), False) is None
     assert acknowledger.counts()["last_ack_error"] == "it is nested too deeply"
     assert f"no ACK for {one['msg_id']}: it is nested too deeply" in caplog.text
+
+
+LISTENER = _protocol.checked_origin("0123abcd")
+
+
+@pytest.mark.parametrize("announced", ["org.example.dev.gilmsg.nack", "org.example.dev.gilmsg.ack", None])
+def test_a_nack_goes_to_a_listener_that_takes_it(acknowledger, port, written, announced):
+    """To the very one that awaits it, which has announced itself; signed by the callback thread. Those of 1.0.0 do not."""
+    if announced:
+        port.peers.note(b"\x01" + _protocol.announcement(announced, LISTENER))
+    one = message(["dave,carol"])
+    for _ in range(100):
+        acknowledger.refuse(received(one), "policy")
+    written()
+    if announced != "org.example.dev.gilmsg.nack":
+        assert not port.plainly
+        return
+    [(thread, [topic, wire])] = port.plainly
+    nack = json.loads(wire)
+    assert (topic.decode(), nack["topic"], thread) == (announced, announced, "gilmsg-callbacks")
+    digest = _protocol.digest_of(_protocol.canonical(one))
+    assert nack["msg"] == {"ack_msg_id": one["msg_id"], "ack_digest": digest, "reason": "policy"}
+    assert nack["certificate"] == "c\n" and not port.taken
+    assert acknowledger.counts() == {"acks_sent": 0, "acks_failed": 0, "last_ack_error": None}
+
+
+@pytest.mark.parametrize("error", [ListenerError("gone"), ConfigurationError("no key")])
+def test_a_nack_that_cannot_leave_harms_nobody(acknowledger, port, written, caplog, monkeypatch, error):
+    """It is a diagnosis: nothing is counted, logged or raised."""
+
+    def fail(*_):
+        raise error
+
+    port.peers.note(b"\x01" + _protocol.announcement("org.example.dev.gilmsg.nack", LISTENER))
+    for name in ("look", "plain"):
+        monkeypatch.setattr(port, name, fail)
+        acknowledger.refuse(received(message(["carol"])), "policy")
+    written()
+    monkeypatch.setattr(acknowledger, "_port", fail)
+    acknowledger.refuse(received(message(["carol"], msg_id=f"2026-{_protocol.checked_origin('00000000')}")), "policy")
+    written()
+    assert not caplog.records and not port.plainly
+    assert acknowledger.counts()["acks_failed"] == 0
 
 
 class Lookups:

@@ -6,9 +6,9 @@ from gilmsg import _protocol as protocol
 from gilmsg._protocol import Delivery, Entry, Lines, delivery
 from gilmsg.errors import BadFrame, ConfigurationError, Refused
 
-from .test_presence import ACKS, TOPIC, way
+from .test_presence import ACKS, ALICE, TOPIC, off, on, way
 
-DIGEST = "0" * 64
+DIGEST, NACK = "0" * 64, ACKS.replace("ack", "nack")
 
 
 class Verifier:
@@ -224,6 +224,184 @@ def test_deadlines_of_settled_entries_take_no_memory():
         assert awaits.next_due() == 105.0
     assert len(awaits._deadlines) <= 70
     assert awaits.expired(105.0) == [first]
+    assert awaits.next_due() is None
+
+
+def nack(signer="alice", reason="policy", topic=NACK, envelope=None, **fields):
+    [_, frame] = ack(signer, **fields, topic=topic)
+    message = protocol.Received.of([b"", frame]).message
+    message["msg"].update({} if reason is None else {"reason": reason})
+    return [(envelope or topic).encode(), protocol.encode(message)]
+
+
+#: A NACK, or what claims to be one -> those whose NACK counts, and signatures that were checked for it.
+NACKS = {
+    "right": (nack(), ["alice"], 1),
+    "of a member of a group": (nack("carol"), ["carol"], 1),
+    "with an unknown code": (nack(reason="moon"), ["alice"], 1),
+    "forged": (nack("!alice"), [], 1),
+    "unsigned": (nack(None), [], 1),
+    "of a stranger": (nack("mallory"), [], 1),
+    "for other content": (nack(digest="1" * 64), [], 0),
+    "without digest": (nack(digest=None), [], 0),
+    "for another id": (nack(msg_id="2"), [], 0),
+    "under a longer topic": (nack(envelope=ACKS.replace("ack", "nack.x")), [], 0),
+}
+
+
+@pytest.mark.parametrize("how", NACKS)
+def test_a_nack_is_a_diagnosis(how):
+    """It settles nothing, and is no refused ACK; the ACKs that come after it count."""
+    frame, signers, checked = NACKS[how]
+    awaits, one = waiting("alice", "bob,carol")
+    for _ in range(2):
+        assert awaits.frame(frame, 101.0) is None
+    assert (list(one.nacked), one.acks, one.refused, one.strangers) == (signers, {}, {}, set())
+    assert (one.verifier.checked, one.missing()) == (2 * checked, ["alice", "bob,carol"])
+    assert awaits.frame(ack("bob"), 102.0) is None
+    missing = protocol.result(one).missing
+    assert list(missing) == ["alice"] and (missing["alice"].code == "nacked") is ("alice" in signers)
+    assert awaits.frame(ack(), 103.0) is one
+    assert protocol.result(one).acks == {"bob": 2.0, "alice": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("frame", "text"),
+    [
+        (nack(envelope=ACKS), "its signed topic or id differs"), (nack(topic=ACKS, envelope=NACK), "its signed topic"),
+        (nack(reason=None), "it has no reason"), (nack(reason=7), "it has no reason"),
+        (nack(padding="x" * protocol.LARGEST_ACK), "bytes are too many for an ACK"),
+    ],
+    ids=["as an ACK", "an ACK as a NACK", "no reason", "odd reason", "size"],
+)  # fmt: skip
+def test_a_nack_is_never_an_ack(frame, text):
+    """Sent as one it is a bad frame, as an ACK is that was sent as a NACK: the topic is signed."""
+    awaits, one = waiting()
+    with pytest.raises(BadFrame, match=text):
+        awaits.frame(frame, 101.0)
+    assert (one.acks, one.nacked, one.verifier.checked) == ({}, {}, 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        ([], ""), ([(0.0, "a")], "0"), ([(0.0, "a"), (0.9, "a"), (1.0, "a")], "02"),
+        ([(0.0, "a"), (0.0, "b"), (0.0, "a"), (0.5, "b")], "01"),
+        ([(0.1 * n, str(n)) for n in range(20)], "012341011121314"),
+        ([(0.0, str(n)) for n in range(1000)], "01234"),
+    ],
+)  # fmt: skip
+def test_nacks_are_few(asked, allowed):
+    """One a second to each listener, and five in all; what was refused does not count."""
+    limit = protocol.NackLimit()
+    assert "".join(str(n) for n, (when, origin) in enumerate(asked) if limit.allows(origin, when)) == allowed
+    assert len(limit._allowed) <= 5
+
+
+BOB = protocol.announcement("", "bob")
+
+
+def end_of(recipients, events, fail_fast=True, ack_timeout=10.0, **options):
+    """What becomes of a message that leaves at 0.0, and when: *events* are pairs of a time and something to do.
+
+    Whoever is called "away" was there, and had left before.
+    """
+    links = {"alice": True, "bob": True, "away": False}
+    away = protocol.announcement("", "away")
+    here = way(on(b""), on(ALICE), on(BOB), on(away), off(away), links=options.pop("links", links), **options)
+    one = Entry("1", TOPIC, DIGEST, [], recipients, ack_timeout, Verifier(), here, None, fail_fast)
+    one.left = here.peers.mark
+    awaits, events = Delivery(ACKS), list(events)
+    awaits.expect(one, 0.0)
+    while True:
+        now = min(awaits.next_due(), *(when for when, _ in events[:1]), ack_timeout)
+        if events and events[0][0] <= now:
+            do = events.pop(0)[1]
+            if isinstance(do, dict):
+                links.update(do)
+            elif isinstance(do, bytes):
+                here.peers.note(do)
+            elif awaits.frame(do, now) is one:
+                break
+        if awaits.expired(now):
+            break
+    assert (awaits.next_due(), len(awaits._entries)) == (None, 0)
+    return protocol.result(one), round(now, 1)
+
+
+DOWN, UP = {"alice": False}, {"alice": True}
+KILLED = [(1.0, off(ALICE)), (1.0, DOWN)]
+
+#: What happens to alice, or to bob besides -> recipients, events, since when the wait is in vain (10.0: it never is), or
+#: when the Receipt comes.
+FAST = {
+    "killed": (["alice"], KILLED, 1.0),
+    "its connection ends first": (["alice"], KILLED[::-1], 1.0),
+    "left before the message": (["away"], [], 0.0),
+    "never there": (["nobody"], [], 10.0),
+    "only its announcement ends: a stranger can do that": (["alice"], KILLED[:1], 10.0),
+    "a stranger ends its announcement, it answers": (["alice"], [(1.0, off(ALICE)), (9.0, ack())], "9.0"),
+    "only the connection to it ends": (["alice"], KILLED[1:], 10.0),
+    "a connection that was away for a moment": (["alice"], [*KILLED, (1.9, UP)], 10.0),
+    "one that was away twice": (["alice"], [*KILLED, (1.9, UP), (2.3, DOWN)], 2.3),
+    "back in time, and it answers": (["alice"], [*KILLED, (1.9, on(ALICE)), (2.5, UP), (5.0, ack())], "5.0"),
+    "back for less than a look": (["alice"], [*KILLED, (1.81, on(ALICE)), (1.82, off(ALICE))], 1.82),
+    "it listens to other topics still": (["alice"], [(0.0, on(protocol.announcement("com", "alice"))), *KILLED], 10.0),
+    "its ACK was on its way": (["alice"], [*KILLED, (1.5, ack())], "1.5"),
+    "a stranger replays its revoked certificate": (["alice"], [(1.0, ack("!alice")), (8.0, ack())], "8.0"),
+    "one of two": (["alice", "bob"], KILLED, 1.0),
+    "one of two, which has answered": (["alice", "bob"], [(0.5, ack()), *KILLED, (8.0, ack("bob"))], "8.0"),
+    "a member of a group": (["alice,bob"], KILLED, 10.0),
+    "a member of a group, the other answers": (["alice,bob"], [*KILLED, (5.0, ack("bob"))], "5.0"),
+    "each member": (["alice,away"], KILLED, 1.0),
+    "it says that it dropped the message": (["alice"], [(2.0, nack())], 2.0),
+    "a stranger made it say so, it answers": (["alice"], [(0.0, nack()), (0.9, ack())], "0.9"),
+    "somebody says so in its name": (["alice"], [(1.0, nack("!alice")), (1.1, nack("mallory"))], 10.0),
+    "it says so again and again": (["alice"], [(1.0 + n / 10, nack()) for n in range(9)], 1.0),
+    "it says so of other content": (["alice"], [(1.0, nack(digest="1" * 64))], 10.0),
+    "through a relay it says so": (["alice"], [(3.0, nack())], 3.0, {"relay": True}),
+    "a member says so": (["alice,bob"], [(1.0, nack())], 10.0),
+    "a member says so, the other is gone": (["alice,bob"], [(0.5, nack("bob")), *KILLED], 1.0),
+    "it says so of one that it confirmed": (["alice", "bob"], [(1.0, ack()), (1.0, nack()), (5.0, ack("bob"))], "5.0"),
+    "a group, and one of it": (["alice,bob", "alice"], KILLED, 1.0),
+}
+
+
+@pytest.mark.parametrize("how", FAST)
+def test_with_fail_fast_a_wait_in_vain_ends(how):
+    """Once a recipient is gone for a second, as no stranger can feign; whoever may still answer is waited for."""
+    recipients, events, end, *options = FAST[how]
+    found, at = end_of(recipients, events, **dict(*options))
+    if isinstance(end, str):
+        assert (type(found), at) == (protocol.Receipt, float(end))
+    elif end == 10.0:
+        assert (at, found.ack_timeout) == (10.0, 10.0)
+    else:
+        assert end + 1.0 <= at <= end + 1.5 and found.ack_timeout == pytest.approx(at, abs=0.06)
+        assert f"acknowledged within {found.ack_timeout:g} s" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("recipient", "options"),
+    [
+        ("alice", {"fail_fast": False}), ("alice", {"relay": True}), ("alice", {"links": {}}),
+        ("away", {"fail_fast": False}), ("away", {"relay": True}), ("away", {"links": {}}),
+    ],
+    ids=lambda one: one if isinstance(one, str) else ", ".join(one),
+)  # fmt: skip
+def test_who_may_not_be_gone_is_waited_for(recipient, options):
+    """Without fail_fast, through a relay, or where its endpoints are unknown, the deadline ends the wait."""
+    assert end_of([recipient], KILLED, **options)[1] == 10.0
+
+
+def test_of_many_that_fail_fast_only_those_in_vain_end():
+    """Others wait on, some of them without a look; when all have ended nothing is due."""
+    awaits = Delivery(ACKS)
+    here = way(on(BOB), off(BOB), on(b""), on(ALICE), links={"alice": True, "bob": False})
+    for number, (name, fast) in enumerate([("alice", True), ("bob", True), ("bob", False), ("alice", False)]):
+        awaits.expect(Entry(str(number), TOPIC, DIGEST, [], [name], 5.0, Verifier(), here, None, fast), 0.0)
+    ended = [(round(now / 10, 1), one.msg_id) for now in range(60) for one in awaits.expired(now / 10)]
+    assert ended == [(1.3, "1"), (5.0, "0"), (5.0, "2"), (5.0, "3")]
     assert awaits.next_due() is None
 
 

@@ -27,9 +27,10 @@ UNSIGNED = (
 )
 
 
-def sent(recipients, *frames, left=0, refused=(), strangers=(), unsigned=False, **options):
+def sent(recipients, *frames, left=0, refused=(), strangers=(), unsigned=False, nacked=(), **options):
     way_there = way(*frames, **options)
     entry = Entry("1", TOPIC, "d", [b"", b""], recipients, 0.25, None, way_there, unsigned=unsigned)
+    entry.nacked = {name: (code, 0.1) for name, code in nacked}
     entry.left, entry.refused, entry.strangers = left, dict(refused), set(strangers)
     return entry
 
@@ -126,6 +127,23 @@ def test_the_reason_says_what_was_seen(seen):
     found = reason("alice", frames, **{"left": len(frames), **options})
     assert isinstance(found, Reason)
     assert (str(found), found.code, found.may_have_arrived, found.members) == (text, code, arrived, {})
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("signature", "it takes the signature for invalid"), ("policy", "its routing policy does not allow it"),
+        ("trust", "its CA or CRL has expired or cannot be used"),
+        ("\x1b[2J", "its reason is unknown to this version of gilmsg"),
+    ],
+)  # fmt: skip
+def test_a_nack_is_quoted(code, text):
+    """Whatever else is seen; in our words, for a later version may know more codes."""
+    for options in (UP, DOWN, RELAY, {"refused": {"alice": "its signature is invalid"}}):
+        found = reason("alice", HERE, nacked=[("alice", code)], **options)
+        assert (found.code, found.may_have_arrived) == ("nacked", True)
+        assert found == f"it received the message and dropped it, as its NACK says: {text}"
+    assert reason("alice", HERE, nacked=[("bob", code)], **UP).code != "nacked"
 
 
 def test_of_a_group_each_member_is_told():

@@ -147,7 +147,10 @@ def test_only_a_listener_asks_for_just_the_ack_topic(prefix, expected):
     """Who subscribes to everything is no ACK listener."""
     here = peers(on(prefix))
     assert (here.asked_for(ACKS), here.anyone(besides=ACKS)) == (expected, not expected)
-    assert not peers(on(announcement(ACKS, "x"))).anyone(besides=ACKS)
+    nacks = ACKS.replace("ack", "nack")
+    listener = [on(nacks.encode()), *(on(announcement(topic, "x")) for topic in (ACKS, nacks))]
+    assert not peers(*listener).anyone(besides=ACKS)
+    assert peers(*listener, on(nacks.encode() + b".x")).anyone(besides=ACKS)
 
 
 HERE = [on(ALICE), on(b"org")]

@@ -12,8 +12,11 @@ from gilmsg._version import __version__
 from gilmsg.errors import BadFrame, ConfigurationError, PayloadError
 
 CONFIG = {"topic_prefix": "org.example", "environment": "dev"}
-ACKS = "org.example.dev.gilmsg.ack"
+ACKS, NACKS = "org.example.dev.gilmsg.ack", "org.example.dev.gilmsg.nack"
 UUID = "01234567-89ab-4cde-8f01-23456789abcd"
+
+
+RESERVED = "is gilmsg's own, for answers of recipients; take another one"
 
 
 @pytest.mark.parametrize(
@@ -25,6 +28,9 @@ UUID = "01234567-89ab-4cde-8f01-23456789abcd"
         (7, "shop", ConfigurationError("the topic must be text; it is 7")),
         (b"\xff", "shop", ConfigurationError("the topic must be text; it is b'\\xff'")),
         ("t", None, ConfigurationError("modname must be text; it is None")),
+        ("nack", "org.example.gilmsg", ConfigurationError(f"the topic 'org.example.gilmsg.nack' {RESERVED}")),
+        ("gilmsg.ack", "shop", ConfigurationError(f"the topic 'org.example.dev.shop.gilmsg.ack' {RESERVED}")),
+        ("gilmsg.ack.x", "shop", "org.example.dev.shop.gilmsg.ack.x"),
         ("t\udcff", "shop", ConfigurationError("the topic 'org.example.dev.shop.t\\udcff' is not valid text")),
     ],
 )  # fmt: skip
@@ -45,7 +51,10 @@ def test_topics_are_formed_as_fedmsg_forms_them(topic, modname, expected):
 def test_the_ack_topic_is_known_by_its_end(topic, expected):
     """Whatever the prefix and environment."""
     assert wire.ack_topic(CONFIG) == ACKS
-    assert wire.on_ack_topic(topic) is expected
+    assert wire.on_ack_topic(topic) is wire.is_answer(topic) is expected
+    assert wire.nack_topic(ACKS) == NACKS
+    nack = topic and str(topic).replace("gilmsg.ack", "gilmsg.nack")
+    assert (wire.on_ack_topic(nack), wire.is_answer(nack)) == (False, expected)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +222,7 @@ def to(*recipients, **changes):
     [
         (to("alice"), True, True), (to("bob", "alice"), True, True), (to("bob, alice"), True, True),
         (to("bob"), False, False), (to("alicea"), False, False), (to(), False, False),
-        (to(None, 7, "alice"), True, True), (to("alice", topic=ACKS), True, False),
+        (to(None, 7, "alice"), True, True), (to("alice", topic=ACKS), True, False), (to("alice", topic=NACKS), True, False),
         (to("alice", msg_id=7), True, False), (to("alice", msg="alice"), True, False),
         (to("alice", msg={"gilmsg": "alice"}), True, False),
         (to("alice", msg={"gilmsg": {"recipients": "alice"}}), True, False),
@@ -223,7 +232,7 @@ def to(*recipients, **changes):
         ({}, False, False),
     ],
     ids=[
-        "named", "second", "in a group", "another", "a longer name", "nobody", "odd entries", "an ACK", "odd id",
+        "named", "second", "in a group", "another", "a longer name", "nobody", "odd entries", "an ACK", "a NACK", "odd id",
         "odd body", "odd marker", "odd recipients", "0.1.x", "0.1.x, validated", "an ACK of 0.1.x", "empty",
     ],
 )  # fmt: skip
@@ -232,6 +241,34 @@ def test_an_ack_is_owed_by_whom_the_marker_names(message, validated, owed):
     received = Received("t", message)
     expected = {"ack_msg_id": "2026-1", "ack_digest": wire.digest_of(received.covered)} if owed else None
     assert received.ack_due("alice", validated) == expected
+
+
+OURS = "2026-" + UUID[:-12] + wire.checked_origin("0123abcd")
+
+
+@pytest.mark.parametrize(
+    ("message", "owed"),
+    [
+        (to("bob,alice", msg_id=OURS), True), (to("bob", msg_id=OURS), False), (to("alice"), False),
+        (to("alice", msg_id="2026-" + UUID), False), (to("alice", msg_id=7), False), ({"msg_id": OURS}, False),
+        (to("alice", msg_id=OURS, topic=ACKS), False), (to("alice", msg_id=OURS, topic=NACKS), False),
+        (to("bob", msg_id=OURS, gilmsg_version="0.1.2"), False),
+    ],
+)  # fmt: skip
+def test_a_nack_is_owed_where_a_listener_awaits_it(message, owed):
+    """By whom the marker names, for an id that has an origin; never for an answer, nor for a message of 0.1.x."""
+    received = Received("t", message)
+    digest = wire.digest_of(received.covered)
+    body = {"ack_msg_id": OURS, "ack_digest": digest, "reason": "policy"}
+    assert received.nack_due("alice", "policy") == ((OURS[-12:], body) if owed else None)
+
+
+@pytest.mark.parametrize("reason", [None, 7, ["policy"]])
+def test_a_nack_states_a_reason(reason):
+    """A code, that is text, known or not."""
+    with pytest.raises(BadFrame, match="it has no reason"):
+        wire.nack_reason({"msg": {"reason": reason}})
+    assert wire.nack_reason({"msg": {"reason": "x"}}) == "x"
 
 
 @pytest.mark.parametrize(

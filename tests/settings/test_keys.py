@@ -92,6 +92,8 @@ def test_any_of():
         ({"gilmsg.head_start": None}, "it is None"),
         ({"gilmsg.required": "yes"}, "gilmsg.required must be True or False; it is 'yes'"),
         ({"gilmsg.required": None}, "gilmsg.required must be True or False; it is None"),
+        ({"gilmsg.fail_fast": 1}, "gilmsg.fail_fast must be True or False; it is 1"),
+        ({"gilmsg.fail_fast": "True"}, "it is 'True'"), ({"gilmsg.fail_fast": None}, "it is None"),
         ({"gilmsg.head_start": 2 * threading.TIMEOUT_MAX}, f"at most {threading.TIMEOUT_MAX:g}".replace("+", r"\+")),
     ],
 )
@@ -106,7 +108,7 @@ def test_a_key_that_does_not_exist_is_refused():
     """Among keywords and in a configuration; the words name those that there are."""
     words = (
         "no setting 'gilmsg.recipient'; these are: gilmsg.recipients, gilmsg.ack_timeout, gilmsg.head_start, "
-        "gilmsg.required"
+        "gilmsg.required, gilmsg.fail_fast"
     )
     with pytest.raises(ConfigurationError, match=words):
         _settings.require_known({"gilmsg.recipient": 1})
@@ -145,6 +147,11 @@ def test_what_is_nearer_wins():
     assert not _settings.settings({"gilmsg.required": True}, None, {"gilmsg.required": False}).required
     assert _settings.settings(files, None, own).ack_timeout == 3.0
     assert _settings.settings(files, 4, own).ack_timeout == 4.0
+    fast = {"gilmsg.fail_fast": True}
+    assert _settings.settings(fast, None).fail_fast and _settings.settings({}, None, fast).fail_fast
+    assert not _settings.settings(fast, None, fast, False).fail_fast and _settings.settings({}, 4, {}, True).fail_fast
+    with pytest.raises(ConfigurationError, match="fail_fast must be True or False; it is 'yes'"):
+        _settings.settings({}, None, {}, "yes")
     with pytest.raises(ConfigurationError, match="ack_timeout must be"):
         _settings.settings(files, 0)
     with pytest.raises(ConfigurationError, match="'soon'"):

@@ -14,7 +14,8 @@ from .conftest import covered, signed, signer_of
 
 
 def validate(message, settings):
-    return _trust.validate(message, settings, lambda: covered(message))
+    refusal = _trust.validate(message, settings, lambda: covered(message))
+    return refusal and refusal.reason
 
 
 def test_fedmsg_validates_what_we_sign_and_we_what_fedmsg_signs(settings, verifier):
@@ -64,6 +65,21 @@ def test_what_may_not_be_accepted_is_told(authority, settings):
     assert "ca_cert_location must be the path of a PEM file" in validate(ack, dict(settings, ca_cert_location=None))
     authority.write_crl(days=-1)
     assert "it cannot be checked: the CRL" in validate(ack, settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "code"),
+    [
+        ({}, {"i": 9}, "signature"), ({}, {"signature": None}, "signature"), ({"crypto": "x"}, {"crypto": "x"}, "signature"),
+        ({"routing_nitpicky": True}, {}, "policy"), ({"routing_policy": {"org.example.dev.t": ["bob"]}}, {}, "policy"),
+        ({"ca_cert_location": None}, {}, "trust"), ({"crl_location": "/nowhere"}, {}, "trust"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The 'warn' method")  # fedmsg's own
+def test_a_refusal_has_a_code(settings, changes, message, code):
+    """What a NACK says of it: whether it is the message, the policy, or our own trust files."""
+    ack = dict(signed(settings), **message)
+    assert _trust.validate(ack, dict(settings, **changes), lambda: covered(ack)).code == code
 
 
 def test_without_a_crl_there_is_one_warning(settings, caplog, monkeypatch):
