@@ -118,6 +118,9 @@ def _pair(config: Mapping[str, Any]) -> list[Line]:
     def certificate() -> str:
         _, name, span = pair.load_certificate()
         span.require_current()
+        never = _protocol.unnameable(name)
+        if never:
+            raise ConfigurationError(f"{pair.certificate_file}: {never}")
         return f"{pair.certificate_file}, {name}, valid until {span.until()}"
 
     def match() -> str:

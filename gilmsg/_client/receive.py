@@ -211,6 +211,9 @@ class Acknowledger:
         self._sent = self._failed = 0
         self._last_error: str | None = None
         self.common_name: str = _trust.signer(config, self._certname).common_name
+        never = _protocol.unnameable(self.common_name)
+        if never:
+            log.warning("%s", never)
 
     def announcement(self, topic: str) -> bytes:
         """Return the extra subscription that makes the consumer visible as a listener to *topic*."""

@@ -34,12 +34,12 @@ from .links import DOWN, RETRIED, UP, Links
 from .presence import Peers, Way
 from .wire import (
     LARGEST_ACK, MARKER, Received, ack_topic, announcement, canonical, checked_origin, compose, digest_of, encode,
-    full_topic, join_group, marked, members, on_ack_topic, origin_of, unmarked,
+    full_topic, join_group, marked, members, on_ack_topic, origin_of, unmarked, unnameable,
 )
 
 __all__ = [
     "BEHIND_RELAY", "DOWN", "LARGEST_ACK", "MARKER", "RETRIED", "UP", "Delivery", "Entry", "Lines", "Links", "Peers",
     "Receipt", "Received", "Way", "absent", "ack_topic", "announcement", "canonical", "checked_origin", "compose",
     "digest_of", "encode", "full_topic", "join_group", "marked", "members", "on_ack_topic", "origin_of", "result",
-    "unmarked",
+    "unmarked", "unnameable",
 ]

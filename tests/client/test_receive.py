@@ -59,6 +59,15 @@ def acknowledger(port, monkeypatch):
     return Acknowledger(CONFIG, lambda: port)
 
 
+@pytest.mark.parametrize(("name", "lines"), [("carol", 0), ("carol,dave", 1), (" carol", 1)])
+def test_a_common_name_that_nobody_can_name_is_warned_of(monkeypatch, caplog, name, lines):
+    """Such a consumer starts all the same: it consumes, as with fedmsg."""
+    monkeypatch.setattr(_trust, "signer", lambda *_: types.SimpleNamespace(common_name=name))
+    Acknowledger(CONFIG, Port)
+    told = [(record.name, record.levelname) for record in caplog.records if repr(name) in record.getMessage()]
+    assert told == [("gilmsg.receive", "WARNING")] * lines
+
+
 def message(recipients, **fields):
     body = _protocol.marked({"n": 1}, recipients)
     fields.setdefault("msg_id", "2026-12345678-1234-4123-9123-" + _protocol.checked_origin("0123abcd"))
