@@ -17,8 +17,8 @@ import six
 from kitchen.iterutils import iterate
 
 from . import _protocol, _trust
+from ._client import acknowledge as _acknowledge
 from ._client import context as _context
-from ._client import receive as _receive
 from ._engine import sockets
 from .errors import BadFrame, Refused
 
@@ -66,7 +66,7 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
     """
 
     config_key: str | None = None
-    _acknowledger: _receive.Acknowledger | None = None
+    _acknowledger: _acknowledge.Acknowledger | None = None
 
     def __init__(self, hub: Any) -> None:
         if not self.config_key:
@@ -76,10 +76,10 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
             # Before the base class subscribes: then the first message finds us ready.
             self._consume_after_ack: Callable[[Any], Any] = self.consume  # type: ignore[has-type]  # the class's
             self.consume = self._acknowledge_and_consume
-            if _receive.can_acknowledge(hub.config, type(self).__name__):
+            if _acknowledge.can_acknowledge(hub.config, type(self).__name__):
                 config = _context.named_after(hub.config, type(self).__module__.partition(".")[0])
                 publisher = _context.SharedPublisher(_context.require_publisher(config), config)
-                self._acknowledger = _receive.Acknowledger(config, publisher.port)
+                self._acknowledger = _acknowledge.Acknowledger(config, publisher.port)
             for extension in _extensions(hub):
                 _watch_links(extension)
         super().__init__(hub)

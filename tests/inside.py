@@ -11,7 +11,7 @@ from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import context as _context
 from gilmsg._client import message as _message
 from gilmsg._client import publish as _publish
-from gilmsg._client import receive
+from gilmsg._client import acknowledge, receive
 from gilmsg._engine import ends, loop, mailbox, operations, sockets, waiting
 from gilmsg._protocol import diagnosis, wire
 from gilmsg._trust import verifying
@@ -218,7 +218,7 @@ def spy(patch, see):
 
 def spy_acks(note):
     """Call *note* with the id of each message whose ACK is about to leave this process, for the rest of its life."""
-    acknowledger = receive.Acknowledger
+    acknowledger = acknowledge.Acknowledger
     send = acknowledger.acknowledge
 
     def noted(self, body):
@@ -312,7 +312,7 @@ RECIPIENT_POINTS = [
 ]
 
 #: Returns when the ACK of a recipient has left.
-ACKNOWLEDGE = receive.Acknowledger, "acknowledge"
+ACKNOWLEDGE = acknowledge.Acknowledger, "acknowledge"
 
 
 def acknowledge_by(send):

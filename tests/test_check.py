@@ -20,6 +20,7 @@ from .helpers import (
     listening_ports,
     lost,
     publish,
+    publish_async,
     until_gone,
     until_present,
     write_config,
@@ -244,6 +245,22 @@ def test_our_certificate_counts_for_nobody(config, pki, bus):
     authority.revoke("publisher")
     wrong = failed(gilmsg.check([], **dict(config, **settings)))
     assert list(wrong) == ["signature"] and "revoked" in wrong["signature"]
+
+
+def test_a_consumer_that_nobody_can_name(config, pki, caplog):
+    """Its common name holds a comma: check fails, at its start there is a WARNING, and it goes on consuming."""
+    authority, settings = pki
+    authority.issue("publisher", common_names=["here,there"])
+    config.update(settings, validate_signatures=False)
+    wrong = failed(gilmsg.check([], **config))
+    assert list(wrong) == ["certificate"] and "the common name 'here,there' holds a comma" in wrong["certificate"]
+    messages = gilmsg.tail_messages(topic="org.example.dev.tests.own", **config)
+    told = [record for record in caplog.records if record.name == "gilmsg.receive"]
+    assert [record.levelname for record in told] == ["WARNING"] and "it can never confirm" in told[0].getMessage()
+    sent = publish_async(["here,there"], topic="own", ack_timeout=0.1, **{"gilmsg.head_start": 1.0})
+    assert next(messages)[2] == "org.example.dev.tests.own"
+    messages.close()
+    assert isinstance(sent.exception(20), gilmsg.Timeout)
 
 
 def test_everything_wrong_is_told(config, pki):

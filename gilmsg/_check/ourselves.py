@@ -123,6 +123,9 @@ def _pair(config: Mapping[str, Any], warn_days: float | None) -> list[Line]:
     def certificate() -> list[str]:
         _, name, span = pair.load_certificate()
         span.require_current()
+        never = _protocol.unnameable(name)
+        if never:
+            raise ConfigurationError(f"{pair.certificate_file}: {never}")
         return [f"{pair.certificate_file}, {name}, valid until {span.until()}", *span.ending(warn_days)]
 
     def match() -> str:

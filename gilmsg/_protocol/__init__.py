@@ -36,12 +36,12 @@ from .links import DOWN, RETRIED, UP, Links
 from .presence import Peers, Way
 from .wire import (
     LARGEST_ACK, MARKER, Received, ack_topic, announcement, canonical, checked_origin, compose, digest_of, encode,
-    full_topic, is_answer, join_group, marked, members, nack_topic, on_ack_topic, origin_of, unmarked,
+    full_topic, is_answer, join_group, marked, members, nack_topic, on_ack_topic, origin_of, unmarked, unnameable,
 )
 
 __all__ = [
     "BEHIND_RELAY", "DOWN", "LARGEST_ACK", "MARKER", "RETRIED", "UP", "Delivery", "Entry", "Lines", "Links",
     "NackLimit", "Peers", "Receipt", "Received", "Way", "absent", "ack_topic", "announcement", "canonical",
     "checked_origin", "compose", "digest_of", "encode", "full_topic", "is_answer", "join_group", "marked", "members",
-    "nack_topic", "on_ack_topic", "origin_of", "result", "unmarked",
+    "nack_topic", "on_ack_topic", "origin_of", "result", "unmarked", "unnameable",
 ]

@@ -156,6 +156,16 @@ def members(entry: str) -> list[str]:
     return [name.strip() for name in entry.split(",")]
 
 
+def unnameable(common_name: str) -> str | None:
+    """Return why no publisher can name *common_name*, None if one can: a comma joins a group, spaces there do not count."""
+    if members(common_name) == [common_name] and common_name:
+        return None
+    return (
+        f"the common name {common_name!r} holds a comma, or begins or ends with a space: no publisher can name it, so "
+        "it can never confirm; have a certificate issued with another one"
+    )
+
+
 def join_group(names: Iterable[str]) -> str:
     return ",".join(names)
 

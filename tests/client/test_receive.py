@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from gilmsg import ConfigurationError, ListenerError, _protocol, _trust
-from gilmsg._client.receive import Acknowledger
+from gilmsg._client.acknowledge import Acknowledger
 from gilmsg._engine import Connections, callbacks
 
 CONFIG = {"topic_prefix": "org.example", "environment": "dev", "name": "carol", "certnames": {"carol": "carol-cert"}}
@@ -68,6 +68,15 @@ def acknowledger(port, monkeypatch):
     for name in ("signer", "key_pair"):
         monkeypatch.setattr(_trust, name, lambda config, certname: {"carol-cert": Signer()}[certname])
     return Acknowledger(CONFIG, lambda: port)
+
+
+@pytest.mark.parametrize(("name", "lines"), [("carol", 0), ("carol,dave", 1), (" carol", 1)])
+def test_a_common_name_that_nobody_can_name_is_warned_of(monkeypatch, caplog, name, lines):
+    """Such a consumer starts all the same: it consumes, as with fedmsg."""
+    monkeypatch.setattr(_trust, "signer", lambda *_: types.SimpleNamespace(common_name=name))
+    Acknowledger(CONFIG, Port)
+    told = [(record.name, record.levelname) for record in caplog.records if repr(name) in record.getMessage()]
+    assert told == [("gilmsg.receive", "WARNING")] * lines
 
 
 def message(recipients, **fields):

@@ -163,6 +163,19 @@ def test_a_group_is_names_and_commas(entry, names):
 
 
 @pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        ("alice", True), ("alice b", True), ("älice", True), ("a;b", True), ("a,b", False), (",", False), (" alice", False),
+        ("alice ", False), ("alice\t", False), ("", False),
+    ],
+)  # fmt: skip
+def test_some_common_names_cannot_be_named(name, fits):
+    """In recipients a comma joins a group, and blanks around a name do not count."""
+    found = wire.unnameable(name)
+    assert found is None if fits else found.startswith(f"the common name {name!r} holds a comma, or begins or ends with")
+
+
+@pytest.mark.parametrize(
     "message",
     [{"b": 1, "a": "ü"}, {"b": 1, "a": "ü", "signature": "s", "certificate": "c"}, {"a": "ü", "signature": None, "b": 1}],
 )

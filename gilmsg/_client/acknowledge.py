@@ -1,0 +1,106 @@
+"""The answers of a consumer: the ACK that it owes, the NACK of what it drops."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from .. import _engine, _protocol, _trust
+from .._engine import Port
+from ..errors import BadFrame, GilmsgError
+from . import context as _context
+from . import message as _message
+
+log = logging.getLogger("gilmsg.receive")
+
+
+class Acknowledger:
+    """The ACKs and NACKs of one consumer: one certificate, one *port*, made anew after ``destroy()``. For several threads."""
+
+    def __init__(self, config: Mapping[str, Any], port: Callable[[], Port]) -> None:
+        self._config, self._port = config, port
+        self._certname = _context.certname(config)
+        self._topic, self._nacks = _protocol.ack_topic(config), _protocol.NackLimit()
+        self._number = itertools.count(1)
+        self._counting = threading.RLock()  # a signal handler may acknowledge, too
+        self._sent = self._failed = 0
+        self._last_error: str | None = None
+        self.common_name: str = _trust.signer(config, self._certname).common_name
+        log.info("acknowledging as %s from %s", self.common_name, port().endpoint)
+        never = _protocol.unnameable(self.common_name)
+        if never:
+            log.warning("%s", never)
+
+    def announcement(self, topic: str) -> bytes:
+        """Return the extra subscription that makes the consumer visible as a listener to *topic*."""
+        return _protocol.announcement(topic, self.common_name)
+
+    def due(self, received: _protocol.Received, validated: bool) -> dict[str, Any] | None:
+        """Return the body of the ACK that is owed for what was *received*, None if none is."""
+        if received.message.get("topic") != received.topic:
+            return None
+        try:
+            return received.ack_due(self.common_name, validated)
+        except BadFrame as error:
+            self._count_failed(received.message["msg_id"], error)
+            return None
+
+    def acknowledge(self, body: Mapping[str, Any]) -> None:
+        """Sign an ACK, and return when it was given to the socket, or could not be: that is logged and counted."""
+        try:
+            message = _message.composed(self._topic, dict(body), next(self._number))
+            wire = _message.sealed(message, self._config, self._certname)[2]
+            self._port().acknowledge([self._topic.encode(), wire], _protocol.origin_of(body["ack_msg_id"]))
+        except GilmsgError as error:
+            self._count_failed(body["ack_msg_id"], error)
+            return
+        with self._counting:
+            self._sent += 1
+        log.debug("acknowledged %s as %s", body["ack_msg_id"], self.common_name)
+
+    def refuse(self, received: _protocol.Received, code: str) -> None:
+        """Have a NACK say why what was *received* is dropped, where one is due; by the callback thread, never this one."""
+        with contextlib.suppress(BadFrame, GilmsgError):  # it is a mere diagnosis
+            due = received.nack_due(self.common_name, code)
+            with self._counting:
+                allowed = due is not None and self._nacks.allows(due[0], time.monotonic())
+            if due is not None and allowed:
+                port = self._port()  # here: that thread must open none, after destroy()
+                _engine.callbacks.run(lambda: self._send_nack(port, *due))
+
+    def _send_nack(self, port: Port, origin: str, body: dict[str, Any]) -> None:
+        """Sign and send a NACK, if the listener *origin* has announced itself for it, which those of 1.0.0 do not."""
+        topic = _protocol.nack_topic(self._topic)
+        peers = port.way(topic).peers
+        with contextlib.suppress(GilmsgError):
+            if port.look(lambda: peers.listens_since(origin, topic)) is not None:
+                message = _message.composed(topic, body, next(self._number))
+                port.plain([topic.encode(), _message.sealed(message, self._config, self._certname)[2]])
+
+    def counts(self) -> dict[str, Any]:
+        """Return what became of the ACKs so far, as moksha's monitoring shows it."""
+        with self._counting:
+            return {"acks_sent": self._sent, "acks_failed": self._failed, "last_ack_error": self._last_error}
+
+    def _count_failed(self, msg_id: str, error: Exception) -> None:
+        with self._counting:
+            self._failed += 1
+            self._last_error = str(error) or repr(error)
+        log.error("no ACK for %s: %s", msg_id, error)
+
+
+def can_acknowledge(config: Mapping[str, Any], who: str) -> bool:
+    """Return whether a consumer of this configuration signs at all; if not, warn: *who* proves nothing."""
+    if not config.get("sign_messages", False):
+        reason = "sign_messages is off"
+    elif config.get("mute", False):
+        reason = "mute is on"
+    else:
+        return True
+    log.warning("%s will acknowledge nothing: %s", who, reason)
+    return False
