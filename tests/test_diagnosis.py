@@ -69,16 +69,18 @@ def test_the_name_of_an_endpoint_in_place_of_a_common_name(config, caplog):
 
 
 def test_what_is_not_signed_is_dropped_by_whom_validates(config):
-    """A publisher that would itself drop what it sends is told so, of each recipient that is there and silent."""
+    """A publisher that would itself drop what it sends is told so, of each recipient that is there."""
     config.update(sign_messages=False)
     gilmsg.init(**config)
     until_present("alice")
     timeout = lost(["alice", "nobody"])
-    assert timeout.missing["alice"] == (
-        f"listening, but silent for 0.3 s: {UNPROVEN}; the message was not signed, and recipients that validate "
-        "signatures, as we do, drop such a one: set sign_messages to True"
+    # Its NACK comes in time, or on a slow machine it does not.
+    assert timeout.missing["alice"].endswith(
+        "; the message was not signed, and recipients that validate signatures, as we do, drop such a one: set "
+        "sign_messages to True"
     )
-    assert [timeout.missing[name].code for name in ("alice", "nobody")] == ["unsigned", "never_connected"]
+    assert timeout.missing["alice"].code in ("nacked", "unsigned")
+    assert timeout.missing["nobody"].code == "never_connected"
 
 
 @pytest.fixture(scope="module")

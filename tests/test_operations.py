@@ -52,7 +52,7 @@ def sample():
 
 def test_the_sample_is_right(config):
     """The sample holds every key of README's table with its default, passes the checks, and does what it says."""
-    rows = re.findall(r"^``(gilmsg\.[a-z]\w+)`` .* ([\d]+\.?[\d]*|{}) +\S", operations(), re.MULTILINE)
+    rows = re.findall(r"^``(gilmsg\.[a-z]\w+)`` .* ([\d]+\.?[\d]*|{}|True|False) +\S", operations(), re.MULTILINE)
     defaults = {key: ast.literal_eval(value) for key, value in rows}
     assert len(rows) >= 3 and sample() == dict(defaults, **{"gilmsg.recipients": sample()["gilmsg.recipients"]})
     config.update(sample(), **{"gilmsg.head_start": 0})

@@ -83,7 +83,8 @@ def _explain_one(name: str, entry: Entry) -> _Told:
     way = entry.way
     if name in entry.nacked:
         why = _NACKED.get(entry.nacked[name][0], "its reason is unknown to this version of gilmsg")
-        return f"it received the message and dropped it, as its NACK says: {why}", "nacked"
+        hint = _UNSIGNED if entry.unsigned else ""
+        return f"it received the message and dropped it, as its NACK says: {why}{hint}", "nacked"
     missing, refused, linked = _absent(name, way, entry.left), entry.refused.get(name), way.linked(name)
     if refused is not None:
         code = "digest_differs" if refused == DIGEST_DIFFERS else "ack_refused"

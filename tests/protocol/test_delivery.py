@@ -309,7 +309,7 @@ def end_of(recipients, events, fail_fast=True, ack_timeout=10.0, **options):
     links = {"alice": True, "bob": True, "away": False}
     away = protocol.announcement("", "away")
     here = way(on(b""), on(ALICE), on(BOB), on(away), off(away), links=options.pop("links", links), **options)
-    one = Entry("1", TOPIC, DIGEST, [], recipients, ack_timeout, Verifier(), here, None, fail_fast)
+    one = Entry("1", TOPIC, DIGEST, [], recipients, ack_timeout, Verifier(), here, fail_fast=fail_fast)
     one.left = here.peers.mark
     awaits, events = Delivery(ACKS), list(events)
     awaits.expect(one, 0.0)
@@ -399,7 +399,7 @@ def test_of_many_that_fail_fast_only_those_in_vain_end():
     awaits = Delivery(ACKS)
     here = way(on(BOB), off(BOB), on(b""), on(ALICE), links={"alice": True, "bob": False})
     for number, (name, fast) in enumerate([("alice", True), ("bob", True), ("bob", False), ("alice", False)]):
-        awaits.expect(Entry(str(number), TOPIC, DIGEST, [], [name], 5.0, Verifier(), here, None, fast), 0.0)
+        awaits.expect(Entry(str(number), TOPIC, DIGEST, [], [name], 5.0, Verifier(), here, fail_fast=fast), 0.0)
     ended = [(round(now / 10, 1), one.msg_id) for now in range(60) for one in awaits.expired(now / 10)]
     assert ended == [(1.3, "1"), (5.0, "0"), (5.0, "2"), (5.0, "3")]
     assert awaits.next_due() is None
