@@ -8,10 +8,10 @@ import zmq
 from cryptography.hazmat.primitives import serialization
 
 from gilmsg import _engine, _protocol, _trust
+from gilmsg._client import acknowledge, receive
 from gilmsg._client import context as _context
 from gilmsg._client import message as _message
 from gilmsg._client import publish as _publish
-from gilmsg._client import acknowledge, receive
 from gilmsg._engine import ends, loop, mailbox, operations, sockets, waiting
 from gilmsg._protocol import diagnosis, wire
 from gilmsg._trust import verifying
