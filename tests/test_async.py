@@ -26,7 +26,7 @@ def test_it_is_a_running_future(bus, config):
     assert list(future.result(10).acks) == ["alice"]
     assert called.wait(10) and names == ["gilmsg-callbacks"]
     bus.dead("alice")
-    assert isinstance(send(config, ack_timeout=0.1).exception(10), gilmsg.Timeout)
+    assert isinstance(send(dict(config, **{"gilmsg.head_start": 0}), ack_timeout=0.1).exception(10), gilmsg.Timeout)
 
 
 def test_without_recipients_it_is_done_at_once(config):

@@ -127,13 +127,6 @@ def through_a_relay(bus, **changes):
     return own_config(bus, active=True, name="relay_inbound", cert_prefix="shell", **changes)
 
 
-def test_no_relay(bus):
-    """With active=True and nobody at the relay's port, the relay is missing, not the recipient."""
-    away = bus.ports.endpoint()
-    config = through_a_relay(bus, relay_inbound=away, **AT_ONCE)
-    assert only_reason("alice", **config) == f"the relay at {away} is not there"
-
-
 def test_a_dead_recipient_behind_a_relay(bus):
     """With active=True a recipient that is dead shows in its endpoint for the ACK."""
     bus.dead("bob")

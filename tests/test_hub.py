@@ -123,12 +123,6 @@ def test_logger_refuses_in_one_line(bus, more):
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_logger_without_recipients_warns(bus):
-    """Without recipients it publishes, warns on stderr, and ends with 0."""
-    done = logger(bus, text="one\ntwo\n")
-    assert done.returncode == 0 and done.stderr.count("no recipients") == 1
-
-
 def test_demo(tmp_path):
     """gilmsg-demo shows the ACKs and the Timeout, ends with 0 and leaves nothing behind."""
     done = module("gilmsg.commands.demo", cwd=tmp_path, env={"TMPDIR": str(tmp_path)})

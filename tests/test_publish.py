@@ -30,9 +30,9 @@ def test_every_recipient_confirms(bus, config):
 def test_a_dead_recipient_is_a_timeout(bus, config):
     """A killed recipient never counts; the Timeout, which can be pickled, carries what is known of every one."""
     bus.dead("bob")
-    timeout = lost(["alice", "bob"], **dict(config, ack_timeout=1.5, **{"gilmsg.head_start": 1.0}))
+    timeout = lost(["alice", "bob"], **dict(config, ack_timeout=0.8, **{"gilmsg.head_start": 0.8}))
     assert list(timeout.acks) == ["alice"] and list(timeout.missing) == ["bob"]
-    assert (timeout.ack_timeout, timeout.topic) == (1.5, TOPIC)
+    assert (timeout.ack_timeout, timeout.topic) == (0.8, TOPIC)
     for part in (timeout.topic, timeout.msg_id, "1 of 2", "bob"):
         assert part in str(timeout)
     copy = pickle.loads(pickle.dumps(timeout))

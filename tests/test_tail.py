@@ -164,13 +164,6 @@ def test_what_was_missed_is_replayed(bus, carol, answers, caplog):
     wait_for(lambda: (dropped if answers else "the replay failed") in caplog.text, "it is told, by another thread")
 
 
-def test_passive_on_a_port_that_is_taken(bus, carol):
-    """An endpoint that cannot be bound is named at the call, and nothing stays open."""
-    endpoint = bus.ports.endpoint()
-    with bound(endpoint), pytest.raises(gilmsg.ConfigurationError, match="taken"):
-        gilmsg.tail_messages(passive=True, **dict(carol, mute=True, endpoints={"taken": [endpoint]}))
-
-
 def test_a_slow_loop_with_a_high_water_mark_loses_nothing(bus, carol):
     """Who limits its queue, and is busy longer than heartbeats last, goes on where it was; libzmq does not abort."""
     loud = bus.ports.endpoint()

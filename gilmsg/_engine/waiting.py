@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import contextlib
 import logging
 import os
 import queue
@@ -184,18 +183,32 @@ class CallbackFuture(Future[Any]):
             del self, ask  # as in result()
 
 
+#: Seconds after which futures that somebody looks at just now are tried again.
+_TRY_AGAIN = 0.001
+
 #: Futures with their ends, which the thread of ``futures`` is to set.
 _ended: collections.deque[tuple[CallbackFuture, Any, BaseException | None]] = collections.deque()
 
 
 def _settle_all() -> None:
+    tried = 0
     while _ended:
         future, result, error = _ended.popleft()
-        with contextlib.suppress(concurrent.futures.InvalidStateError):  # its owner has set it, who may do as he likes
+        if not future._condition.acquire(blocking=False):
+            # Whoever looks at it may lie below a signal handler that waits for another future: this one comes later.
+            _ended.append((future, result, error))
+            tried += 1
+            time.sleep(0 if tried % len(_ended) else _TRY_AGAIN)
+            continue
+        try:
             if error is None:
                 future.set_result(result)
             else:
                 future.set_exception(error)
+        except concurrent.futures.InvalidStateError:  # its owner has set it, who may do as he likes
+            pass
+        finally:
+            future._condition.release()
 
 
 def forget() -> None:

@@ -17,8 +17,7 @@ import pytest
 from gilmsg import _engine
 from gilmsg._engine import connections, descriptors, loop, sockets
 from gilmsg._engine.sockets import Names
-from gilmsg._engine.waiting import CallbackFuture, Worker, callbacks, futures
-from gilmsg.errors import ListenerError
+from gilmsg._engine.waiting import CallbackFuture, Worker, futures
 
 from ..processes import environment
 from .conftest import ACKS, LIMIT, Bus, until
@@ -121,23 +120,6 @@ def test_a_blocked_callback_delays_no_future(bus: Bus) -> None:
     futures.run(lambda: first.settle("1", None))
     futures.run(lambda: second.settle("2", None))
     assert seen.result(LIMIT) == "2"
-
-
-def test_a_worker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Where no thread can start, require() raises, and run() keeps the job for the next one; the log tells of it."""
-    worker, done = Worker("gilmsg-test"), threading.Event()
-    monkeypatch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no more threads")))
-    with pytest.raises(ListenerError, match="nothing was sent"):
-        worker.require()
-    worker.run(done.set)
-    monkeypatch.undo()
-    worker.run(lambda: None)
-    assert done.wait(LIMIT)
-    callbacks.run(lambda: None)
-    until(lambda: "there was no thread gilmsg-test" in caplog.text, "the log line")
-    jobs = worker._jobs
-    worker.forget()
-    jobs.put(lambda: None)  # the thread finds that this is its queue no more, and ends
 
 
 def test_a_rate_limited_log_counts_what_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:

@@ -35,7 +35,7 @@ class Handler:
             if self._chance.random() < 0.03:
                 gilmsg.destroy()
             else:
-                self._calls.make(self._chance, waits=False)
+                self._calls.make(self._chance)
         finally:
             self._depth -= 1
             self.arm()
