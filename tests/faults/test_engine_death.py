@@ -167,7 +167,7 @@ def test_a_thread_that_cannot_start(call, monkeypatch, fault):
 def test_a_report_without_a_thread_to_make_it_harms_no_waiter(bus, call, monkeypatch):
     """Where no more threads can be started, a future is refused, a Timeout told, and the others go on waiting."""
     works_again(call)
-    bus.silent("alice")
+    bus.slow("alice", 0.5)  # silent, then well, would be a race with the last message
     with monkeypatch.context() as patch:
         fault = RuntimeError("can't start new thread")
         inside.refuse_threads(patch, fault, "gilmsg-callbacks", "gilmsg-futures")
@@ -177,7 +177,6 @@ def test_a_report_without_a_thread_to_make_it_harms_no_waiter(bus, call, monkeyp
         with pytest.raises(gilmsg.Timeout):
             gilmsg.publish(**dict(call, ack_timeout=0.05))
     waiting = gilmsg.publish_async(**call)
-    bus.well("alice")
     assert waiting.result(30).acks
     works_again(call)
 
