@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .. import _client, _engine, _protocol, _settings, _trust
-from ..errors import ConfigurationError, ListenerError
+from ..errors import ConfigurationError, ListenerError, Reason
 from . import ourselves
 from .report import FAIL, OK, UNKNOWN, WARNING, Line, Report, Seen, worst
 
@@ -200,6 +200,10 @@ def _seen(
             back.append("no ACK can come, for endpoints has no entry but our own")
             states.append(FAIL)
         told = "; ".join([absent or there, *back])
+        if isinstance(absent, Reason):
+            told = Reason(told, absent.code, absent.may_have_arrived)
+        elif known and not linked and absent is None:
+            told = Reason(told, "unreachable")
         every[name] = Seen(known, bool(linked) if known else None, absent is None, worst(states), told)
     return every
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .. import _protocol
+from ..errors import Reason
 
 #: In order, in order but soon or possibly not, not to be told, and wrong; the worst comes last.
 OK, WARNING, UNKNOWN, FAIL = STATES = ("ok", "warning", "unknown", "fail")
@@ -127,7 +128,9 @@ class Report:
         """Return the same as plain data: what ``gilmsg-check --json`` prints."""
         recipients = {name: {**seen._asdict(), "ok": seen.ok} for name, seen in self.recipients.items()}
         lines = [{**line._asdict(), "ok": line.ok} for line in self.lines]
-        return {"ok": self.ok, "state": self.state, "self": lines, "recipients": recipients}
+        details = {name: self.recipients[name].detail for name in self.missing}
+        reasons = {name: detail.as_dict() for name, detail in details.items() if isinstance(detail, Reason)}
+        return {"ok": self.ok, "state": self.state, "self": lines, "recipients": recipients, "reasons": reasons}
 
 
 def _rows(rows: list[tuple[str, str, str]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import socket
 import time
@@ -15,7 +16,7 @@ from gilmsg import _check, _protocol
 from gilmsg._check import RELAY, Line, Report, Seen, ourselves
 from gilmsg._engine import Address
 from gilmsg.commands.check import STATUS
-from gilmsg.errors import ConfigurationError, EndpointError, ListenerError
+from gilmsg.errors import ConfigurationError, EndpointError, ListenerError, Reason
 
 TOPIC = "org.example.dev.tests.hello"
 
@@ -55,6 +56,22 @@ def listening(*names):
         peers.note(b"\x01" + _protocol.announcement(TOPIC, name))
         peers.note(b"\x01" + TOPIC.encode())
     return peers
+
+
+@pytest.mark.parametrize(
+    ("sight", "code", "arrived"),
+    [
+        ((Reason("it is away", "gone", False), True), "gone", False), ((None, False), "unreachable", True),
+        ((Reason("it is away", "gone", True), False), "gone", True), ((None, True), None, None), (None, None, None),
+    ],
+)  # fmt: skip
+def test_the_reasons_of_those_that_would_be_missing(monkeypatch, sight, code, arrived):
+    """As plain data they are what a Timeout's would be in the log; where nothing was seen there is none."""
+    monkeypatch.setattr(_check, "_why_not", lambda endpoint: "why")
+    seen = _check._seen({} if sight is None else {"known": sight}, [["known"]], Book(), False, None)
+    answer = json.loads(json.dumps(_check.Report([], seen, [["known"]]).as_dict()))
+    text = answer["recipients"]["known"]["detail"]
+    assert answer["reasons"] == ({"known": {"code": code, "may_have_arrived": arrived, "text": text}} if code else {})
 
 
 @pytest.mark.parametrize(
