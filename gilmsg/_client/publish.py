@@ -132,6 +132,7 @@ class _Call:
         self, topic: str | None, msg: Any, modname: str | None, recipients: Recipients, ack_timeout: float | None,
         pre_fire_hook: Hook, config: Mapping[str, Any],
     ) -> None:  # fmt: skip
+        _engine.prepare()
         named = None if recipients is None else _settings.recipients(recipients)
         self._context = _context.context(config)
         self._config: dict[str, Any] = self._context.c
