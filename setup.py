@@ -83,6 +83,8 @@ setup(
             # Below 7.10 it does not follow the processes that the tests start.
             "coverage>=7.10",
             "docutils>=0.20",
+            "eventlet>=0.36",
+            "gevent>=24.10.1",
             "gunicorn>=22",
             "hypothesis>=6.100",
             "interrogate>=1.7",

@@ -168,6 +168,7 @@ class _Call:
         self, topic: str | None, msg: Any, modname: str | None, recipients: Recipients, ack_timeout: float | None,
         pre_fire_hook: Hook, fail_fast: bool | None, config: Mapping[str, Any],
     ) -> None:  # fmt: skip
+        _engine.prepare()
         named = None if recipients is None else _settings.recipients(recipients)
         misspelt = _settings.misspelt(tuple(config))
         if misspelt:

@@ -78,6 +78,7 @@ class Tail:
             self._topic = topic.encode("utf-8")
         except (AttributeError, UnicodeEncodeError):
             raise ConfigurationError(f"topic must be text that begins topics; it is {topic!r}") from None
+        _engine.prepare()
         self._config: Mapping[str, Any] = context.c
         self._passive, self._asked = passive, asked
         self._pid = os.getpid()
@@ -116,7 +117,7 @@ class Tail:
             while True:
                 self._refuse_in_a_child()
                 connections.tick(time.monotonic())
-                for readable, _ in poller.poll(_POLL_LIMIT):
+                for readable, _ in _engine.poll(poller, _POLL_LIMIT):
                     if readable in sources:
                         yield from self._receive(readable, *sources[readable], context)
                     else:

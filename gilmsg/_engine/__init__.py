@@ -22,7 +22,7 @@ a signal handler may publish in the middle of a publish, and any number of threa
 
 Modules: ``port`` is a caller's handle, ``operations`` what callers hand over, ``loop`` the thread, ``ends`` its
 sockets, ``connections`` whom these are connected to, ``sockets`` and ``descriptors`` what libzmq and the
-kernel want to be told, ``waiting`` how callers wait.
+kernel want to be told, ``waiting`` how callers wait, ``greenlets`` how under gevent or eventlet.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import EndpointError, ListenerError
-from . import descriptors, sockets, waiting
+from . import descriptors, greenlets, sockets, waiting
 from .connections import Connections
 from .descriptors import claim, listening_ports, listening_process, new_context, require_files
 from .ends import Address
+from .greenlets import poll
 from .loop import Engine
 from .operations import Book, Message
 from .port import Gone, Port, refuse_on
@@ -48,7 +49,7 @@ from .waiting import CallbackFuture, Outcome, RateLimitedLog, callbacks, futures
 __all__ = [
     "Address", "CallbackFuture", "Connections", "Gone", "Message", "Names", "Outcome", "Port", "RateLimitedLog",
     "callbacks", "claim", "destroy", "futures", "grow_old", "leave", "listening_ports", "listening_process",
-    "new_context", "publisher", "replaced", "require_files", "running", "sockets",
+    "new_context", "poll", "prepare", "publisher", "replaced", "require_files", "running", "sockets",
 ]  # fmt: skip
 
 #: Seconds that a port which a socket of this very process is giving up is waited for: libzmq gives it back late.
@@ -108,6 +109,15 @@ def _opened(engine: Engine, address: Address | None, book: Book | None, config: 
         raise
 
 
+def prepare() -> None:
+    """Take note of a monkey patch, before anybody waits; ConfigurationError where it came too late, or is half of one."""
+    if greenlets.look(running()):
+        waiting.forget()
+    if greenlets.green:  # the engine thread cannot start them
+        futures.require()
+        callbacks.require()
+
+
 def running() -> bool:
     """Return whether this process has an engine."""
     return _engine is not None and _engine.alive
@@ -155,6 +165,7 @@ def _running_engine(config: Mapping[str, Any]) -> Engine:
         return engine
     if _left:
         raise ListenerError("the interpreter is ending, and the publisher with it; nothing was sent")
+    prepare()
     with _starting:
         if _began:
             raise ListenerError("a signal handler published while its own thread started the publisher; nothing was sent")

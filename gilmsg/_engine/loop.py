@@ -14,7 +14,7 @@ import zmq
 
 from .. import _protocol as protocol
 from ..errors import ListenerError
-from . import descriptors, sockets
+from . import descriptors, greenlets, sockets
 from .connections import Connections
 from .ends import Address, Ear, Out
 from .mailbox import UNKNOWN, Mailbox
@@ -65,7 +65,7 @@ class Engine(Mailbox):
     def start(self) -> None:
         """Return when the thread runs; raise ListenerError if it cannot start."""
         try:
-            self._thread.start()
+            greenlets.start(self._thread)
         except Exception as error:  # no more threads, or the interpreter ends
             self._context.destroy(linger=0)
             raise ListenerError(f"the ACK listener did not start: {error}; nothing was sent") from error
@@ -117,6 +117,7 @@ class Engine(Mailbox):
     # The thread.
 
     def _run(self) -> None:
+        self._ident = greenlets.ident()
         # A signal that this thread gets would interrupt libzmq's calls: others may take it.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
@@ -217,6 +218,7 @@ class Engine(Mailbox):
         self._context.destroy(linger=None)
         self._inside.close()
         self._outside.close()
+        self._ident = None
 
     def _close(
         self,

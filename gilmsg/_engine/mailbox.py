@@ -7,10 +7,13 @@ import contextlib
 import os
 import queue
 import threading
+import time
+from _queue import SimpleQueue  # greenlets have a queue.SimpleQueue of their own
 from collections.abc import Iterator
 from typing import Callable, TypeVar
 
 from ..errors import ListenerError
+from . import greenlets
 from .operations import Ask, Operation
 from .waiting import Outcome
 
@@ -40,12 +43,14 @@ class Mailbox:
         self._why = "has ended"
         #: What the thread died of; None where it was stopped.
         self._failure: BaseException | None = None
-        self._operations: queue.SimpleQueue[Operation] = queue.SimpleQueue()
+        self._operations: SimpleQueue[Operation] = SimpleQueue()
         # C-level sockets: programs put others in the place of Python's.
         self._inside, self._outside = _socket.socketpair()
         self._inside.setblocking(False)
         self._outside.setblocking(False)
         self._thread = threading.Thread(target=self._run, name="gilmsg-engine", daemon=True)
+        #: The identity of the real thread; 0 before it runs, None when it has ended.
+        self._ident: int | None = 0
 
     def _run(self) -> None:
         raise NotImplementedError
@@ -58,7 +63,7 @@ class Mailbox:
     @property
     def runs_here(self) -> bool:
         """Whether the calling thread is the engine thread."""
-        return threading.current_thread() is self._thread
+        return self._ident == greenlets.ident()
 
     def put(self, operation: Operation) -> None:
         """Hand *operation* over; it is settled whatever becomes of the engine."""
@@ -90,8 +95,11 @@ class Mailbox:
     def stop(self) -> None:
         """End the thread, fail its waiters and give the ports back; returns within STOP_LIMIT seconds."""
         self.give_up("was stopped by destroy()")
+        until = time.monotonic() + STOP_LIMIT
         if self._thread.is_alive():
             self._thread.join(STOP_LIMIT)
+        while greenlets.green and self._ident is not None and time.monotonic() < until:
+            time.sleep(0.001)
 
     def forget(self) -> None:
         """Give up, in a forked child, what was inherited: the thread is not there, and the sockets are the parent's."""

@@ -6,8 +6,8 @@ import _socket
 import collections
 import contextlib
 import ipaddress
-import queue
 import threading
+from _queue import SimpleQueue  # greenlets have a queue.SimpleQueue of their own
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
@@ -15,6 +15,7 @@ import zmq
 from fedmsg.utils import set_tcp_keepalive, set_tcp_reconnect
 
 from ..errors import ConfigurationError
+from . import greenlets
 
 Socket = zmq.Socket[bytes]
 
@@ -136,7 +137,7 @@ class Names:
         self._tell = tell
         self._wanted: collections.deque[str] = collections.deque()
         self._asked: set[str] = set()
-        self._answers: queue.SimpleQueue[tuple[str, list[str]]] = queue.SimpleQueue()
+        self._answers: SimpleQueue[tuple[str, list[str]]] = SimpleQueue()
         self._threads = 0
 
     def ask(self, host: str) -> None:
@@ -148,7 +149,7 @@ class Names:
         if self._threads < _MOST_LOOKUPS:
             self._threads += 1
             try:
-                threading.Thread(target=self._look_up, name="gilmsg-names", daemon=True).start()
+                greenlets.start(threading.Thread(target=self._look_up, name="gilmsg-names", daemon=True))
             except RuntimeError:  # no more threads: as if it did not resolve
                 self._threads -= 1
                 with contextlib.suppress(IndexError):  # a thread that ran already has taken it

@@ -6,13 +6,13 @@ import collections
 import concurrent.futures
 import logging
 import os
-import queue
 import threading
 import time
 from concurrent.futures import Future
 from typing import Any, Callable, Generic, TypeVar
 
 from ..errors import ListenerError
+from . import greenlets
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ def refuse_in_child_of(pid: int, told: str) -> None:
 class Outcome(Generic[T]):
     """The end of one operation, settled once by the engine thread and waited for by one caller.
 
-    It is a bare lock: the engine thread never waits for the caller, in whatever state a signal
+    It is a bare lock, or a pipe: the engine thread never waits for the caller, in whatever state a signal
     handler finds the caller.
     """
 
@@ -45,8 +45,7 @@ class Outcome(Generic[T]):
         self._result: T | None = None
         self._error: BaseException | None = None
         self._pid = os.getpid()
-        self._unsettled = threading.Lock()
-        self._unsettled.acquire()
+        self._unsettled = greenlets.held_lock()
 
     def settle(self, result: T | None, error: BaseException | None) -> None:
         """Set the result, or the exception if there is one; never blocks. Call it once."""
@@ -86,12 +85,12 @@ class Worker:
         """Begin anew in a forked child: the thread is not there, and the parent's jobs do not concern it."""
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._jobs: Any = greenlets.jobs()
 
     def run(self, job: Job) -> None:
         """Have *job* done soon; an exception from it is logged."""
         self._jobs.put(job)
-        if self._thread is None or not self._thread.is_alive():
+        if not greenlets.green and (self._thread is None or not self._thread.is_alive()):
             try:
                 self.require()
             except ListenerError as error:  # the next job tries again
@@ -119,7 +118,7 @@ class Worker:
             self._jobs.put(done.set)
             done.wait(max(0.0, until - time.monotonic()))
 
-    def _work(self, jobs: queue.SimpleQueue[Job]) -> None:
+    def _work(self, jobs: Any) -> None:
         while jobs is self._jobs:  # a job may fork: then this is the child's only thread, and it ends
             job = jobs.get()
             try:

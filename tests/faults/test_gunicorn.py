@@ -13,12 +13,12 @@ from ..processes import Program, wait_for
 
 
 class Server(Program):
-    """gunicorn with *workers* worker processes."""
+    """gunicorn with *workers* worker processes of one *kind*."""
 
-    def __init__(self, folder, config, port, workers, preload):
+    def __init__(self, folder, config, port, workers, preload, kind="sync"):
         (folder / "config.json").write_text(json.dumps(config))
         words = [sys.executable, "-m", "gunicorn", "tests.faults.wsgi:app", "--bind", f"127.0.0.1:{port}"]
-        words += ["--workers", str(workers), "--graceful-timeout", "5", "--worker-tmp-dir", str(folder)]
+        words += ["-k", kind, "--workers", str(workers), "--graceful-timeout", "5", "--worker-tmp-dir", str(folder)]
         words += ["--preload"] if preload else []
         self._port = port
         super().__init__(words, folder, {"AT_IMPORT": "1"} if preload else None, log=folder / "log")
@@ -37,10 +37,14 @@ class Server(Program):
         return pid, answer
 
 
+@pytest.mark.parametrize("kind", ["sync", "gevent"])
 @pytest.mark.parametrize("preload", sampled([True, False]), ids=["preloaded", "not preloaded"])
-def test_every_worker_publishes(bus, tmp_path, preload):
-    """Each of two workers has its messages confirmed, and the server ends soon on SIGTERM."""
-    with Server(tmp_path, own_config(bus), bus.ports.take(), 2, preload) as server:
+def test_every_worker_publishes(bus, tmp_path, preload, kind):
+    """Each of two workers has its messages confirmed, and the server ends soon on SIGTERM.
+
+    Preloaded, the master publishes, and the workers of gevent's kind are patched after their birth.
+    """
+    with Server(tmp_path, own_config(bus), bus.ports.take(), 2, preload, kind) as server:
         answers = {}
 
         def both():
