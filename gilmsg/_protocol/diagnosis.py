@@ -21,6 +21,8 @@ _UNKNOWN = "its ACK did not come, it may have received the message"
 #: Nobody tells a publisher which kind of relay it has. That kind signs over the signature that is there already.
 _SIGNING_RELAY = " (unless that is a fedmsg-signing-relay: it spoils what was signed already, every recipient drops it)"
 
+_SPOILED = " (as after a fedmsg-signing-relay, which spoils what was signed already)"
+
 _NO_ENDPOINT = " (certnames names no endpoint of it: whether its ACK can reach us is not known)"
 
 _UNSIGNED = (
@@ -83,7 +85,8 @@ def _explain_one(name: str, entry: Entry) -> _Told:
     way = entry.way
     if name in entry.nacked:
         why = _NACKED.get(entry.nacked[name][0], "its reason is unknown to this version of gilmsg")
-        hint = _UNSIGNED if entry.unsigned else ""
+        spoiled = way.via_relay and entry.nacked[name][0] == "signature"
+        hint = _UNSIGNED if entry.unsigned else _SPOILED if spoiled else ""
         return f"it received the message and dropped it, as its NACK says: {why}{hint}", "nacked"
     missing, refused, linked = _absent(name, way, entry.left), entry.refused.get(name), way.linked(name)
     if refused is not None:
