@@ -136,6 +136,37 @@ def test_sockets_of_the_program_are_not_touched() -> None:
             one.close()
 
 
+def test_a_fork_where_the_program_has_its_own_idea_of_sockets(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a default timeout and another class in the place of socket.socket, a child still gives up our port only."""
+    left, right = socket.socketpair()
+    bus.port()
+    ours = sockets.port(bus.ours)
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", lambda *_, **__: 1 // 0)
+        socket.setdefaulttimeout(30)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                blocking = os.get_blocking(left.fileno()) and os.get_blocking(right.fileno())
+                os._exit(0 if blocking and ours not in descriptors.listening_ports() else 1)
+        finally:
+            socket.setdefaulttimeout(None)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert os.get_blocking(left.fileno())
+    assert ours in descriptors.listening_ports()
+    left.close()
+    right.close()
+
+
+def test_a_system_that_does_not_list_open_files(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no /proc and no /dev/fd, as in a chroot, nothing is found, and nothing is said."""
+    monkeypatch.setattr(descriptors, "_folder", lambda: "/no/such/folder")
+    descriptors.claim(bus, bound=[1])
+    descriptors.close_inherited()
+    assert descriptors.listening_ports() == set()
+    assert bus.port().alive
+
+
 def test_a_blocked_callback_delays_no_future(bus: Bus) -> None:
     """A callback may wait for another future: futures are settled on a thread of their own."""
     first, second = CallbackFuture(), CallbackFuture()
