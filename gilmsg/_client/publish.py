@@ -148,7 +148,8 @@ def publish_async(
     call = _Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, fail_fast, config)
     future = CallbackFuture(call.tell)
     if call.recipients:
-        _engine.futures.require()
+        for worker in (_engine.futures, _engine.callbacks):  # now: at the interpreter's end none starts since Python 3.12
+            worker.require()
         Future.add_done_callback(future, _end.log_of)
         try:
             call.handed_over(future, waits_for_presence=False)

@@ -12,5 +12,7 @@ def say() -> None:
     logging.getLogger("gilmsg.publish").warning("the last word")
 
 
+for worker in (futures, callbacks):  # as publish_async does
+    worker.require()
 futures.run(lambda: time.sleep(0.1))
 futures.run(lambda: callbacks.run(say))
