@@ -24,6 +24,16 @@ from ..processes import environment
 from .conftest import ACKS, LIMIT, Bus, until
 
 
+def _require_delivery(bus: Bus, port: _engine.Port) -> None:
+    """A message that is published by *port* reaches the recipient, and the recipient's ACK comes back."""
+    bus.recipient.announce()
+    message = bus.message(port, "1")
+    port.publish(message)
+    assert bus.recipient.received() == "1"
+    bus.recipient.acknowledge("1", message.digest)
+    assert port.result_of(message.outcome, LIMIT).msg_id == "1"
+
+
 def test_a_connection_that_libzmq_gave_up_is_made_anew(bus: Bus) -> None:
     """After a frame that is too large, which ends the connection for good, the listener hears the next ACK."""
     port = bus.port()
@@ -32,12 +42,7 @@ def test_a_connection_that_libzmq_gave_up_is_made_anew(bus: Bus) -> None:
     began = time.monotonic()
     bus.recipient.heard(port.origin)
     assert time.monotonic() - began < 3
-    bus.recipient.announce()
-    message = bus.message(port, "1")
-    port.publish(message)
-    assert bus.recipient.received() == "1"
-    bus.recipient.acknowledge("1", message.digest)
-    assert port.result_of(message.outcome, LIMIT).msg_id == "1"
+    _require_delivery(bus, port)
 
 
 class Resolver:
@@ -250,12 +255,7 @@ def test_an_alias_that_moves_takes_no_other_name_along(bus: Bus, resolver: Resol
     until(lambda: port.look(lambda: ear.connections.links.up(host) and ear.connections.links.up(alias)), "both")
     port.look(lambda: ear.connections.answer("alias.example", ["127.0.0.9"]))
     assert port.look(lambda: (ear.connections.links.up(host), ear.connections.links.up(alias))) == (True, False)
-    bus.recipient.announce()
-    message = bus.message(port, "1")
-    port.publish(message)
-    assert bus.recipient.received() == "1"
-    bus.recipient.acknowledge("1", message.digest)
-    assert port.result_of(message.outcome, LIMIT).msg_id == "1"
+    _require_delivery(bus, port)
 
 
 def test_a_start_that_is_interrupted_makes_no_second_thread(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
