@@ -1,11 +1,10 @@
 """A configuration of one's own, and a process that has neither context nor engine, before and after each test."""
 
-import socket
-
 import fedmsg.config
 import pytest
 
 from gilmsg._client.context import destroy
+from tests import inside
 
 
 @pytest.fixture(autouse=True)
@@ -20,9 +19,9 @@ def alone(tmp_path, monkeypatch):
 @pytest.fixture
 def endpoint():
     """An endpoint of a port that is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    ports = inside.free_ports()
+    yield ports.endpoint()
+    ports.close()
 
 
 @pytest.fixture

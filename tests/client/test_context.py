@@ -157,19 +157,16 @@ def test_init_and_destroy(config, endpoint):
             init(**config)
         destroy()
         assert context.current() is None and made.context is None and made.publisher is None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", _settings.port(endpoint)))
+        socket.create_server(("127.0.0.1", _settings.port(endpoint))).close()
         with pytest.raises(ListenerError, match=r"closed, by destroy\(\) for example"):
             context.port(made)
 
 
 def test_a_port_that_is_taken(config, endpoint):
     """It is an EndpointError, hence an IOError as with fedmsg, and there is no context."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", _settings.port(endpoint)))
-        taken.listen()
-        with pytest.raises(EndpointError, match="none of the endpoints declared for the name 'me' can be bound") as raised:
-            init(**config)
+    message = "none of the endpoints declared for the name 'me' can be bound"
+    with socket.create_server(("127.0.0.1", _settings.port(endpoint))), pytest.raises(EndpointError, match=message) as raised:
+        init(**config)
     assert isinstance(raised.value, OSError) and context.current() is None
     assert init(**config).publisher.port().endpoint == endpoint
 

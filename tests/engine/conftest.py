@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Iterator
 from typing import Any, Callable
@@ -14,6 +13,7 @@ import zmq
 from gilmsg import _engine
 from gilmsg._engine import Address
 from gilmsg._protocol import announcement, digest_of
+from tests import inside
 
 CONFIG: dict[str, Any] = {"zmq_reconnect_ivl": 20, "zmq_reconnect_ivl_max": 100, "zmq_linger": 1000}
 TOPIC, ACKS = "org.example.dev.a", "org.example.dev.gilmsg.ack"
@@ -29,13 +29,6 @@ def until(condition: Callable[[], Any], what: str = "it") -> Any:
             return value
         time.sleep(0.002)
     raise AssertionError(f"not within {LIMIT} s: {what}")
-
-
-def free_port() -> int:
-    """Return a port that nobody has bound just now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Book:
@@ -97,7 +90,8 @@ class Bus:
     """A port of ours and one recipient."""
 
     def __init__(self) -> None:
-        ours, theirs = free_port(), free_port()
+        self.ports = inside.free_ports()
+        ours, theirs = self.ports.take(), self.ports.take()
         self.theirs, self.ours = f"tcp://127.0.0.1:{theirs}", f"tcp://127.0.0.1:{ours}"
         self.address, self.book = Address("us", (self.ours,), False), Book(self.theirs)
         self.recipient = Recipient(theirs, ours)
@@ -122,3 +116,4 @@ def bus() -> Iterator[Bus]:
     yield bus
     _engine.destroy()
     bus.recipient.close()
+    bus.ports.close()
