@@ -154,8 +154,7 @@ class CallbackFuture(Future[Any]):
     def settle(self, result: Any, error: BaseException | None) -> None:
         """Have the result set, or the exception if there is one, on the thread of ``futures``; never blocks."""
         _ended.append((self, result, error))
-        if len(_ended) == 1:  # else a job that takes all of them is on its way
-            futures.run(_settle_all)
+        futures.run(_settle_all)  # each time: of two threads that settle at once, each may take the other for the first
 
     def result(self, timeout: float | None = None) -> Any:
         """As for any Future; in a forked child, what was open at the fork is a ListenerError."""
