@@ -4,7 +4,10 @@ import logging
 import time
 
 import gilmsg  # noqa: F401  it brings the hook that runs at exit
+from gilmsg import _engine
 from gilmsg._engine import callbacks, futures
+
+_engine._LAST_WORDS = 30.0  # on a busy machine this may take longer than users are kept waiting
 
 
 def say() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import logging
 import os
 import socket
@@ -9,23 +10,26 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from concurrent.futures import Future
+from typing import Any
 
 import psutil
 import pytest
 
 from gilmsg import _engine
-from gilmsg._engine import connections, descriptors, loop, sockets
+from gilmsg._engine import connections, descriptors, loop, sockets, waiting
 from gilmsg._engine.sockets import Names
 from gilmsg._engine.waiting import CallbackFuture, Worker, futures
 
+from .. import inside
 from ..processes import environment
 from .conftest import ACKS, LIMIT, Bus, until
 
 
 def _require_delivery(bus: Bus, port: _engine.Port) -> None:
-    """A message that is published by *port* reaches the recipient, and the recipient's ACK comes back."""
+    """A message that is published by *port*, which was heard, reaches the recipient, whose ACK comes back."""
     bus.recipient.announce()
     message = bus.message(port, "1")
     port.publish(message)
@@ -39,9 +43,7 @@ def test_a_connection_that_libzmq_gave_up_is_made_anew(bus: Bus) -> None:
     port = bus.port()
     bus.recipient.heard(port.origin)
     bus.recipient.pub.send_multipart([ACKS.encode(), b"x" * 2_000_000])
-    began = time.monotonic()
     bus.recipient.heard(port.origin)
-    assert time.monotonic() - began < 3
     _require_delivery(bus, port)
 
 
@@ -52,10 +54,13 @@ class Resolver:
         self.known: dict[str, list[str]] = {}
         self.release = threading.Event()
         self.slow: set[str] = set()
+        #: Those of the slow ones that were answered.
+        self.answered: set[str] = set()
 
     def __call__(self, host: str, *_: object) -> list[tuple[object, ...]]:
         if host in self.slow:
-            self.release.wait(LIMIT)
+            self.release.wait(2 * LIMIT)
+            self.answered.add(host)
         if host not in self.known:
             raise socket.gaierror(-2, "Name or service not known")
         return [(None, None, None, None, (one, 0)) for one in self.known[host]]
@@ -69,6 +74,8 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     monkeypatch.setattr(connections, "_LOOK_UP_AGAIN", 0.1)
     yield resolver
     resolver.release.set()
+    _engine.destroy()  # while nobody asks the system's, which may take long
+    until(lambda: "gilmsg-names" not in [one.name for one in threading.enumerate()], "no name is looked up any more")
 
 
 def test_a_host_that_resolves_later_is_found(bus: Bus, resolver: Resolver) -> None:
@@ -87,10 +94,9 @@ def test_a_slow_name_holds_up_nobody(bus: Bus, resolver: Resolver) -> None:
     """A foreign host that takes seconds to resolve delays neither the engine nor the other connections."""
     resolver.slow.add("slow.example")
     bus.book.publishing["other"] = ["tcp://slow.example:3000"]
-    began = time.monotonic()
     port = bus.port()
     bus.recipient.heard(port.origin)
-    assert time.monotonic() - began < LIMIT / 2
+    assert not resolver.answered
 
 
 def test_an_address_that_changed_is_connected_to(bus: Bus, resolver: Resolver) -> None:
@@ -184,14 +190,18 @@ def test_a_blocked_callback_delays_no_future(bus: Bus) -> None:
     assert seen.result(LIMIT) == "2"
 
 
-def test_a_rate_limited_log_counts_what_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
-    """One line in an interval; the next one says how many were left out."""
-
-    log = _engine.RateLimitedLog(logging.getLogger("gilmsg.test"), interval=0.2)
-    for _ in range(3):
-        log.warning("dropped %s", "it")
-    until(lambda: log.warning("dropped %s", "it") or "more like it" in caplog.text, "the second line")
-    assert caplog.text.count("dropped it") == 2
+def test_a_rate_limited_log_counts_what_it_leaves_out(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line in an interval; the next one says how many were left out. (By a clock of numbers.)"""
+    log = _engine.RateLimitedLog(logging.getLogger("gilmsg.test"), interval=0.5)
+    with monkeypatch.context() as patch:
+        for now in (100.0, 100.25, 100.25, 100.5, 100.75, 101.0, 101.5):
+            patch.setattr(waiting, "time", types.SimpleNamespace(monotonic=lambda now=now: now, sleep=time.sleep))
+            log.warning("dropped %s", "it")
+    inside.callbacks_done()
+    more = ["", " (and 2 more like it in the meantime)", " (and 1 more like it in the meantime)", ""]
+    assert [record.getMessage() for record in caplog.records] == [f"dropped it{one}" for one in more]
 
 
 def test_a_future_that_its_owner_sets_keeps_no_other_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +213,21 @@ def test_a_future_that_its_owner_sets_keeps_no_other_from_its_end(monkeypatch: p
     other.settle("theirs", None)
     assert other.result(LIMIT) == "theirs"
     assert mine.result(LIMIT) == "mine"
+
+
+def test_two_threads_may_settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A future is settled between two steps of another thread that settles one, too: both come to their end."""
+    one, other = CallbackFuture(), CallbackFuture()
+
+    class Ended(collections.deque[Any]):
+        def append(self, end: Any) -> None:
+            super().append(end)
+            if end[0] is one:
+                other.settle("other", None)
+
+    monkeypatch.setattr(waiting, "_ended", Ended())
+    one.settle("one", None)
+    assert [one.result(LIMIT), other.result(LIMIT)] == ["one", "other"]
 
 
 def test_log_lines_are_written_before_the_interpreter_ends() -> None:
@@ -252,11 +277,17 @@ def test_an_alias_that_moves_takes_no_other_name_along(bus: Bus, resolver: Resol
     resolver.known.update({"host.example": ["127.0.0.1"], "alias.example": ["127.0.0.1"]})
     bus.book.publishing = {"backend01": [host], "other": [alias]}
     port = bus.port()
+    bus.recipient.heard(port.origin)
     ear = port._ear
     assert ear is not None
     until(lambda: port.look(lambda: ear.connections.links.up(host) and ear.connections.links.up(alias)), "both")
-    port.look(lambda: ear.connections.answer("alias.example", ["127.0.0.9"]))
-    assert port.look(lambda: (ear.connections.links.up(host), ear.connections.links.up(alias))) == (True, False)
+    resolver.known["alias.example"] = ["127.0.0.9"]
+
+    def moved() -> tuple[bool, bool]:  # at once: an earlier look-up may still be answered
+        ear.connections.answer("alias.example", ["127.0.0.9"])
+        return ear.connections.links.up(host), ear.connections.links.up(alias)
+
+    assert port.look(moved) == (True, False)
     _require_delivery(bus, port)
 
 
