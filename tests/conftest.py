@@ -56,6 +56,14 @@ def keys_are_checked_once():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def ports_are_given_back():
+    """When destroy() returns the engine has ended, however busy the machine is: many tests take its port again."""
+    with pytest.MonkeyPatch.context() as patch:
+        inside.be_patient(patch)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_bus():
     with with_neighbours(Sandbox(["alice", "bob"], relay=True)) as bus:
@@ -118,11 +126,11 @@ def nothing_left_behind(tmp_path, monkeypatch):
     inside.callbacks_done()
     forget_what_fedmsg_keeps()
     gc.collect()
-    wait_for(lambda: _threads() <= before[0], f"no new thread is left: {_threads()}", 5)
+    wait_for(lambda: _threads() <= before[0], f"no new thread is left: {_threads()}", 30)
     wait_for(
         lambda: len(_children()) <= max(len(before[1]), 3),  # the session's bus may come up meanwhile, with its relay
         f"no new process is left: {_children()}",
-        5,
+        30,
     )
 
 

@@ -162,6 +162,11 @@ def stop_time(patch, grace=0.05):
     patch.setattr(mailbox, "_GRACE", (grace,))
 
 
+def be_patient(patch):
+    """Let destroy() wait longer for the end of the engine than users are kept waiting."""
+    patch.setattr(mailbox, "STOP_LIMIT", 30.0)
+
+
 def refuse_threads(patch, fault, *names):
     """Let threads of these names not start, by *fault*: to use up the machine's would harm everybody else on it."""
     start = threading.Thread.start
@@ -280,11 +285,15 @@ def forget_warnings():
 
 
 def callbacks_done():
-    """Wait for what the thread of callbacks has in hand: its log lines are this test's, not the next one's."""
-    said = threading.Event()
-    if not waiting.callbacks._jobs.empty():
-        waiting.callbacks.run(said.set)
-        wait_for(said.is_set, "what was queued is done", 30)
+    """Wait for what the threads of futures and callbacks have in hand: log lines are this test's, not the next one's.
+
+    A job that is being done is in no queue any more: so each thread that runs is asked.
+    """
+    for worker in (waiting.futures, waiting.callbacks):  # in this order: the first may give the second work
+        if not worker._jobs.empty() or (worker._thread is not None and worker._thread.is_alive()):
+            said = threading.Event()
+            worker.run(said.set)
+            wait_for(said.is_set, "what was queued is done", 30)
 
 
 def workers_done():
