@@ -105,7 +105,7 @@ def test_an_ack_is_signed_by_the_worker_and_not_by_the_reactor():
     body = {"topic": "t", "msg": _protocol.marked({}, ["carol"]), "msg_id": "2026-1"}
     one._consume({"topic": "t", "body": body})
     assert order == []
-    one._do_work(one.incoming.get(timeout=5))
+    one._do_work(one.incoming.get(timeout=30))
     assert order == ["pre_consume", ("ack", "2026-1"), ("consume", "2026-1")]
 
 
