@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gilmsg.sandbox import standin
+from gilmsg.sandbox import processes, standin
 from gilmsg.sandbox.processes import Talker, wait_for
 
 from ..helpers import REPOSITORY
@@ -59,7 +59,7 @@ def test_what_is_left_in_a_broken_pipe_is_no_error(echo, end):
     talker = echo("hello")
     until(talker, "hello")
     os.kill(talker.pid, signal.SIGKILL)
-    wait_for(lambda: not talker.alive, "it is dead", 5)
+    wait_for(lambda: not talker.alive, "it is dead")
     talker.tell("x" * 100)
     end(talker)
     assert talker.status == -signal.SIGKILL
@@ -73,8 +73,9 @@ def test_a_stubborn_child_is_killed(echo):
     assert talker.status == -signal.SIGKILL
 
 
-def test_on_event_hears_all_and_may_raise(echo, caplog):
+def test_on_event_hears_all_and_may_raise(echo, caplog, monkeypatch):
     """All is told when stop() returns; what on_event raises is logged and hides nothing of what comes next."""
+    monkeypatch.setattr(processes, "STOP_LIMIT", 30.0)  # for which it waits for us, who may be slow
     heard = []
 
     def on_event(event):
@@ -96,7 +97,7 @@ def test_what_a_stand_in_says_is_not_mixed(tmp_path, monkeypatch):
     event = {"event": "message", "text": "x" * 200000}
     plain, said = os.write, tmp_path / "said"
     with open(said, "wb") as file, ThreadPoolExecutor(2) as pool:
-        monkeypatch.setattr(standin.os, "write", lambda _, data: plain(file.fileno(), data))
+        monkeypatch.setattr(standin.os, "write", lambda to, data: plain(file.fileno() if to == 1 else to, data))
         for done in [pool.submit(standin.say, **event) for _ in range(10)]:
             done.result()
     assert [json.loads(line) for line in said.read_text().splitlines()] == [event] * 10

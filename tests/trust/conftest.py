@@ -77,20 +77,20 @@ def certificate(folder, name):
 def clock(monkeypatch):
     """Sets how many days, or seconds, later than now it is, as far as certificates and files are concerned.
 
-    (The clock is patched: a certificate ends with a whole second, and nobody waits for days.)
+    (The clock is patched: a certificate ends with a whole second, and nobody waits for days. It stands still besides,
+    for between two lines of a test seconds may pass.)
     """
+    now, ticks = time.time(), time.monotonic()
 
     def later(days=0, seconds=0):
         shift = days * 86400 + seconds
         moved = types.SimpleNamespace(
-            time=lambda: time.time() + shift,
-            monotonic=lambda: time.monotonic() + shift,
-            strftime=time.strftime,
-            gmtime=time.gmtime,
+            time=lambda: now + shift, monotonic=lambda: ticks + shift, strftime=time.strftime, gmtime=time.gmtime
         )
         for module in (signing, verifying):
             monkeypatch.setattr(module, "time", moved)
 
+    later()
     return later
 
 

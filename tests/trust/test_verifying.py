@@ -326,16 +326,18 @@ def test_only_a_good_signature_is_remembered(settings, verifier, checks):
 @pytest.mark.parametrize("change", ["write_crl", "write_ca"])
 def test_threads_verify_while_files_change(authority, settings, verifier, change):
     """No lock, and no message lost: each thread sees one whole state of the files or another."""
-    ack, over = signed(settings), threading.Event()
+    ack, begun, over = signed(settings), threading.Barrier(4), threading.Event()
 
     def verify():
-        seen = set()
+        seen = {signer_of(verifier, ack)}
+        begun.wait(30)
         while not over.is_set():
             seen.add(signer_of(verifier, ack))
         return seen
 
     with ThreadPoolExecutor(3) as pool:
         threads = [pool.submit(verify) for _ in range(3)]
+        begun.wait(30)
         for _ in range(15):
             getattr(authority, change)()
         over.set()
