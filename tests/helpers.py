@@ -47,6 +47,19 @@ def lost(recipients, **options):
     return raised.value
 
 
+def told(words, call, patience=(1.0, 5.0, 20.0)):
+    """*call*(ack_timeout=seconds) with ever more *patience*, until its Timeout has *words* among its reasons; return it.
+
+    What is to be told of has to come in time, and a machine may be busy.
+    """
+    for seconds in patience:
+        with pytest.raises(gilmsg.Timeout) as raised:
+            call(ack_timeout=seconds)
+        if any(words in reason for reason in raised.value.missing.values()):
+            return raised.value
+    raise AssertionError(f"{words!r} is not said: {raised.value.missing}")
+
+
 # What is on the wire: DESIGN, section 4.
 
 

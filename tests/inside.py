@@ -115,6 +115,13 @@ def connected(endpoint):
     return any(ear.connections.links.up(endpoint) for ear in _ears())
 
 
+def connected_since(endpoint):
+    """The moments since when listeners of this process are connected to *endpoint*: a new connection has a new one."""
+    links = [ear.connections.links for ear in _ears()]
+    found = [one._links[address].up_since for one in links for address in list(one._addresses.get(endpoint, ()))]
+    return [moment for moment in found if moment is not None]
+
+
 def ear(context, ack_topic, endpoints):
     """The socket by which the ACKs of a bus come in, without a thread that reads it."""
     book = types.SimpleNamespace(ack_topic=ack_topic, publishing={"all": endpoints}, key=ack_topic)

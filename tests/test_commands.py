@@ -343,7 +343,7 @@ def test_streams_that_are_closed_or_unread(bus, line, status):
 def test_all_is_published_though_nobody_reads(bus):
     """With --verbose into a closed pipe every line is still published; a full disk is told."""
     inbox = Inbox(bus, "unread")
-    words = "gilmsg logger --topic unread --recipients alice --ack-timeout 5 --verbose"
+    words = "gilmsg logger --topic unread --recipients alice --ack-timeout 20 --verbose"
     unread = f"printf '1\\n2\\n3\\n' | {words} | true; exit ${{PIPESTATUS[1]}}"
     assert shell(unread, bus.directory) == (0, "", "")
     assert [message["msg"]["log"] for message in inbox.messages()] == ["1", "2", "3"]

@@ -314,7 +314,7 @@ SMALL = {
     "tests.faults.interrupts": ("--seconds 1", [0], "'struck': [0-9]+"),
     "tests.faults.flood": ("--seconds 1 --rate 200 --kind unknown --ack-timeout 20", [0], "unknown +[0-9]+"),
     "tests.faults.fuzz_atheris": ("-max_total_time=2", [0], "Done [0-9]+ runs"),
-    "tests.benchmarks.coldstart": ("--count 1 --ack-timeout 10", [0], "tail +1 of 1 succeeded"),
+    "tests.benchmarks.coldstart": ("--count 1 --ack-timeout 10 --head-start 20", [0], "tail +1 of 1 succeeded"),
     "tests.benchmarks.warm overrun": ("--count 3", [0, 1], "3 Timeouts"),
     "tests.benchmarks.warm restarts": ("--count 1 --ack-timeout 5", [0], "1 restarts"),
     "tests.benchmarks": ("--quick --only deadlines", [0, 1], "overrun of ack_timeout"),

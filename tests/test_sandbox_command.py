@@ -114,7 +114,7 @@ def check_typed_lines(running, program):
     running.type("silent alice", "alice receives now, and acknowledges nothing")
     assert program.publishes("alice", ack_timeout=0.2) == "missing alice"
     running.type("well alice", "alice is well")
-    running.type("slow bob 0.3", "bob waits 0.3 s now before each ACK")
+    running.type("slow bob 2", "bob waits 2 s now before each ACK")
     assert program.publishes("bob", ack_timeout=0.2) == "missing bob"
     assert program.publishes("alice", "bob") == "['alice', 'bob']"
     running.type("dead bob", "bob is dead")

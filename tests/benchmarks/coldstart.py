@@ -20,7 +20,7 @@ from ..helpers import Hub
 from ..processes import Program, program_words
 
 #: Seconds; gilmsg's own.
-DEFAULT_ACK_TIMEOUT = 0.25
+DEFAULT_ACK_TIMEOUT, DEFAULT_HEAD_START = 0.25, 2.0
 
 #: Who gets the message that goes that way.
 RECIPIENTS = {"tail": "alice", "hub": "carol", "relay": "alice"}
@@ -32,14 +32,14 @@ WAYS = tuple(RECIPIENTS)
 BACKED_OFF = 3.0
 
 
-def measure(count, ways=WAYS, ack_timeout=DEFAULT_ACK_TIMEOUT):
+def measure(count, ways=WAYS, ack_timeout=DEFAULT_ACK_TIMEOUT, head_start=DEFAULT_HEAD_START):
     """Return way -> list of (seconds or None, stderr).
 
     There are a tail (alice), a hub (carol) and a relay, backed off from *count* dead ports a way.
     """
     bus = Sandbox(["alice"], relay=True)
     ports = {way: [bus.ports.endpoint() for _ in range(count)] for way in ("tail", "hub")}
-    bus.config["gilmsg.ack_timeout"] = ack_timeout
+    bus.config.update({"gilmsg.ack_timeout": ack_timeout, "gilmsg.head_start": head_start})
     bus.config["endpoints"]["publisher"] = ports["tail"] + ports["hub"]
     make_known(bus, "carol")
     folder = tempfile.TemporaryDirectory(prefix="gilmsg-")
@@ -72,8 +72,9 @@ def main():
     parser.add_argument("--count", type=int, default=100, help="publishers for each way")
     parser.add_argument("--to", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--ack-timeout", type=float, default=DEFAULT_ACK_TIMEOUT, help="seconds")
+    parser.add_argument("--head-start", type=float, default=DEFAULT_HEAD_START, help="seconds")
     options = parser.parse_args()
-    found = measure(options.count, options.to, options.ack_timeout)
+    found = measure(options.count, options.to, options.ack_timeout, options.head_start)
     for way, runs in found.items():
         times = [seconds for seconds, _ in runs if seconds is not None]
         told = f"{way:5} {len(times)} of {len(runs)} succeeded"

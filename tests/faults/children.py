@@ -68,6 +68,22 @@ def acks(**more):
     return list(publish(**more).acks)
 
 
+def first_of(tail):
+    """What *tail* yields first. Publish again and again until then: nobody is told when a tail is connected."""
+    over = threading.Event()
+
+    def work():
+        while not over.wait(0.2):
+            publish()
+
+    thread = beside(work)
+    try:
+        return next(tail)
+    finally:
+        over.set()
+        thread.join()
+
+
 def until(condition, what, limit=40.0):
     """Wait for *condition*; give up with a status of its own."""
     try:

@@ -131,7 +131,7 @@ def run(config, victim_pid, kind, seconds, ack_timeout, rate=RATE, relay=False, 
     """
     heard = Heard()
     # Before the flood: a lie about the victim's presence cuts a young publisher's wait short.
-    publish(config, 20.0)
+    warm(config)
     with heard.counting(), Flood(config, kind, rate, relay) as flood:
         wait_for(lambda: heard.frames > 100, "the flood arrives", 60.0)
         memory, frames, sent = memory_of(victim_pid), heard.frames, flood.sent()
@@ -148,6 +148,18 @@ def run(config, victim_pid, kind, seconds, ack_timeout, rate=RATE, relay=False, 
         elapsed = now["now"] - sent["now"]
     rates = [(now[what] - sent[what]) / elapsed for what in ("offered", "taken")] + [frames / elapsed]
     return Figures(kind, *rates, took, failures, *(after - at for at, after in zip(memory, grown)))
+
+
+def warm(config):
+    """Publish until that is confirmed: behind a relay nobody sees when the victim is there."""
+
+    def confirmed():
+        try:
+            return publish({**config, "gilmsg.head_start": 20.0}, 5.0)
+        except gilmsg.Timeout:
+            return False
+
+    wait_for(confirmed, "the victim answers", 60.0)
 
 
 def publish(config, ack_timeout):

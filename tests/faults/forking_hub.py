@@ -8,7 +8,8 @@ from tests.programs.consumers import Base, say
 
 def child(config):
     """Publish by a port of our own."""
-    gilmsg.publish(topic="child", msg={}, recipients=["alice"], ack_timeout=10, **config)
+    patient = {**config, "ack_timeout": 10, "gilmsg.head_start": 20.0}
+    gilmsg.publish(topic="child", msg={}, recipients=["alice"], **patient)
 
 
 class Forking(Base):

@@ -34,13 +34,13 @@ RECOVERY = 10.0
 LATE_END = 6.0
 
 #: Seconds that a call may overrun on a machine that is busy with everything else here.
-MARGIN = 2.0
+MARGIN = 5.0
 
 #: Seconds from ACK to hand-over, at the very most.
 HANDED_OVER = 1.0
 
 #: Seconds after a stall of the whole machine in which everybody catches up.
-_CATCH_UP = 1.0
+_CATCH_UP = 3.0
 
 #: ``Fault.who`` of a stall: everybody.
 EVERYBODY = "*"

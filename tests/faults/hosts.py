@@ -7,6 +7,7 @@ collide, and all of it is gone when the namespaces are. Their names are
 makes a network next removes them.
 """
 
+import fcntl
 import functools
 import itertools
 import os
@@ -132,6 +133,12 @@ class Network(processes.Whole):
         self.remove()
 
     def _start(self):
+        # One at a time: the first to make a namespace mounts their folder, and two at once would be one too many.
+        with open(__file__) as one_of_us:
+            fcntl.flock(one_of_us, fcntl.LOCK_EX)
+            self._make()
+
+    def _make(self):
         remove_stale()
         run("ip", "netns", "add", self._switch)
         run("ip", "-n", self._switch, "link", "add", "bridge", "type", "bridge")

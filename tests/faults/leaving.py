@@ -15,6 +15,7 @@ from .children import (
     arguments,
     beside,
     config,
+    first_of,
     main,
     publish,
     publish_async,
@@ -57,11 +58,12 @@ def after_a_timeout():
 
 
 def unhandled_timeout():
-    publish("nobody", ack_timeout=0.05)
+    publish("nobody", ack_timeout=0.05, pre_fire_hook=lambda message: say("last"))
 
 
 def unhandled_exception():
     publish()
+    say("last")
     raise ZeroDivisionError
 
 
@@ -77,7 +79,7 @@ def a_daemon_thread_waits():
 
 
 def a_thread_waits():
-    beside(lambda: publish("nobody", ack_timeout=0.5), daemon=False)
+    beside(lambda: publish("nobody", ack_timeout=5.0), daemon=False)  # so long we have to see it wait
     until_one_waits()
 
 
@@ -134,13 +136,13 @@ def tail_open():
 
 def tail_and_publish():
     tail = gilmsg.tail_messages(**dict(config, name="carol"))
-    publish()
-    next(tail)
+    first_of(tail)
     config["tail"] = tail
 
 
 def os_exit():
     publish()
+    say("last")
     os._exit(3)
 
 

@@ -116,7 +116,8 @@ def _trim():
 def measured(config, count, threads):
     """Return (before, after, what went wrong, counts); run in the process that is measured."""
     load = Load(dict(config, **{"gilmsg.head_start": 0, "post_init_sleep": 0}), threads)
-    gilmsg.publish(**dict(config, topic="first", msg={}, recipients=["alice"], ack_timeout=30.0))
+    first = {"topic": "first", "msg": {}, "recipients": ["alice"], "ack_timeout": 30.0, "gilmsg.head_start": 30.0}
+    gilmsg.publish(**{**config, **first})
     tracemalloc.start()
     # Enough for every bounded memory to be full: topics warned of, remembered chain checks.
     load.run(max(threads * 20, count // 10), "warm")
@@ -128,7 +129,7 @@ def measured(config, count, threads):
     return before, _lasting(before), load.wrong, load.counts
 
 
-def _lasting(before, patience=10.0):
+def _lasting(before, patience=30.0):
     """Return the figures once nothing has grown since *before*, at the latest after so many seconds.
 
     Threads of the system, and connections that are tried again and again, end a moment later than the
@@ -144,7 +145,7 @@ def _lasting(before, patience=10.0):
 def _settle():
     """Wait until nothing is waited for; the deadlines of what is settled are forgotten with the next look."""
     wait_for(lambda: not inside.outstanding() and not inside.held(), "nothing is waited for")
-    call = {"topic": "last", "msg": {}, "recipients": ["nobody"], "ack_timeout": 0.001}
+    call = {"topic": "last", "msg": {}, "recipients": ["nobody"], "ack_timeout": 0.001, "gilmsg.head_start": 0}
     with contextlib.suppress(gilmsg.Timeout):
         gilmsg.publish(**call)
 

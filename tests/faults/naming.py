@@ -11,10 +11,7 @@ import pytest
 import gilmsg
 
 from .. import inside
-from .children import acks, arguments, config, main, say, until
-
-#: Seconds; what a name server may take.
-SLOW = 3.0
+from .children import acks, arguments, config, first_of, main, say, until
 
 #: Set when names resolve, to this host.
 resolves = threading.Event()
@@ -43,7 +40,7 @@ def now_or_not(port):
 
 
 def unhurried(wait):
-    """Publish and tail while a name is being looked up: *wait* is what that takes."""
+    """Publish and tail while a name is being looked up: *wait* is what that takes; return what is set after it."""
     answered = threading.Event()
 
     def answer(port):
@@ -56,13 +53,17 @@ def unhurried(wait):
         until(asked.is_set, "it is looked up")
         say("looked up")
         say(acks())
-        next(tail)
+        first_of(tail)
         say("yielded")
         say("answered" if answered.is_set() else "not yet")
+    return answered
 
 
 def slow():
-    unhurried(lambda: time.sleep(SLOW))  # the fault itself
+    done = threading.Event()
+    answered = unhurried(done.wait)  # the name server takes longer than all that
+    done.set()
+    until(answered.is_set, "it is answered in the end")
 
 
 def never():
@@ -88,7 +89,7 @@ def recipient():
         until(unresolved, "alice, but for her endpoint, is there")
         since = time.monotonic()
         resolves.set()
-        say(confirmed(call))
+        say(confirmed({**call, "ack_timeout": 1.0}))
         say(time.monotonic() - since)
 
 

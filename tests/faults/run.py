@@ -176,7 +176,7 @@ class Run(Whole):
         for name in RECIPIENTS:
             # What was ACKed last is being handed over. What never is, is for the checker.
             try:
-                wait_for(lambda name=name: self._settled(name), "the last hand-over", 2.0)
+                wait_for(lambda name=name: self._settled(name), "the last hand-over", 10.0)
             except TimeoutError:
                 pass
         noted = [note for name in RECIPIENTS for note in self._notes(name)]

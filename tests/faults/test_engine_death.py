@@ -14,7 +14,7 @@ import gilmsg
 
 from .. import inside
 from ..conftest import own_config
-from ..helpers import in_threads, own_descriptors
+from ..helpers import in_threads, own_descriptors, until_present
 from ..processes import PROMPT, wait_for
 from .children import run
 
@@ -167,7 +167,7 @@ def test_a_thread_that_cannot_start(call, monkeypatch, fault):
 def test_a_report_without_a_thread_to_make_it_harms_no_waiter(bus, call, monkeypatch):
     """Where no more threads can be started, a future is refused, a Timeout told, and the others go on waiting."""
     works_again(call)
-    bus.slow("alice", 0.5)  # silent, then well, would be a race with the last message
+    bus.slow("alice", 600.0)  # until she is told otherwise
     with monkeypatch.context() as patch:
         fault = RuntimeError("can't start new thread")
         inside.refuse_threads(patch, fault, "gilmsg-callbacks", "gilmsg-futures")
@@ -176,15 +176,18 @@ def test_a_report_without_a_thread_to_make_it_harms_no_waiter(bus, call, monkeyp
             gilmsg.publish_async(**call)
         with pytest.raises(gilmsg.Timeout):
             gilmsg.publish(**dict(call, ack_timeout=0.05))
+    bus.slow("alice", 0)
     waiting = gilmsg.publish_async(**call)
     assert waiting.result(30).acks
     works_again(call)
 
 
-def test_an_engine_that_keeps_no_deadline(call, monkeypatch):
+def test_an_engine_that_keeps_no_deadline(bus, call, monkeypatch):
     """Who waits in vain for the Timeout is told so in the end; the next publish works, by another engine."""
-    # Whoever may be held behind another's head start is patient for so long.
-    works_again({**call, "gilmsg.head_start": 2.0})
+    gilmsg.init(**own_config(bus, **{"gilmsg.head_start": 0}))
+    until_present("alice")
+    # Without a head start: whoever may be held behind another's is patient for so long.
+    works_again({**call, "gilmsg.head_start": 0})
     with monkeypatch.context() as patch:
         inside.stop_time(patch)
         with pytest.raises(gilmsg.ListenerError, match="does not keep its deadlines"):
@@ -195,7 +198,7 @@ def test_an_engine_that_keeps_no_deadline(call, monkeypatch):
 def test_a_new_engine_is_given_time_to_connect(call):
     """However old the process is, after the engine's death the next publish is confirmed."""
     for _ in range(3):
-        assert gilmsg.publish(**dict(call, ack_timeout=5.0)).acks
+        assert gilmsg.publish(**call).acks
         inside.kill_engine(OSError("injected"))
     works_again(call)
 
@@ -210,7 +213,7 @@ def test_death_again_and_again_leaves_nothing(call):
     for _ in range(5):
         inside.kill_engine(OSError("injected"))
         works_again(call)
-    wait_for(lambda: all(map(int.__le__, left(), before)), f"nothing more than {before} is left", 15)
+    wait_for(lambda: all(map(int.__le__, left(), before)), f"nothing more than {before} is left", 30)
 
 
 class Destroyer(logging.Handler):

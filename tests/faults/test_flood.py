@@ -68,7 +68,7 @@ def test_a_flooded_relay_fails_loudly_and_recovers(behind_relay):
     queue: with 20,000 a second, what is real comes later and later. No consumer can mend that.
     """
     config, _ = behind_relay
-    publish(config, 20.0)
+    flood.warm(config)
     with Flood(config, "unknown", flood.RATE, relay=True) as attacker:
         with pytest.raises(gilmsg.Timeout) as raised:
             until = time.monotonic() + 60.0

@@ -53,7 +53,7 @@ def test_every_worker_publishes(bus, tmp_path, preload, kind):
                 answers.setdefault(pid, set()).add(answer)
             return len(answers) == 2
 
-        wait_for(both, f"both workers answered: {answers}", 40)
+        wait_for(both, f"both workers answered: {answers}")
         assert set.union(*answers.values()) == {"alice"}, answers
         server.send(signal.SIGTERM)
         assert server.end() == 0, str(server)
@@ -65,5 +65,5 @@ def test_a_worker_too_many_is_told(bus, tmp_path):
     config = own_config(bus)
     del config["endpoints"]["publisher"][1:]
     with Server(tmp_path, config, bus.ports.take(), 1, True) as server:
-        answer = wait_for(lambda: server.ask()[1], "it answers", 40)
+        answer = wait_for(lambda: server.ask()[1], "it answers")
         assert "EndpointError" in answer and config["endpoints"]["publisher"][0] in answer

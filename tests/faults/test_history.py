@@ -148,7 +148,7 @@ def test_a_call_that_ends_late():
     (Fault("stop", "a", 80.0, 100.1 - RECOVERY), True),
     (Fault("stop", "a", 80.0, 99.9 - RECOVERY), False),
     (Fault("stall", EVERYBODY, 99.0, 99.5), True),
-    (Fault("stall", EVERYBODY, 80.0, 98.0), False),
+    (Fault("stall", EVERYBODY, 80.0, 96.0), False),
     (Fault("partition from one peer", "a", 99.0, 105.0, peer="p"), True),
     (Fault("partition from one peer", "a", 99.0, 105.0, peer="q"), False),
     (Fault("partition from one peer", "p", 99.0, 105.0, peer="a"), True),

@@ -39,7 +39,7 @@ ACK, NACK = "org.example.dev.gilmsg.ack", "org.example.dev.gilmsg.nack"
 #: carol's own setting under which she drops whatever is published on the topic of these tests.
 STRICT = {"routing_policy": {"org.example.dev.tests.t": ["somebody else"]}}
 
-PATIENT = {"gilmsg.ack_timeout": 60.0, "gilmsg.head_start": 20.0}
+PATIENT = {"gilmsg.ack_timeout": 60.0, "gilmsg.head_start": 60.0}
 
 SAYS = "it received the message and dropped it, as its NACK says: "
 
@@ -81,8 +81,8 @@ def test_who_drops_a_message_says_why(field, config, tmp_path):
     with Tailer(as_carol(field, crl_location=crl, **STRICT), tmp_path):
         assert publish(["carol", "alice"], topic="other", **config)
         assert dropped(config) == SAYS + "its routing policy does not allow it"
-        timeout = lost(["carol,alice", "carol"], ack_timeout=1.0, **config)  # without fail_fast it is told at the end
-        assert (list(timeout.acks), timeout.ack_timeout) == (["alice"], 1.0)
+        timeout = lost(["carol,alice", "carol"], ack_timeout=5.0, **config)  # without fail_fast it is told at the end
+        assert (list(timeout.acks), timeout.ack_timeout) == (["alice"], 5.0)
         assert timeout.missing == {"carol": SAYS + "its routing policy does not allow it"}
         authority, now = field.authority, field.config["crl_location"]
         kept = shutil.copy(now, str(tmp_path / "kept.pem"))
@@ -129,7 +129,7 @@ def test_strangers_get_few_nacks(field, tmp_path):
                     mouth.send_multipart(parts)
                 assert not ear.poll(1500)
             begin, got = time.monotonic(), []
-            while time.monotonic() < begin + 3.0:
+            while time.monotonic() < begin + 3.0 or len(got) < 5 and time.monotonic() < begin + 60.0:
                 for parts in asked(present, 30):
                     mouth.send_multipart(parts)
                 while ear.poll(10):

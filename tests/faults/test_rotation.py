@@ -1,5 +1,6 @@
 """Revocation and renewal while publisher and recipient run: no restart, no error, never open."""
 
+import functools
 import json
 import os
 import threading
@@ -13,7 +14,7 @@ from gilmsg.sandbox import Sandbox
 
 from .. import inside
 from ..conftest import own_config
-from ..helpers import ack_body, canonical, signed
+from ..helpers import ack_body, canonical, signed, told
 from ..processes import wait_for
 
 
@@ -25,7 +26,7 @@ def field():
 
 
 def publish(bus, **options):
-    options = dict({"ack_timeout": 10.0}, **options)
+    options = {"ack_timeout": 10.0, "gilmsg.head_start": 20.0, **options}
     return gilmsg.publish(topic="t", msg={}, recipients=["alice"], **dict(own_config(bus), **options))
 
 
@@ -33,9 +34,7 @@ def test_a_recipient_revoked_while_all_run_stops_counting(field):
     """The CRL file is replaced; from then on alice's ACKs are refused, and she learns of nothing."""
     publish(field)
     field.authority.revoke("alice")
-    with pytest.raises(gilmsg.Timeout) as raised:
-        publish(field, ack_timeout=1.0)
-    assert "revoked" in raised.value.missing["alice"]
+    told("revoked", functools.partial(publish, field))
 
 
 def test_a_crl_written_in_place_with_its_old_times_is_noticed(field):
@@ -49,8 +48,7 @@ def test_a_crl_written_in_place_with_its_old_times_is_noticed(field):
     with open(fresh, "rb") as stream, open(path, "wb") as target:
         target.write(stream.read())
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(gilmsg.Timeout, match="revoked"):
-        publish(field, ack_timeout=1.0)
+    told("revoked", functools.partial(publish, field))
 
 
 class Watch:
@@ -129,8 +127,7 @@ def test_trust_files_written_in_two_steps_cost_no_message(field):
             watch.rewrite(path, content)
     assert not watch.errors
     field.authority.revoke("alice")
-    with pytest.raises(gilmsg.Timeout, match="revoked"):
-        publish(field, ack_timeout=1.0)
+    told("revoked", functools.partial(publish, field))
 
 
 @pytest.mark.parametrize("setting", ["crl_location", "ca_cert_location"])
@@ -177,13 +174,14 @@ def test_an_expired_crl_is_named_before_anything_is_sent(field):
 def test_a_crl_that_ends_during_the_wait_is_the_reason_of_the_timeout(field):
     """The ACK comes when the CRL has expired: Timeout, which names the file."""
     publish(field)
-    field.slow("alice", 2.0)
+    field.slow("alice", 600.0)
     count = len(field.received("alice"))
     future = gilmsg.publish_async(
-        topic="t", msg={}, recipients=["alice"], ack_timeout=4.0, **own_config(field)
+        topic="t", msg={}, recipients=["alice"], ack_timeout=8.0, **own_config(field)
     )
     wait_for(lambda: len(field.received("alice")) > count, "alice has it")
     field.authority.write_crl(days=-1)
+    field.slow("alice", 0)
     with pytest.raises(gilmsg.Timeout) as raised:
         future.result(20)
     reason = raised.value.missing["alice"]

@@ -1,5 +1,6 @@
 """Handlers, interrupts, forks and exits at random moments of many calls: see ``stress``."""
 
+import collections
 import os
 
 import pytest
@@ -26,9 +27,15 @@ def test_whatever_comes_in_between_the_promise_holds(bus, name, seconds):
     """Every call ends by its deadline, none is confirmed wrongly, and nothing is left behind."""
     seed = os.environ["GILMSG_SEED"]
     print(f"seed {seed}")
-    wrong, counts = stress.check(name, bus, own_config(bus), seconds, seed)
-    assert wrong == []
-    assert all(counts[what] >= max(1, least * seconds // 10) for what, least in DONE[name].items()), counts
+    done = collections.Counter()
+    for turn in range(4):  # a busy machine needs more than one for all that is to happen
+        wrong, counts = stress.check(name, bus, own_config(bus), seconds, f"{seed}/{turn}" if turn else seed)
+        assert wrong == []
+        done += counts
+        if all(done[what] >= max(1, least * seconds // 10) for what, least in DONE[name].items()):
+            break
+    else:
+        pytest.fail(f"too little has happened: {done}")
 
 
 def test_a_tail_that_is_interrupted_while_a_socket_is_made_ends(config, monkeypatch):
