@@ -49,10 +49,11 @@ class Calls:
 
     Args:
         allowed: exceptions that may end a call, besides.
+        plain: the share of messages that nobody is to confirm.
     """
 
-    def __init__(self, config, allowed=()):
-        self._config, self._allowed = config, allowed
+    def __init__(self, config, allowed=(), plain=0.1):
+        self._config, self._allowed, self._plain = config, allowed, plain
         self.counts = collections.Counter()
         self._futures = []
 
@@ -65,7 +66,7 @@ class Calls:
             self._config, topic="t", msg={}, recipients=recipients, ack_timeout=ack_timeout,
             **{"gilmsg.head_start": head_start},
         )  # fmt: skip
-        if chance.random() < 0.1:
+        if chance.random() < self._plain:
             self._judge(lambda: gilmsg.publish(**dict(call, recipients=[], post_init_sleep=0)), None, until)
         elif chance.random() < 0.7:
             self._judge(lambda: gilmsg.publish(**call), kind, until)
