@@ -58,7 +58,7 @@ def keys_are_checked_once():
 
 @pytest.fixture(scope="session")
 def shared_bus():
-    with with_neighbours(Sandbox(["alice", "bob"], relay=True)) as bus:
+    with with_neighbours(Sandbox(["alice", "bob"], relay=True, **{"gilmsg.head_start": 20.0})) as bus:
         yield bus
 
 
@@ -98,10 +98,13 @@ def config(bus):
 
 
 def own_config(bus, **changes):
-    """The bus's configuration, to be changed at will, with an ack_timeout that a busy machine keeps."""
+    """The bus's configuration, to be changed at will, with an ack_timeout that a busy machine keeps.
+
+    And with a head start: who is well may need longer than the usual 2 s to find a publisher that has just begun.
+    """
     endpoints = {name: list(value) for name, value in bus.config["endpoints"].items()}
     copy = dict(bus.config, endpoints=endpoints, certnames=dict(bus.config["certnames"]))
-    return dict(copy, **{"gilmsg.ack_timeout": 5.0, **changes})
+    return dict(copy, **{"gilmsg.ack_timeout": 5.0, "gilmsg.head_start": 20.0, **changes})
 
 
 @pytest.fixture(autouse=True)
@@ -118,11 +121,11 @@ def nothing_left_behind(tmp_path, monkeypatch):
     inside.callbacks_done()
     forget_what_fedmsg_keeps()
     gc.collect()
-    wait_for(lambda: _threads() <= before[0], f"no new thread is left: {_threads()}", 5)
+    wait_for(lambda: _threads() <= before[0], f"no new thread is left: {_threads()}", 20)
     wait_for(
         lambda: len(_children()) <= max(len(before[1]), 3),  # the session's bus may come up meanwhile, with its relay
         f"no new process is left: {_children()}",
-        5,
+        20,
     )
 
 
