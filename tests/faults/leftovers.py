@@ -144,7 +144,7 @@ def _lasting(before, patience=10.0):
 def _settle():
     """Wait until nothing is waited for; the deadlines of what is settled are forgotten with the next look."""
     wait_for(lambda: not inside.outstanding() and not inside.held(), "nothing is waited for")
-    call = {"topic": "last", "msg": {}, "recipients": ["nobody"], "ack_timeout": 0.001}
+    call = {"topic": "last", "msg": {}, "recipients": ["nobody"], "ack_timeout": 0.001, "gilmsg.head_start": 0}
     with contextlib.suppress(gilmsg.Timeout):
         gilmsg.publish(**call)
 
