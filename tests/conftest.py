@@ -66,7 +66,7 @@ def ports_are_given_back():
 
 @pytest.fixture(scope="session")
 def shared_bus():
-    with with_neighbours(Sandbox(["alice", "bob"], relay=True)) as bus:
+    with with_neighbours(Sandbox(["alice", "bob"], relay=True, **{"gilmsg.head_start": 20.0})) as bus:
         yield bus
 
 
@@ -106,10 +106,13 @@ def config(bus):
 
 
 def own_config(bus, **changes):
-    """The bus's configuration, to be changed at will, with an ack_timeout that a busy machine keeps."""
+    """The bus's configuration, to be changed at will, with an ack_timeout that a busy machine keeps.
+
+    And with a head start: who is well may need longer than the usual 2 s to find a publisher that has just begun.
+    """
     endpoints = {name: list(value) for name, value in bus.config["endpoints"].items()}
     copy = dict(bus.config, endpoints=endpoints, certnames=dict(bus.config["certnames"]))
-    return dict(copy, **{"gilmsg.ack_timeout": 5.0, **changes})
+    return dict(copy, **{"gilmsg.ack_timeout": 5.0, "gilmsg.head_start": 20.0, **changes})
 
 
 @pytest.fixture(autouse=True)

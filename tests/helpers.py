@@ -47,6 +47,15 @@ def lost(recipients, **options):
     return raised.value
 
 
+def lost_when(seen, recipients, **options):
+    """The same, with ever more time until *seen* holds of the Timeout: an ACK may take long on a busy machine."""
+    for ack_timeout in (0.5, 3.0, 20.0):
+        timeout = lost(recipients, **{**options, "ack_timeout": ack_timeout})
+        if seen(timeout):
+            break
+    return timeout
+
+
 def told(words, call, patience=(1.0, 5.0, 20.0)):
     """*call*(ack_timeout=seconds) with ever more *patience*, until its Timeout has *words* among its reasons; return it.
 

@@ -23,7 +23,7 @@ def test_it_is_a_running_future(bus, config):
     future, called, names = send(config), threading.Event(), []
     assert isinstance(future, concurrent.futures.Future) and not future.cancel()
     future.add_done_callback(lambda f: (names.append(threading.current_thread().name), called.set()))
-    assert list(future.result(10).acks) == ["alice"]
+    assert list(future.result(60).acks) == ["alice"]
     assert called.wait(10) and names == ["gilmsg-callbacks"]
     bus.dead("alice")
     assert isinstance(send(dict(config, **{"gilmsg.head_start": 0}), ack_timeout=0.1).exception(10), gilmsg.Timeout)

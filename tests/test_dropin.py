@@ -10,9 +10,10 @@ from fedmsg.consumers import FedmsgConsumer
 import gilmsg
 from gilmsg import testing
 
+from . import inside
 from .conftest import own_config
 from .helpers import in_threads, subscriber
-from .processes import program
+from .processes import program, wait_for
 
 
 def test_every_public_name_of_fedmsg_is_here():
@@ -36,12 +37,13 @@ def test_fedmsg_consumer_is_offered_too(monkeypatch):
 def test_a_message_without_recipients_is_what_fedmsg_sends(config, caplog):
     """Byte for byte, but for id, time and signature; and a warning, once per topic."""
     config["endpoints"]["publisher"] = config["endpoints"]["publisher"][:1]
-    with subscriber(*config["endpoints"]["publisher"]) as reader:
+    with subscriber(*config["endpoints"]["publisher"], topics=(b"", b"the reader")) as reader:
         gilmsg.init(**config)
+        wait_for(lambda: inside.subscribed_to_just("the reader"), "the reader is connected")
         got = []
         for module in (gilmsg, fedmsg, gilmsg):
             assert module.publish(topic="plain", msg={"b": 1, "a": [2]}, modname="m") is None
-            assert reader.poll(5000)
+            assert reader.poll(20000)
             got.append(normal(reader.recv_multipart()))
     assert got[0] == got[1]
     assert len([r for r in caplog.records if "without recipients" in r.getMessage()]) == 1

@@ -14,6 +14,6 @@ def test_greenlets(bus, library, what):
     """It works, and other greenlets run meanwhile; or it is refused with words that name the patch."""
     bus.dead("bob")
     config = own_config(bus, **{"gilmsg.head_start": 20.0})
-    ended = program("greenlets", library, what, config, limit=60)
+    ended = program("greenlets", library, what, config, limit=120)
     assert (ended.returncode, ended.stdout) == (0, "well done\n"), ended.stderr
     assert "Traceback" not in ended.stderr or what == "late"  # threading's, of the thread that was there before

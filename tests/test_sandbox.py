@@ -107,7 +107,8 @@ def test_a_life_with_everything(tmp_path):
         with pytest.raises(gilmsg.ConfigurationError, match=r"was started before.*make another"):
             bus.start()
         assert os.path.isdir(bus.directory)
-    assert {"ready", "message", "ack", "obeys"} <= {event["event"] for name, event in events if name == "r1"}
+    kinds = {"ready", "message", "ack", "obeys"}
+    wait_for(lambda: kinds <= {event["event"] for name, event in events if name == "r1"}, "all is told, by a thread")
     with pytest.raises(gilmsg.ConfigurationError, match=r"was stopped before.*make another"):
         sandbox.start()
     with pytest.raises(gilmsg.ConfigurationError, match="was stopped; make another"):

@@ -1,5 +1,6 @@
 """gilmsg-sandbox, run as users run it."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -10,10 +11,13 @@ import psutil
 import pytest
 
 from .helpers import write_config
-from .processes import Program, run, wait_for
+from .processes import LIMIT, Program, environment, run, wait_for
 
 #: Seconds. Three are promised; a CI machine has a lot else to do.
 END_LIMIT = 10
+
+#: How long what runs for ever sleeps; no other run of these tests on this machine sleeps just as long.
+LONG = str(1000000 + os.getpid())
 
 STUBBORN = [sys.executable, "-m", "tests.programs.stubborn"]
 
@@ -71,7 +75,7 @@ def files(directory):
 def test_a_session(tmp_path):
     """The lines to copy work, messages and ACKs are shown, typed lines are obeyed, Ctrl-C ends all."""
     directory = tmp_path / "my bus"
-    mine = write_config(directory, {"mine": 1}, "mine.py")
+    mine = write_config(directory, {"mine": 1, "gilmsg.head_start": 20.0}, "mine.py")  # a busy machine needs it
     text = mine.read_text()
     words = [str(directory), "--recipients", "alice", "bob", "--relay", "--topic-prefix", "com.acme"]
     with Running(*words) as running:
@@ -154,11 +158,20 @@ def test_without_a_folder_and_without_stdin(tmp_path):
 
 def test_interrupted_while_it_starts(tmp_path):
     """Ctrl-C before the bus is up: it ends, the temporary folder too, and no process is left."""
-    with Running("--recipients", "r1", env={"TMPDIR": str(tmp_path)}) as running:
+    (tmp_path / "temporary").mkdir()
+    env = children_that(tmp_path, "import time; time.sleep(600)")
+    with Running("--recipients", "r1", env={"TMPDIR": str(tmp_path / "temporary"), **env}) as running:
         wait_for(running.family, "its first process runs")
         assert running.signalled() == 0
         assert running.out() == ""
-    assert os.listdir(str(tmp_path)) == []
+    assert os.listdir(str(tmp_path / "temporary")) == []
+
+
+def children_that(folder, code):
+    """An environment in which whatever a program starts in Python does *code* instead of its work."""
+    condition = "if os.environ.setdefault('STARTED', str(os.getpid())) != str(os.getpid())"
+    (folder / "sitecustomize.py").write_text(f"import os\n{condition}: {code}\n")
+    return {"PYTHONPATH": os.pathsep.join([str(folder), environment()["PYTHONPATH"]])}
 
 
 HOSTILE = """config = {
@@ -230,15 +243,16 @@ def test_a_command_off_a_terminal_is_told_of_the_signal(number):
     [
         (["sh", "-c", "exit 41"], 41), (["sh", "-c", "kill -9 $$"], 137), (["/no/such/program"], 127), (["/"], 126),
         # What has moved to a session of its own, and whose parent has ended, ends too.
-        (["setsid", "-f", "sleep", "1009"], 0),
+        (["setsid", "-f", "sleep", LONG], 0),
     ],
 )
 def test_the_status_of_a_command(words, status):
     """The command's exit status, 128 + n if a signal ended it, 127 or 126 if it cannot be run; nothing is left."""
     with Running("--recipients", "r1", "--", *words) as running:
-        assert running.end(END_LIMIT) == status
+        assert running.end(LIMIT) == status  # it has to come up, too
         assert (f"gilmsg-sandbox: cannot run {words[0]} in " in running.out()) == (status in (126, 127))
-    assert not [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "1009"]]
+    found = functools.partial(psutil.process_iter, ["cmdline"])
+    wait_for(lambda: not [one for one in found() if one.info["cmdline"] == ["sleep", LONG]], "it is gone", END_LIMIT)
 
 
 def test_typed_lines_until_ctrl_c(tmp_path):
@@ -250,9 +264,10 @@ def test_typed_lines_until_ctrl_c(tmp_path):
         assert running.signalled() == 0
 
 
-def test_a_signal_before_the_command_runs():
+def test_a_signal_before_the_command_runs(tmp_path):
     """Asked to end while the bus comes up, it never runs COMMAND, and its status is that of a command so ended."""
-    with Running("--recipients", "r1", "--", "echo", "ran") as running:
+    env = children_that(tmp_path, "import time; time.sleep(600)")
+    with Running("--recipients", "r1", "--", "echo", "ran", env=env) as running:
         wait_for(running.family, "its first process runs")
         assert running.signalled(signal.SIGTERM) == 128 + signal.SIGTERM
         assert running.out() == ""
@@ -260,11 +275,8 @@ def test_a_signal_before_the_command_runs():
 
 def test_a_bus_that_does_not_come_up(tmp_path):
     """A stand-in, or a relay, that ends at once is told in one line, with exit status 1."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os\nif os.environ.setdefault('STARTED', str(os.getpid())) != str(os.getpid()): os._exit(3)\n"
-    )
     words = [sys.executable, "-m", "gilmsg.commands.sandbox", "--recipients", "r1", "--topic-prefix", "com.acme"]
-    done = run(words, tmp_path, env={"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH')}"})
+    done = run(words, tmp_path, env=children_that(tmp_path, "os._exit(3)"))
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("gilmsg-sandbox: the process ended before it said 'ready'")
     write_config(tmp_path, "1 / 0")

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _shows_success(bus: Sandbox) -> bool:
     tell(f"\n1. Publish to {', '.join(RECIPIENTS)}: publish() returns when all have proven receipt.")
-    receipt = _publish(bus, "hello")
+    receipt = _publish(bus, "hello", ack_timeout=10.0, head_start=20.0)
     tell(f"   {receipt.topic} {receipt.msg_id}")
     _print_acks(receipt)
     return sorted(receipt.acks) == sorted(RECIPIENTS)
@@ -53,7 +53,7 @@ def _shows_timeout(bus: Sandbox) -> bool:
     tell(f"\n2. Kill {victim} and publish again: publish() raises, and says why.")
     bus.dead(victim)
     try:
-        _publish(bus, "hello?")
+        _publish(bus, "hello?", ack_timeout=3.0, head_start=2.0)
     except gilmsg.Timeout as timeout:
         _print_acks(timeout)
         for recipient, reason in timeout.missing.items():
@@ -64,8 +64,8 @@ def _shows_timeout(bus: Sandbox) -> bool:
     return False
 
 
-def _publish(bus: Sandbox, text: str) -> Any:
-    options = {"recipients": RECIPIENTS, "ack_timeout": 1.0, **bus.config}
+def _publish(bus: Sandbox, text: str, ack_timeout: float, head_start: float) -> Any:
+    options = {"recipients": RECIPIENTS, "ack_timeout": ack_timeout, "gilmsg.head_start": head_start, **bus.config}
     return gilmsg.publish(topic="greeting", modname="demo", msg={"text": text}, **options)
 
 

@@ -44,14 +44,19 @@ def beside(function, *arguments):
 
 
 def counts_on(function, seconds=2.5):
-    """Return what *function* returns; another greenlet must never have stood still for so long: signing takes some CPU."""
+    """Return what *function* returns; another greenlet must not have stood still for so long: signing takes some CPU.
+
+    A busy machine may hold up all of us for as long, but not each time.
+    """
     beside(count)
-    began = time.monotonic()
-    found = function()
-    ended = time.monotonic()
-    times = [one for one in [began, *counted, ended] if began <= one <= ended]
-    assert max(after - before for before, after in zip(times, times[1:])) < seconds, times
-    return found
+    for _ in range(3):
+        began = time.monotonic()
+        found = function()
+        ended = time.monotonic()
+        times = [one for one in [began, *counted, ended] if began <= one <= ended]
+        if max(after - before for before, after in zip(times, times[1:])) < seconds:
+            return found
+    raise AssertionError(times)
 
 
 def confirmed():
@@ -84,7 +89,7 @@ def asynchronous():
     futures, told = [publish("alice", gilmsg.publish_async) for _ in range(100)], []
     for future in futures:
         future.add_done_callback(lambda one: (time.sleep(0.001), told.append(one)))
-    assert all(list(future.result(20).acks) == ["alice"] for future in futures)
+    assert all(list(future.result(60).acks) == ["alice"] for future in futures)
     while len(told) < 100:
         time.sleep(0.01)
     assert told == futures
@@ -93,17 +98,18 @@ def asynchronous():
 
 
 def destroyed():
-    told = []
+    told, leaving = [], []
 
     def wait():
         try:
-            publish("bob", ack_timeout=30, **{"gilmsg.head_start": 0.0})
+            publish("bob", ack_timeout=60, pre_fire_hook=leaving.append, **{"gilmsg.head_start": 0.0})
         except gilmsg.ListenerError as error:
             told.append(str(error))
 
     assert confirmed()
     join = beside(wait)
-    time.sleep(0.5)
+    while not leaving:  # from there on it does nothing but wait
+        time.sleep(0.01)
     gilmsg.destroy()
     join()
     assert "destroy" in told[0], told
