@@ -233,12 +233,13 @@ def _children() -> set[int]:
 
 
 def _kill_all_but(ours: set[int]) -> None:
-    deadline = time.monotonic() + _REAP_LIMIT
-    while (left := _children() - ours) and time.monotonic() < deadline:
+    deadline, late = time.monotonic() + _REAP_LIMIT, False
+    while not late and (left := _children() - ours):
         for pid in left:  # once they have ended, their children are ours
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, os.WNOHANG)
+        late = time.monotonic() > deadline
         time.sleep(0.002)
 
 
