@@ -13,9 +13,6 @@ from ..helpers import publish
 
 MESSAGES = 20
 
-#: Who is on the way may take long to come.
-PATIENT = {"gilmsg.head_start": 30.0}
-
 #: Done once, if at all, and never for each message. (That keys are loaded once is seen in a hub: here they are kept.)
 ONCE = {
     "load_pem_x509_certificate", "load_pem_x509_crl", "verify_certificate", "deepcopy",
@@ -53,7 +50,7 @@ def test_a_publish_does_only_what_it_must(config):
     """A warm publish, listener included, signs once, verifies once, encodes four times, does nothing that keeps."""
     inside.forget_keys()
     with counting(later_threads=True) as counts:
-        gilmsg.init(**config, **PATIENT)
+        gilmsg.init(**config)
         send(2)
         assert {"load_pem_x509_certificate", "verify_certificate"} <= set(counts)  # what is counted would be seen
         counts.clear()
@@ -81,7 +78,7 @@ def test_a_tail_does_only_what_it_must(bus, config):
 
     tail = threading.Thread(target=consume)
     tail.start()
-    gilmsg.init(**config, **PATIENT)
+    gilmsg.init(**config)
     send(MESSAGES + 1, "carol")
     tail.join(30.0)
     assert [number for number, _ in received] == list(range(MESSAGES + 1))
