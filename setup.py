@@ -79,9 +79,13 @@ setup(
     ],
     extras_require={
         "testing": ["pytest>=7.4"],
+        "outbox": ["sqlalchemy>=2"],
         "test": [
             # Below 7.10 it does not follow the processes that the tests start.
             "coverage>=7.10",
+            "aiosqlite",
+            "asyncpg",
+            "django>=4.2",
             "docutils>=0.20",
             "eventlet>=0.36",
             "gevent>=24.10.1",
@@ -92,9 +96,11 @@ setup(
             "mypy>=1.10",
             "pdoc>=14",
             "psutil>=6",
+            "psycopg[binary]>=3",
             "pytest>=7.4",
             "pytest-xdist>=3",
             "ruff>=0.6",
+            "sqlalchemy[asyncio]>=2",
             "types-six",
             "types-tqdm",
         ],

@@ -1,0 +1,78 @@
+"""The tables of an outbox and of inboxes. Times are seconds since the epoch, by the clock that `database` takes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import (
+    BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text, text,
+)
+
+#: The number of this layout, kept in the table ``gilmsg_outbox_about``; another one is refused.
+VERSION = 1
+
+#: The states of a message. One that waits may be leased, that is under way.
+WAITING, DELIVERED, FAILED = "waiting", "delivered", "failed"
+
+
+class Tables(NamedTuple):
+    """The tables, as they stand in one MetaData."""
+
+    about: Table
+    messages: Table
+    recipients: Table
+    acks: Table
+    inbox: Table
+
+
+def tables(metadata: MetaData) -> Tables:
+    """Put the tables of outbox and inbox into *metadata*, the application's, and return them.
+
+    With this the application's own migrations know them (``alembic --autogenerate`` would drop them).
+    """
+    key = BigInteger().with_variant(Integer, "sqlite")  # there only INTEGER numbers itself
+    about = Table("gilmsg_outbox_about", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
+    messages = Table(
+        "gilmsg_outbox", metadata,
+        Column("id", key, primary_key=True),
+        Column("msg_id", Text, nullable=False, unique=True),
+        Column("topic", Text, nullable=False),
+        # The covered bytes of the message, as text: finished, marked, unsigned. Never changed.
+        Column("body", Text, nullable=False),
+        Column("state", Text, nullable=False),
+        # The first of its recipients that has not confirmed: claims take turns among these.
+        Column("turn", Text, nullable=False),
+        Column("created", Float, nullable=False),
+        Column("due", Float, nullable=False),
+        Column("attempts", Integer, nullable=False, server_default="0"),
+        # Whose attempt is under way, and until when that is believed.
+        Column("lease", Text), Column("leased_until", Float),
+        # When it fails: after so many attempts, or at this time.
+        Column("most_attempts", Integer), Column("expires_at", Float),
+        # When and why it ended.
+        Column("ended", Float), Column("reason", Text),
+    )  # fmt: skip
+    waiting = text("state = 'waiting'")
+    Index("gilmsg_outbox_due", messages.c.turn, messages.c.due, sqlite_where=waiting, postgresql_where=waiting)
+    Index("gilmsg_outbox_ended", messages.c.state, messages.c.ended)
+    recipients = Table(
+        "gilmsg_outbox_recipients", metadata,
+        Column("message", key, ForeignKey("gilmsg_outbox.id", ondelete="CASCADE"), nullable=False),
+        # A common name, or a group, as in the marker; and its place there.
+        Column("entry", Text, nullable=False), Column("place", Integer, nullable=False),
+        # When it was met; until then, code and sentence of what was seen last.
+        Column("met", Float), Column("code", Text), Column("reason", Text),
+        PrimaryKeyConstraint("message", "entry"),
+    )  # fmt: skip
+    acks = Table(
+        "gilmsg_outbox_acks", metadata,
+        Column("msg_id", Text, nullable=False), Column("signer", Text, nullable=False), Column("at", Float, nullable=False),
+        PrimaryKeyConstraint("msg_id", "signer"),
+    )  # fmt: skip
+    inbox = Table(
+        "gilmsg_inbox", metadata,
+        Column("name", Text, nullable=False), Column("msg_id", Text, nullable=False), Column("digest", Text, nullable=False),
+        Column("at", Float, nullable=False),
+        PrimaryKeyConstraint("name", "msg_id", "digest"),
+    )  # fmt: skip
+    return Tables(about, messages, recipients, acks, inbox)
