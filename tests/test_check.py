@@ -248,6 +248,7 @@ def test_our_certificate_counts_for_nobody(config, pki, bus):
     wrong = failed(gilmsg.check([], **dict(config, **foreign)))
     assert list(wrong) == ["signature"] and "not issued by our CA" in wrong["signature"]
     authority.revoke("publisher")
+    inside.look_at_files()
     wrong = failed(gilmsg.check([], **dict(config, **settings)))
     assert list(wrong) == ["signature"] and "revoked" in wrong["signature"]
 

@@ -142,7 +142,7 @@ def _signature(config: Mapping[str, Any]) -> str:
     message = {"topic": "", "msg": {}, "crypto": "x509"}
     covered = _protocol.canonical(message)
     try:
-        name = _trust.verifier(config).signer_of({**message, **signer.seal(covered)}, covered)
+        name = _trust.verifier(config).signer_of(signer.seal(covered).on(message), covered)
     except Refused as refusal:
         raise ConfigurationError(
             f"what we sign with {signer.certificate_file} (ssldir, certnames) counts for nobody under our CA and CRL: "

@@ -78,7 +78,7 @@ class Acknowledger:
         topic = _protocol.nack_topic(self._topic)
         peers = port.way(topic).peers
         with contextlib.suppress(GilmsgError):
-            if port.look(lambda: peers.listens_since(origin, topic)) is not None:
+            if port.look(lambda: peers.awaits(origin, topic)):
                 message = _message.composed(topic, body, next(self._number))
                 port.plain([topic.encode(), _message.sealed(message, self._config, self._certname)[2]])
 

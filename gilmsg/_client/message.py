@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import time
 import uuid
@@ -30,9 +29,9 @@ def sealed(message: dict[str, Any], config: Mapping[str, Any], certname: str) ->
         covered = _protocol.canonical(message)
     except BadFrame as error:  # it fits, but not one level further down
         raise PayloadError(f"msg cannot be signed: {error}") from error
-    credentials = _trust.key_pair(config, certname).seal(covered)
-    # Both are JSON objects, and neither is empty: so the message is not encoded once more.
-    return {**message, **credentials}, covered, json.dumps(credentials)[:-1].encode("ascii") + b"," + covered[1:]
+    seal = _trust.key_pair(config, certname).seal(covered)
+    # Neither object is empty: so the message is not encoded once more.
+    return seal.on(message), covered, b"{" + seal.members + b"," + covered[1:]
 
 
 def read_back(topic: str, message: dict[str, Any]) -> tuple[bytes, bytes]:

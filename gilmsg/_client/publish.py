@@ -152,7 +152,7 @@ def publish_async(
             worker.require()
         Future.add_done_callback(future, _end.log_of)
         try:
-            call.handed_over(future, waits_for_presence=False)
+            call.handed_over(future, waits=False)
         except BaseException:
             call.abandon()
             raise
@@ -213,7 +213,7 @@ class _Call:
         """Send the message and wait: return or raise what :func:`publish` does."""
         outcome: Outcome[Receipt] = Outcome()
         try:
-            port, entry = self.handed_over(outcome, waits_for_presence=True)
+            port, entry = self.handed_over(outcome, waits=True)
             receipt: Receipt = port.result_of(outcome, entry.ack_timeout)
         except Timeout as timeout:
             _end.tell(timeout, self._config)
@@ -237,7 +237,7 @@ class _Call:
             port.forget(entry)
 
     def handed_over(
-        self, outcome: Outcome[Receipt] | CallbackFuture, waits_for_presence: bool
+        self, outcome: Outcome[Receipt] | CallbackFuture, waits: bool
     ) -> tuple[_engine.Port, _engine.Message]:
         """Sign the message, call the hook, and hand the message to the engine.
 
@@ -248,13 +248,13 @@ class _Call:
         while True:
             attempts -= 1
             try:
-                return self._hand_over(outcome, waits_for_presence)
+                return self._hand_over(outcome, waits)
             except _engine.Gone:
                 if not attempts:
                     raise
 
     def _hand_over(
-        self, outcome: Outcome[Receipt] | CallbackFuture, waits_for_presence: bool
+        self, outcome: Outcome[Receipt] | CallbackFuture, waits: bool
     ) -> tuple[_engine.Port, _engine.Message]:
         port = _context.port(self._context)
         _trust.require_x509(self._config)
@@ -270,7 +270,7 @@ class _Call:
                 raise ConfigurationError(f"persistent_store: add() must return the message; it returned {message!r}")
         way, head_start = port.way(self.topic), self._settings.head_start
         if self._hook is not None:
-            if waits_for_presence:
+            if waits:
                 port.present(self.recipients, way, port.born + head_start)
             self._hook(message)
             leaving = None  # it may have changed the message
@@ -280,7 +280,7 @@ class _Call:
             parts=[self.topic.encode("utf-8"), wire], recipients=self.recipients,
             ack_timeout=self._settings.ack_timeout, verifier=verifier, way=way, outcome=outcome,
             unsigned="signature" not in message and bool(self._config.get("validate_signatures")),
-            fail_fast=self._settings.fail_fast,
+            fail_fast=self._settings.fail_fast, urgent=waits,
         )  # fmt: skip
         self._handed = port, entry
         port.publish(entry)

@@ -111,8 +111,8 @@ class Connections:
 
     def next_due(self) -> float | None:
         """Return when :meth:`tick` has something to do."""
-        dues = [self.links.next_due(), self._look_ups[0][0] if self._look_ups else None]
-        return min((due for due in dues if due is not None), default=None)
+        doubtful, look_up = self.links.next_due(), self._look_ups[0][0] if self._look_ups else None
+        return look_up if doubtful is None else doubtful if look_up is None else min(doubtful, look_up)
 
     def unresolved(self, endpoint: str) -> bool:
         """Return whether the host of *endpoint* does not resolve, or not yet."""

@@ -32,6 +32,10 @@ _OPERATIONS_AT_ONCE = 256
 #: Milliseconds: libzmq takes a C int. The thread wakes then, sees that nothing is due, and sleeps on.
 _LONGEST_SLEEP = 2**31 - 1
 
+#: Milliseconds between two looks for ACKs while many messages are on their way and no thread waits for one: to wake
+#: for each would take the interpreter's lock from those who publish.
+_BATCH_EVERY = 3
+
 #: Seconds: longer than any head start.
 _OLD = 1e9
 
@@ -54,8 +58,10 @@ class Engine(Mailbox):
         self._ears: dict[Any, Ear] = {}
         self._readers: dict[Any, Callable[[float], None]] = {}
         self._polled: list[tuple[Any, int]] = []
+        self._polled_for_callers: list[tuple[Any, int]] = []
         self._connections: list[Connections] = []
         self._scheduled: list[Any] = []
+        self._batch_at = 0.0
         # What is taken out to be done, until it is done: should the thread die in between, `_end` knows whom to tell.
         self._in_hand: Operation | None = None
         self._leaving: collections.deque[Leaving] = collections.deque()
@@ -123,6 +129,7 @@ class Engine(Mailbox):
         try:
             while not self.stopping:
                 self._round()
+            self._decide()
             self._release(float("inf"))
         except BaseException as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
             died = self._failure = error
@@ -133,20 +140,32 @@ class Engine(Mailbox):
 
     def _round(self) -> None:
         self._asleep = True  # first, or who puts just now would wake nobody
-        events = zmq.zmq_poll(self._polled, self._milliseconds())
+        milliseconds, polled = self._milliseconds(), self._polled
+        patient = milliseconds > 0 and self._is_patient()
+        if patient:
+            milliseconds, polled = min(milliseconds, _BATCH_EVERY), self._polled_for_callers
+        self._decide()  # last: who is told needs the interpreter's lock, which the poll gives up
+        events = zmq.zmq_poll(polled, milliseconds)
         self._asleep = False
         now = time.monotonic()
-        for source, _ in events:
-            self._readers[source](now)
+        for source, _ in events:  # in the order of _polled
+            if source in self._readers:  # an operation may have closed it
+                self._readers[source](now)
+        if patient and now >= self._batch_at:
+            self._batch_at = now + _BATCH_EVERY / 1000
+            for ear in self._ears.values():
+                ear.take_events(now)
+                ear.take(now)
         self._operate(now)
         self._release(now)
         for ear in self._ears.values():
             self._undecided.extend(ear.delivery.expired(now))
-        self._decide()
         for connections in self._connections:
-            due = connections.next_due()
-            if due is not None and due <= now:
-                connections.tick(now)
+            connections.tick(now)
+
+    def _is_patient(self) -> bool:
+        """Return whether ACKs are better taken in batches: each listener awaits many, and no thread waits for one."""
+        return bool(self._ears) and all(ear.delivery.patient for ear in self._ears.values())
 
     def _milliseconds(self) -> int:
         """Return how long to sleep; round up, never spin."""
@@ -162,7 +181,10 @@ class Engine(Mailbox):
         return [*self._outs.values(), *self._ears.values()]
 
     def _operate(self, now: float) -> None:
-        for _, operation in zip(range(_OPERATIONS_AT_ONCE), self._queued()):
+        for _ in range(_OPERATIONS_AT_ONCE):
+            if self._operations.empty():
+                return
+            operation = self._operations.get_nowait()
             if self.stopping:
                 operation.fail(self.ended("nothing was sent"))
                 continue
@@ -190,18 +212,21 @@ class Engine(Mailbox):
             self._undecided.popleft()
 
     def _watch(self) -> None:
-        """Note anew what to poll and who reads it, the sockets and their monitors, and who has something due."""
+        """Note anew what to poll and who reads it, the sockets and their monitors, and who has something due.
+
+        Subscriptions come first, so that presence is current when an operation asks for it; then operations; then ACKs.
+        """
         self._connections = [end.connections for end in self._ends() if end.connections is not None]
-        self._readers = {self._inside.fileno(): self._woken}
-        for end in self._ends():
-            self._readers[end.socket] = end.take
-            if end.connections is not None:
-                self._readers[end.connections.monitor] = end.take_events
+        outs, ears = _readers(self._outs.values()), _readers(self._ears.values())
+        callers = {**outs, self._inside.fileno(): self._woken}
+        self._readers = {**callers, **ears}
+        self._polled_for_callers = [(source, zmq.POLLIN) for source in callers]
         self._polled = [(source, zmq.POLLIN) for source in self._readers]
         lines = [out.lines for out in self._outs.values()]
         self._scheduled = [*lines, *(ear.delivery for ear in self._ears.values()), *self._connections]
 
     def _woken(self, now: float) -> None:
+        self._operate(now)  # first: a caller waits, and to take the byte gives up the interpreter's lock
         with contextlib.suppress(BlockingIOError):
             self._inside.recv(4096)
         for host, addresses in self._names.answers():
@@ -240,3 +265,12 @@ class Engine(Mailbox):
         for end in ends:
             end.close()
 
+
+def _readers(ends: Iterable[Out | Ear]) -> dict[Any, Callable[[float], None]]:
+    """Return the sockets and monitors of *ends*, and who reads each."""
+    found: dict[Any, Callable[[float], None]] = {}
+    for end in ends:
+        found[end.socket] = end.take
+        if end.connections is not None:
+            found[end.connections.monitor] = end.take_events
+    return found

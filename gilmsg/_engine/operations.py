@@ -79,6 +79,8 @@ class Held:
     def run(self, engine: Engine, now: float) -> None:
         if self.out.closed:
             self.fail(closed())
+        elif not self.out.lines and (now >= self.until or self.ready()):
+            self.leave(engine)
         else:
             self.out.lines.submit(self.thread, self)
 
@@ -148,8 +150,6 @@ class Acknowledgement(Held):
         self._in_person = False
 
     def run(self, engine: Engine, now: float) -> None:
-        if not self.out.closed:
-            self.out.take(now)
         self.until = self.out.born + self.YOUNG
         if self._origin is not None and not self.out.address.active and self._is_patient(now):
             self._in_person = now + self.HOLD > self.until
@@ -171,7 +171,7 @@ class Acknowledgement(Held):
             return peers.subscribed(self._topic)
         if self._origin is None:
             return peers.asked_for(self._topic)  # any listener: who subscribes to everything is none
-        return peers.listens_since(self._origin, self._topic) is not None
+        return peers.awaits(self._origin, self._topic)
 
     def leave(self, engine: Engine) -> None:
         if not self.abandoned:
@@ -207,7 +207,6 @@ class Message(protocol.Entry):
             self.fail(closed())
             return
         now = time.monotonic()
-        self.out.take(now)
         self.left = self.out.peers.mark
         try:
             self.ear.delivery.expect(self, now)

@@ -1,11 +1,10 @@
-"""Messages on their way: their ACKs, deadlines, and the order in which they leave."""
+"""Messages on their way: their ACKs and deadlines."""
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ..errors import BadFrame, ConfigurationError, Refused
@@ -20,6 +19,9 @@ _SURE, _LOOK_AGAIN = 1.0, 0.2
 
 #: NACKs of one consumer in a second.
 _NACKS = 5
+
+#: More messages than this that are on their way are many.
+_MANY = 4
 
 #: ACKs with a foreign digest whose certificate is read, per message: more are a flood.
 _QUOTED = 64
@@ -51,18 +53,18 @@ class Entry:
 
     ``parts`` are the frames to be sent, ``way`` the evidence for the diagnosis; ``outcome`` is the caller's. *unsigned*
     is a message without a signature where the publisher itself would drop one. With ``fail_fast`` the wait ends once
-    a recipient cannot answer any more.
+    a recipient cannot answer any more. An *urgent* one has a thread that waits for its end.
     """
 
     def __init__(
         self, msg_id: str, topic: str, digest: str, parts: Sequence[bytes], recipients: Iterable[str],
         ack_timeout: float, verifier: Verifier, way: Way, outcome: Any = None, unsigned: bool = False,
-        fail_fast: bool = False,
+        fail_fast: bool = False, urgent: bool = True,
     ) -> None:
         self.msg_id, self.topic, self.digest, self.parts = msg_id, topic, digest, parts
         self.recipients, self.ack_timeout = tuple(recipients), ack_timeout
         self.verifier, self.way, self.outcome = verifier, way, outcome
-        self.unsigned, self.fail_fast = unsigned, fail_fast
+        self.unsigned, self.fail_fast, self.urgent = unsigned, fail_fast, urgent
         #: Common name -> seconds from sending to its ACK; common name -> why an ACK in its name did not count.
         self.acks: dict[str, float] = {}
         self.refused: dict[str, str] = {}
@@ -161,6 +163,12 @@ class Delivery(Generic[E]):
         self._deadlines: list[tuple[float, bytes]] = []
         #: When those that ``fail_fast`` are looked at next.
         self._look_at = math.inf
+        self._urgent = 0
+
+    @property
+    def patient(self) -> bool:
+        """Whether many messages are on their way, and no thread waits for any of them."""
+        return len(self._entries) > _MANY and not self._urgent
 
     def expect(self, entry: E, now: float) -> None:
         """Wait for the ACKs of *entry*, which leaves *now*; ConfigurationError if that id is on its way already."""
@@ -168,6 +176,7 @@ class Delivery(Generic[E]):
             raise ConfigurationError(f"a message with the id {entry.msg_id!r} still waits for its ACKs")
         entry.sent_at, entry.deadline = now, now + entry.ack_timeout
         self._entries[entry.key] = entry
+        self._urgent += entry.urgent
         if entry.fail_fast:
             self._look_at = min(self._look_at, now + _LOOK_AGAIN)
         heapq.heappush(self._deadlines, (entry.deadline, entry.key))
@@ -176,8 +185,12 @@ class Delivery(Generic[E]):
         """Stop to wait for *entry*; False if that has happened already."""
         awaited = self._entries.get(entry.key) is entry
         if awaited:
-            del self._entries[entry.key]
+            self._drop(entry)
         return awaited
+
+    def _drop(self, entry: E) -> None:
+        del self._entries[entry.key]
+        self._urgent -= entry.urgent
 
     def frame(self, parts: Sequence[bytes], now: float) -> E | None:
         """Take in what came; forget and return the entry that it settles, if any. BadFrame: it is no answer at all."""
@@ -198,7 +211,7 @@ class Delivery(Generic[E]):
             return None
         if not entry.confirm(received, digest, now):
             return None
-        del self._entries[entry.key]
+        self._drop(entry)
         return entry
 
     def expired(self, now: float) -> list[E]:
@@ -208,7 +221,8 @@ class Delivery(Generic[E]):
             deadline, key = heapq.heappop(self._deadlines)
             entry = self._entries.get(key)
             if entry is not None and entry.deadline == deadline:
-                late.append(self._entries.pop(key))
+                self._drop(entry)
+                late.append(entry)
         return late if now < self._look_at else late + self._hopeless(now)
 
     def _hopeless(self, now: float) -> list[E]:
@@ -216,7 +230,7 @@ class Delivery(Generic[E]):
         hopeless = [entry for entry in hasty if entry.is_hopeless(now)]
         for entry in hopeless:
             entry.waited = round(now - entry.sent_at, 2)
-            del self._entries[entry.key]
+            self._drop(entry)
         self._look_at = now + _LOOK_AGAIN if hasty else math.inf
         return hopeless
 
@@ -234,7 +248,7 @@ class Delivery(Generic[E]):
 
     def clear(self) -> list[E]:
         """Forget and return everything."""
-        entries, self._entries, self._deadlines = list(self._entries.values()), {}, []
+        entries, self._entries, self._deadlines, self._urgent = list(self._entries.values()), {}, [], 0
         return entries
 
 
@@ -251,47 +265,3 @@ class NackLimit:
         if allowed:
             self._allowed.append((now, origin))
         return allowed
-
-
-class Leaving(Protocol):
-    """What waits to leave at a socket: until when at most, and whether its caller has gone."""
-
-    until: float
-    abandoned: bool
-
-    def ready(self) -> bool: ...
-
-
-L = TypeVar("L", bound=Leaving)
-
-
-class Lines(Generic[L]):
-    """What waits to leave at one publishing socket, in each thread's order; for one thread."""
-
-    def __init__(self) -> None:
-        self._lines: dict[Hashable, deque[L]] = {}
-
-    def __len__(self) -> int:
-        return sum(map(len, self._lines.values()))
-
-    def submit(self, thread: Hashable | None, item: L) -> None:
-        """Put *item* behind what *thread* still holds here; None has a line of its own for each item."""
-        self._lines.setdefault(object() if thread is None else thread, deque()).append(item)
-
-    def ripe(self, now: float) -> list[L]:
-        """Remove and return, in order, what is ready, due or abandoned, and has nothing before it that is not."""
-        ripe: list[L] = []
-        for key, line in list(self._lines.items()):
-            while line and (line[0].until <= now or line[0].abandoned or line[0].ready()):
-                ripe.append(line.popleft())
-            if not line:
-                del self._lines[key]
-        return ripe
-
-    def next_due(self) -> float | None:
-        return min((line[0].until for line in self._lines.values()), default=None)
-
-    def clear(self) -> list[L]:
-        """Remove and return everything."""
-        lines, self._lines = self._lines, {}
-        return [item for line in lines.values() for item in line]

@@ -93,6 +93,10 @@ class Peers:
         """Return whether anybody subscribes to just *topic*, as ACK listeners do to theirs."""
         return topic.encode("utf-8") in self._subscriptions
 
+    def awaits(self, origin: str, topic: str) -> bool:
+        """Return whether the listener *origin* has announced itself for just *topic*, that of answers."""
+        return wire.announcement(topic, origin) in self._subscriptions
+
     def topics(self, common_name: str) -> list[str]:
         """Return the topic prefixes for which *common_name* announced itself."""
         return sorted(self._announced.get(common_name, ()))

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import crypto as openssl
 
 from ..errors import ConfigurationError, Refused
+from . import signing
 from .signing import HASH, PADDING, Reminder, Span, Stamp, common_names, dates, stamp
 
 #: Seconds for which the CA and the CRL read before go on to count while the files cannot be read together.
@@ -124,6 +125,7 @@ class Verifier:
         self._ca_file, self._crl_file, self._reread, self._warn = ca, crl, reread, warn
         self._reminder = Reminder(warn)
         self._anchor: _Anchor | None = None
+        self._looked = -math.inf
 
     def check(self) -> _Anchor:
         """Return what holds now; ConfigurationError, naming setting and file, if nothing could be verified."""
@@ -158,9 +160,12 @@ class Verifier:
         return signer.common_name
 
     def _current(self) -> _Anchor:
-        old, stamps = self._anchor, (stamp(self._ca_file), stamp(self._crl_file) if self._crl_file else None)
-        now = time.monotonic()
-        if old is not None and old.stamps == stamps and now - old.read_at < self._reread:
+        old, now = self._anchor, time.monotonic()
+        kept = old is not None and old.stamps is not None and now - old.read_at < self._reread
+        if old is not None and kept and now - self._looked < signing.LOOK_EVERY:
+            return old
+        stamps, self._looked = (stamp(self._ca_file), stamp(self._crl_file) if self._crl_file else None), now
+        if old is not None and kept and old.stamps == stamps:
             return old
         try:
             new = self._read(stamps, now)

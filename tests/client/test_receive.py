@@ -55,7 +55,7 @@ class Signer:
     common_name = "carol"
 
     def seal(self, covered):
-        return {"signature": f"s{len(covered)}", "certificate": "c\n"}
+        return _trust.signing.Seal(f"s{len(covered)}", "c\n", f'"certificate":"c\\n","signature":"s{len(covered)}"'.encode())
 
 
 @pytest.fixture

@@ -33,6 +33,26 @@ def test_a_message_leaves_when_its_recipient_is_present_and_ends_with_the_ack(bu
     assert set(receipt.acks) == {"backend01"}
 
 
+def test_acks_of_many_futures_are_taken_in_batches(bus: Bus) -> None:
+    """While no thread waits for one of many the engine is patient; with one that waits it is not; all are settled."""
+    port = bus.port()
+    bus.recipient.announce()
+    bus.recipient.heard(port.origin)
+    futures = {str(number): bus.message(port, str(number), urgent=False, outcome=CallbackFuture()) for number in range(8)}
+    waited = bus.message(port, "waited")
+    for message in futures.values():
+        port.publish(message)
+    assert sorted(bus.recipient.received() for _ in futures) == sorted(futures)
+    assert port.look(port._engine._is_patient)
+    port.publish(waited)
+    assert bus.recipient.received() == "waited"
+    assert not port.look(port._engine._is_patient)
+    for msg_id, message in {**futures, "waited": waited}.items():
+        bus.recipient.acknowledge(msg_id, message.digest)
+    assert port.result_of(waited.outcome, LIMIT).msg_id == "waited"
+    assert {msg_id: message.outcome.result(LIMIT).msg_id for msg_id, message in futures.items()} == {one: one for one in futures}
+
+
 def test_a_thread_keeps_its_order_and_holds_back_no_other(bus: Bus) -> None:
     """What one thread hands over leaves behind its held message; another thread's message leaves at once."""
     bus.recipient.announce("org.example.dev.b")

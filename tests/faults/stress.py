@@ -50,10 +50,11 @@ class Calls:
     Args:
         allowed: exceptions that may end a call, besides.
         plain: the share of messages that nobody is to confirm.
+        excused: asked where a call ends by another exception: whether that is no fault.
     """
 
-    def __init__(self, config, allowed=(), plain=0.1):
-        self._config, self._allowed, self._plain = config, allowed, plain
+    def __init__(self, config, allowed=(), plain=0.1, excused=lambda: False):
+        self._config, self._allowed, self._plain, self._excused = config, allowed, plain, excused
         self.counts = collections.Counter()
         self._futures = []
 
@@ -94,7 +95,8 @@ class Calls:
         except self._allowed:
             self.counts["ended"] += 1
         except Exception as error:  # noqa: BLE001  whatever it is, it is told
-            say(f"wrong: {error!r}")
+            if not self._excused():
+                say(f"wrong: {error!r}")
         else:
             if kind is not None:
                 self.counts["confirmed"] += 1

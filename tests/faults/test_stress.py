@@ -30,6 +30,7 @@ def test_whatever_comes_in_between_the_promise_holds(bus, name, seconds):
     done = collections.Counter()
     for turn in range(4):  # a busy machine needs more than one for all that is to happen
         wrong, counts = stress.check(name, bus, own_config(bus), seconds, f"{seed}/{turn}" if turn else seed)
+        print(*wrong, sep="\n")  # whole: pytest shortens it
         assert wrong == []
         done += counts
         if all(done[what] >= max(1, least * seconds // 10) for what, least in DONE[name].items()):

@@ -214,6 +214,30 @@ def test_what_is_settled_does_not_expire():
     assert awaits.expired(110.0) == [again]
 
 
+@pytest.mark.parametrize(
+    ("urgent", "end", "patient"),
+    [
+        ([False] * 4, None, False), ([False] * 5, None, True), ([False] * 4 + [True], None, False),
+        ([True] + [False] * 5, "its ACK", True), ([True] + [False] * 5, "forgotten", True),
+        ([True] + [False] * 5, "expired", True), ([True] + [False] * 5, "cleared", False), ([False] * 5, "its ACK", False),
+        ([True, True] + [False] * 5, "its ACK", False),
+    ],
+)  # fmt: skip
+def test_many_for_which_no_thread_waits_bear_patience(urgent, end, patient):
+    """More than four, and none that is urgent; the end of the first counts, in whatever way it ends."""
+    awaits = Delivery(ACKS)
+    entries = [entry(str(number), ack_timeout=5.0 if number else 1.0) for number in range(len(urgent))]
+    for one, hurry in zip(entries, urgent):
+        one.urgent = hurry
+        awaits.expect(one, 100.0)
+    first = {
+        None: lambda: None, "its ACK": lambda: awaits.frame(ack(msg_id="0"), 100.5), "cleared": awaits.clear,
+        "forgotten": lambda: awaits.forget(entries[0]), "expired": lambda: awaits.expired(101.0),
+    }  # fmt: skip
+    first[end]()
+    assert awaits.patient is patient
+
+
 def test_deadlines_of_settled_entries_take_no_memory():
     """However many entries were settled behind one that still waits, few deadlines are kept; that one's is."""
     awaits, first = waiting()

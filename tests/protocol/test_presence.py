@@ -159,6 +159,22 @@ AT_RELAY = {"relay": True}
 
 
 @pytest.mark.parametrize(
+    ("events", "awaits"),
+    [
+        ([], False), ([on(ACKS.encode())], False), ([on(announcement(ACKS, "abc"))], True),
+        ([on(announcement(ACKS, "abd"))], False), ([on(announcement("org", "abc"))], False),
+        ([on(announcement(ACKS, "abc")), off(announcement(ACKS, "abc"))], False),
+    ],
+)  # fmt: skip
+def test_a_listener_awaits_what_it_has_announced_itself_for(events, awaits):
+    """It names the whole topic of answers, and its own origin."""
+    here = Peers()
+    for event in events:
+        here.note(event)
+    assert here.awaits("abc", ACKS) is awaits
+
+
+@pytest.mark.parametrize(
     ("recipients", "frames", "options", "expected"),
     [
         ([], [], {}, True), (["alice"], [], {}, False), (["alice"], HERE, {}, True),

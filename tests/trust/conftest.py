@@ -20,6 +20,12 @@ def lines_at_once(monkeypatch):
     monkeypatch.setattr(_trust, "later", lambda job: job())
 
 
+@pytest.fixture(autouse=True)
+def files_looked_at_on_each_use(monkeypatch):
+    """What a file says counts at once, and not after 0.1 s at the latest."""
+    monkeypatch.setattr(signing, "LOOK_EVERY", 0.0)
+
+
 @pytest.fixture
 def authority(tmp_path):
     authority = pki.Authority(str(tmp_path / "pki"))
@@ -57,7 +63,7 @@ def covered(message):
 
 def sign(signer, message=None):
     message = dict(message or {"topic": "org.example.dev.t", "msg": {"n": 1}}, crypto="x509")
-    return dict(message, **signer.seal(covered(message)))
+    return signer.seal(covered(message)).on(message)
 
 
 def signed(settings, certname="alice"):

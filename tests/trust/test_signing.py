@@ -37,7 +37,7 @@ def test_a_pair_replaced_one_file_after_the_other_goes_on_signing(
 ):
     """While key and certificate do not belong together, the pair loaded before signs; one line says so."""
     pair = _trust.signer(settings, "alice")
-    old = pair.seal(b"{}")["certificate"]
+    old = pair.seal(b"{}").certificate
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     authority.issue("alice", folder=str(fresh))

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gilmsg import _trust
-from gilmsg._trust import verifying
+from gilmsg._trust import signing, verifying
 from gilmsg.errors import ConfigurationError, Refused
 
 from ..helpers import chain_checks
@@ -53,6 +53,19 @@ def test_a_revoked_certificate_stops_counting(authority, settings, verifier):
     refusal = refused(verifier, ack)
     assert (refusal.reason, refusal.claimed) == ("its certificate is revoked", "alice")
     assert signer_of(_trust.verifier(dict(settings, crl_location=None)), ack) == "alice"
+
+
+def test_files_are_looked_at_every_tenth_of_a_second(authority, settings, clock, monkeypatch):
+    """What is written counts 0.1 s after the last look at the latest, for those who verify and those who sign."""
+    monkeypatch.setattr(signing, "LOOK_EVERY", 0.1)
+    verifier, pair, ack = _trust.verifier(settings), _trust.signer(settings, "alice"), signed(settings)
+    authority.revoke("alice")
+    authority.issue("alice")
+    old = pair.seal(b"{}").certificate
+    clock(seconds=0.09)
+    assert signer_of(verifier, ack) == "alice" and pair.seal(b"{}").certificate == old
+    clock(seconds=0.11)
+    assert refused(verifier, ack).reason == "its certificate is revoked" and pair.seal(b"{}").certificate != old
 
 
 @pytest.mark.parametrize("write, setting", [("write_ca", "ca_cert_location"), ("write_crl", "crl_location")])
