@@ -167,8 +167,8 @@ def test_another_value_is_an_error_at_the_call(config, value):
 
 def test_before_is_the_default_and_cannot_be_rejected(bus, config):
     """The ACK has left by then, and the error says what to pass."""
-    with gilmsg.tail_messages(**dict(config, name="carol")) as messages:
-        with pytest.raises(gilmsg.ConfigurationError, match=r"reject\(\) needs tail_messages\(..., acknowledge='after'\)"):
-            messages.reject("too hot")
+    needs = pytest.raises(gilmsg.ConfigurationError, match=r"reject\(\) needs tail_messages\(..., acknowledge='after'\)")
+    with gilmsg.tail_messages(**dict(config, name="carol")) as messages, needs:
+        messages.reject("too hot")
     with pytest.raises(StopIteration):
         next(messages)

@@ -149,13 +149,7 @@ class Tail:
             self._owed = due if self._asked(received.topic, received.message, due is not None) else None
             if not self._after:
                 self._acknowledge()
-            try:
-                yield name, endpoint, received.topic, received.message
-            except GeneratorExit:  # break, close(), garbage collection: whether it was handled is not known
-                raise
-            except BaseException as error:
-                self._reject(repr(error))
-                raise
+            yield name, endpoint, received.topic, received.message
             self._refuse_in_a_child()  # it may have forked in there
             self._acknowledge()
 
@@ -164,16 +158,16 @@ class Tail:
         if owed is not None and self._acknowledger is not None:
             self._acknowledger.acknowledge(owed)
 
-    def reject(self, reason: str) -> None:
-        """Answer the last message by a NACK, if it is still to be answered."""
+    def require_after(self) -> None:
+        """Raise ConfigurationError where a message cannot be rejected any more when it was handed over."""
         if not self._after:
             raise ConfigurationError(
                 "reject() needs tail_messages(..., acknowledge='after'): the ACK left before the message was handed over"
             )
         self._refuse_in_a_child()
-        self._reject(reason)
 
-    def _reject(self, reason: str) -> None:
+    def reject(self, reason: str) -> None:
+        """Answer the last message by a NACK, if its ACK is still owed, and by this process."""
         owed, self._owed = self._owed, None
         if owed is not None and self._acknowledger is not None and self._pid == os.getpid():
             self._acknowledger.reject(owed, reason)

@@ -70,7 +70,13 @@ class Messages(Generator[receive.Item, None, None]):
 
     def throw(self, *error: Any) -> receive.Item:
         """Raise *error* where the last message was yielded, and so out of here; with ``acknowledge="after"`` a NACK is sent."""
-        return self._run.throw(*error)  # type: ignore[return-value]
+        try:
+            return self._run.throw(*error)  # type: ignore[return-value]
+        except GeneratorExit:  # as close()
+            raise
+        except BaseException as thrown:
+            self._tail.reject(repr(thrown))
+            raise
 
     def close(self) -> None:
         """End, and close the sockets; nothing is acknowledged. Idempotent."""
@@ -87,6 +93,7 @@ class Messages(Generator[receive.Item, None, None]):
         Raises:
             ConfigurationError: not with ``acknowledge="before"``, where the ACK has left already; nor in a forked child.
         """
+        self._tail.require_after()
         self._tail.reject(reason)
 
     def __enter__(self) -> Messages:  # noqa: PYI034  typing has Self from Python 3.11 on
