@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ._check import Report, check
     from ._client.context import destroy, init
     from ._client.publish import Publish
-    from ._client.receive import tail_messages
+    from ._client.tail import tail_messages
     from ._protocol import Receipt
     from ._settings import any_of
     from .consumers import GilmsgConsumer
@@ -51,7 +51,7 @@ _LATER = {
     "publish": "_client.publish",
     "publish_async": "_client.publish",
     "send_message": "_client.publish",  # fedmsg's old name for publish, deprecated there too
-    "tail_messages": "_client.receive",
+    "tail_messages": "_client.tail",
 }
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from fedmsg.meta.base import BaseConglomerator, BaseProcessor
 
 from . import _trust
-from ._protocol import is_answer, on_ack_topic
+from ._protocol import HANDLER, is_answer, on_ack_topic
 from .errors import ConfigurationError
 
 Message = dict[str, Any]
@@ -24,8 +24,11 @@ def answers(message: Message) -> bool:
 
 
 def sentence(subject: str, answer: Message) -> str:
-    verb = "confirmed receipt of" if on_ack_topic(answer["topic"]) else "received and dropped"
-    return f"{subject} {verb} {answer['msg']['ack_msg_id']}"
+    body = answer["msg"]
+    if on_ack_topic(answer["topic"]):
+        return f"{subject} confirmed receipt of {body['ack_msg_id']}"
+    verb = "received, and failed to handle," if body.get("reason") == HANDLER else "received and dropped"
+    return f"{subject} {verb} {body['ack_msg_id']}"
 
 
 def who(message: Message) -> str:
@@ -38,13 +41,13 @@ def who(message: Message) -> str:
 
 
 class AckConglomerator(BaseConglomerator):  # type: ignore[misc]
-    """Many ACKs of one message become one line, and many NACKs another."""
+    """Many ACKs of one message become one line, and many NACKs that say the same another."""
 
     def can_handle(self, msg: Message, **config: Any) -> bool:
         return self.processor.handle_msg(msg, **config) is not None and answers(msg)
 
     def matches(self, a: Message, b: Message, **config: Any) -> bool:
-        return bool(a["topic"] == b["topic"] and a["msg"]["ack_msg_id"] == b["msg"]["ack_msg_id"])
+        return bool(a["topic"] == b["topic"] and sentence("", a) == sentence("", b))
 
     def merge(self, constituents: list[Message], subject: str | None, **config: Any) -> Message:
         merged: Message = self.produce_template(constituents, subject, **config)

@@ -1,16 +1,16 @@
-"""Acknowledge, then consume: ``GilmsgConsumer`` for fedmsg-hub. Importing this module imports moksha.
+"""Acknowledge and consume: ``GilmsgConsumer`` for fedmsg-hub. Importing this module imports moksha.
 
 A message's way in moksha.hub 1.5.17, which is relied on: ``_consume`` (the reactor's thread) validates and queues it,
 ``_do_work`` (a worker's thread; in blocking mode the reactor's) calls ``validate``, ``pre_consume``, ``consume`` and
-``post_consume``. The ACK belongs before ``consume``, where there is no hook, and subclasses may override all else: so
-the instance gets a ``consume`` attribute of its own that acknowledges first and calls the class's after.
+``post_consume``. The ACK belongs just before or after ``consume``, where there is no hook, and subclasses may override
+all else: so the instance gets a ``consume`` attribute of its own, which acknowledges and calls the class's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Literal, NamedTuple
 
 import fedmsg.encoding
 import six
@@ -43,7 +43,7 @@ class _Envelope(dict[str, Any]):
 
 
 class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
-    """A fedmsg-hub consumer that acknowledges each message just before its ``consume()``.
+    """A fedmsg-hub consumer that acknowledges each message just before its ``consume()``, or after it.
 
     Use it as :class:`fedmsg.consumers.FedmsgConsumer`: set ``topic``, implement ``consume(self, message)``, register
     the class under the ``moksha.consumer`` entry point. ``message`` holds ``topic``, ``body`` (the fedmsg message, so
@@ -53,6 +53,10 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
     The worker that is about to call ``consume()`` sends the ACK, after validation and ``pre_consume()``. If it cannot
     be sent, that is logged and ``consume()`` runs; the publisher then gets a Timeout.
 
+    With ``acknowledge = "after"`` that worker sends the ACK when ``consume()`` has returned. If ``consume()`` raises,
+    that is logged with the ``msg_id``, and a NACK tells the publisher; moksha takes the exception as ever. Without an
+    outbox nobody sends the message again.
+
     ACKs leave through the process's one gilmsg socket, under the configuration's ``name``, else under
     ``<top-level module of the class>.<short host name>``. With ``sign_messages`` off or ``mute`` on, the consumer
     works as a plain one and acknowledges nothing.
@@ -60,12 +64,14 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
     Attributes:
         config_key (str): the setting that enables the consumer. Without one it is ``<module>.<Class>.enabled``, and
             True unless the configuration says otherwise.
+        acknowledge (str): ``"before"`` (the default) or ``"after"`` its ``consume()``.
 
     Raises:
-        ConfigurationError: when the hub starts. With ``sign_messages``: no free endpoint, no usable key or certificate.
+        ConfigurationError: when the hub starts. ``acknowledge`` is neither. With ``sign_messages``: no free endpoint, no usable key or certificate.
     """
 
     config_key: str | None = None
+    acknowledge: Literal["before", "after"] = "before"
     _acknowledger: _acknowledge.Acknowledger | None = None
 
     def __init__(self, hub: Any) -> None:
@@ -73,8 +79,9 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
             self.config_key = f"{type(self).__module__}.{type(self).__name__}.enabled"
             hub.config.setdefault(self.config_key, True)
         if hub.config.get(self.config_key, False):
+            self._after = _acknowledge.is_after(self.acknowledge, f"{type(self).__name__}.acknowledge")
             # Before the base class subscribes: then the first message finds us ready.
-            self._consume_after_ack: Callable[[Any], Any] = self.consume  # type: ignore[has-type]  # the class's
+            self._consume_only: Callable[[Any], Any] = self.consume  # type: ignore[has-type]  # the class's
             self.consume = self._acknowledge_and_consume
             if _acknowledge.can_acknowledge(hub.config, type(self).__name__):
                 config = _context.named_after(hub.config, type(self).__module__.partition(".")[0])
@@ -136,17 +143,27 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
         return refusal and Refused(f"Failed to authn message: {refusal}", code=refusal.code)
 
     def _acknowledge_and_consume(self, message: Any) -> Any:
-        findings = self._findings(message)
+        findings, ack = self._findings(message), None
         if findings is not None:
-            if self._acknowledger is not None and findings.ack is not None:
-                self._acknowledger.acknowledge(findings.ack)
+            ack = findings.ack
             if isinstance(message, dict):
                 message.setdefault("msg_id", findings.received.message.get("msg_id"))
-        return self._consume_after_ack(message)
+        if self._acknowledger is None or ack is None:
+            return self._consume_only(message)
+        if not self._after:
+            self._acknowledger.acknowledge(ack)
+            return self._consume_only(message)
+        try:
+            result = self._consume_only(message)
+        except BaseException as error:
+            self._acknowledger.reject(ack, f"consume() raised {error!r}")
+            raise
+        self._acknowledger.acknowledge(ack)
+        return result
 
     def __json__(self) -> dict[str, Any]:
-        """Return what ``moksha.monitoring.socket`` tells of us; ``acks_*`` count from the start of the hub."""
-        none = {"acks_sent": 0, "acks_failed": 0, "last_ack_error": None}
+        """Return what ``moksha.monitoring.socket`` tells of us; what counts ACKs and failures does from the hub's start."""
+        none = {"acks_sent": 0, "acks_failed": 0, "last_ack_error": None, "handler_failures": 0}
         return {**super().__json__(), **(none if self._acknowledger is None else self._acknowledger.counts())}
 
 

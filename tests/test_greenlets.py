@@ -5,7 +5,7 @@ import pytest
 from .conftest import own_config
 from .processes import program
 
-WHAT = ["once", "many", "asynchronous", "destroyed", "tail", "check", "half", "late", "late_unused"]
+WHAT = ["once", "many", "asynchronous", "destroyed", "tail", "after", "check", "half", "late", "late_unused"]
 
 
 @pytest.mark.parametrize("what", WHAT)

@@ -93,16 +93,18 @@ def test_many_acks_of_one_message_are_one_line(registered):
 
 
 def test_a_nack_is_told_and_stays_apart(registered):
-    """It reads as what it is; those of one message are another line than its ACKs."""
+    """It reads as what it is; those of one message are another line than its ACKs, and those for a handler a third."""
     nacks = [of(registered, "joe", number, reason="policy") for number in (1, 2)]
-    for one in nacks:
+    failed = of(registered, "joe", 4, reason="handler")
+    for one in [*nacks, failed]:
         one["topic"] = registered["topic_prefix"] + ".prod.gilmsg.nack"
     told = f"app01.example.com received and dropped {ID}"
     assert fedmsg.meta.msg2subtitle(nacks[0], **registered) == told
     assert fedmsg.meta.msg2title(nacks[0], **registered) == "gilmsg.nack"
     assert fedmsg.meta.msg2subjective(nacks[0], subject="joe", **registered) == "you received and dropped " + ID
-    lines = fedmsg.meta.conglomerate([*nacks, of(registered, "joe", 3)], **registered)
-    assert sorted(line["subtitle"] for line in lines) == [f"app01.example.com confirmed receipt of {ID}", told]
+    lines = fedmsg.meta.conglomerate([*nacks, of(registered, "joe", 3), failed], **registered)
+    handler = f"app01.example.com received, and failed to handle, {ID}"
+    assert {line["subtitle"] for line in lines} == {f"app01.example.com confirmed receipt of {ID}", told, handler}
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def operations():
 
 def test_readme_tells_what_there_is():
     """README's Operations names every field of the monitoring JSON, and every logger by which anything is written."""
-    assert all(word in operations() for word in ("acks_sent", "acks_failed", "last_ack_error", "routing_policy"))
+    assert all(word in operations() for word in ("acks_sent", "acks_failed", "last_ack_error", "handler_failures", "routing_policy"))
     package = pathlib.Path(gilmsg.__file__).parent
     names = set()
     for path in sorted(package.rglob("*.py")):

@@ -33,6 +33,10 @@ BLOCKS = {
         "import gilmsg": "test_publishing", "async def": "test_under_asyncio", "config =": "test_configuring",
     },
     "Consuming": {"import gilmsg\n\nfor name": "test_consuming_in_a_loop", "import gilmsg\n\nclass": "test_in_a_hub"},
+    "Acknowledging after": {
+        "import gilmsg\n\nmessages": "test_acknowledging_after_in_a_loop",
+        "import gilmsg\n\nclass": "test_acknowledging_after_in_a_hub",
+    },
     "The shell": {"echo testing |": "test_the_shell", "gilmsg-tail": "test_the_shell"},
     "Before it fails": {"gilmsg-check": "test_checking", "report =": "test_checking"},
     "A bus on the laptop": {
@@ -247,6 +251,35 @@ def test_in_a_hub(readme, readmes_bus, tmp_path):
         way = {"topic": "rawhide.complete", "modname": "compose"}
         receipt = publish(["backend01"], **way, **readmes_bus.config)
         hub.wait_for("Received org.example.prod.compose.rawhide.complete " + receipt.msg_id)
+
+
+def stores(config, folder):
+    """What the handler has stored is confirmed, and what it cannot store is rejected."""
+    topic = {"topic": "complete", "modname": "compose.rawhide"}
+    publish(["backend01"], msg={"id": 4711}, **topic, **config)
+    assert (folder / "composes.txt").read_text() == "4711\n"
+    with pytest.raises(gilmsg.Timeout) as raised:
+        publish(["backend01"], msg={}, fail_fast=True, ack_timeout=60.0, **topic, **config)
+    assert raised.value.missing["backend01"].code == "nacked"
+
+
+@pytest.mark.slow
+def test_acknowledging_after_in_a_loop(readme, readmes_bus):
+    """The loop acknowledges what is in its file."""
+    folder = pathlib.Path(readmes_bus.directory)
+    (folder / "after.py").write_text(readme["Acknowledging after"][0])
+    with (folder / "fedmsg.d" / "zzz.py").open("w") as stream:
+        stream.write("config = {'name': 'backend01'}")
+    with Reader([sys.executable, "after.py"], folder):
+        stores(dict(readmes_bus.config, name="publisher"), folder)
+
+
+@pytest.mark.slow
+def test_acknowledging_after_in_a_hub(readme, readmes_bus, tmp_path):
+    """So does the consumer."""
+    config = dict(readmes_bus.config, name="backend01")
+    with Hub(tmp_path / "hub", config, ["MyConsumer"], readme["Acknowledging after"][1]):
+        stores(readmes_bus.config, tmp_path / "hub")
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ ignore that is not needed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -95,15 +95,34 @@ def tail() -> Iterator[tuple[str, dict[str, Any]]]:
     gilmsg.tail_messages(topic=7)  # type: ignore[arg-type]
 
 
+def rejecting() -> None:
+    """What tail_messages returns can reject its last message; it has a generator's methods, and can be entered."""
+    with gilmsg.tail_messages("org.example", acknowledge="after") as messages:
+        generator: Generator[tuple[str, str, str, dict[str, Any]], None, None] = messages
+        _, _, topic, message = next(messages)
+        messages.reject(topic + message["msg_id"])
+        generator.throw(ValueError("too hot"))
+        messages.reject()  # type: ignore[call-arg]
+    gilmsg.tail_messages("org.example", False, "after")  # type: ignore[call-arg]
+    gilmsg.tail_messages(acknowledge="later")  # type: ignore[arg-type]
+
+
 class Consumer(gilmsg.GilmsgConsumer):
     """A consumer in fedmsg-hub."""
 
     topic = "org.example.prod.compose"
     config_key = "consumer.enabled"
+    acknowledge = "after"
 
     def consume(self, message: dict[str, Any]) -> None:
         """Take a message."""
         print(message["topic"], message["body"]["msg"])
+
+
+class Wrong(gilmsg.GilmsgConsumer):
+    """One with a mistake."""
+
+    acknowledge = "later"  # type: ignore[assignment]
 
 
 def check() -> list[str]:

@@ -1,4 +1,4 @@
-"""The answers of a consumer: the ACK that it owes, the NACK of what it drops."""
+"""The answers of a consumer: the ACK that it owes, the NACK of what it drops or fails to handle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 from .. import _engine, _protocol, _trust
 from .._engine import Port
-from ..errors import BadFrame, GilmsgError
+from ..errors import BadFrame, ConfigurationError, GilmsgError
 from . import context as _context
 from . import message as _message
 
@@ -28,7 +28,7 @@ class Acknowledger:
         self._topic, self._nacks = _protocol.ack_topic(config), _protocol.NackLimit()
         self._number = itertools.count(1)
         self._counting = threading.RLock()  # a signal handler may acknowledge, too
-        self._sent = self._failed = 0
+        self._sent = self._failed = self._handler_failures = 0
         self._last_error: str | None = None
         self.common_name: str = _trust.signer(config, self._certname).common_name
         log.info("acknowledging as %s from %s", self.common_name, port().endpoint)
@@ -65,13 +65,25 @@ class Acknowledger:
 
     def refuse(self, received: _protocol.Received, code: str) -> None:
         """Have a NACK say why what was *received* is dropped, where one is due; by the callback thread, never this one."""
-        with contextlib.suppress(BadFrame, GilmsgError):  # it is a mere diagnosis
-            due = received.nack_due(self.common_name, code)
-            with self._counting:
-                allowed = due is not None and self._nacks.allows(due[0], time.monotonic())
-            if due is not None and allowed:
-                port = self._port()  # here: that thread must open none, after destroy()
-                _engine.callbacks.run(lambda: self._send_nack(port, *due))
+        with contextlib.suppress(BadFrame):
+            self._deny(received.nack_due(self.common_name, code))
+
+    def reject(self, ack: Mapping[str, Any], reason: object) -> None:
+        """Have a NACK take the place of an *ack* (its body): what was handed over was not handled. Log *reason*, count it."""
+        with self._counting:
+            self._handler_failures += 1
+        log.error("rejected %s: %s", ack["ack_msg_id"], reason)
+        self._deny(_protocol.nack_for(ack, _protocol.HANDLER))
+
+    def _deny(self, due: tuple[str, dict[str, Any]] | None) -> None:
+        """Have the callback thread send the NACK that is *due*, if any, within the limit; it is a mere diagnosis."""
+        with self._counting:
+            allowed = due is not None and self._nacks.allows(due[0], time.monotonic())
+        if due is None or not allowed:
+            return
+        with contextlib.suppress(GilmsgError):
+            port = self._port()  # here: that thread must open none, after destroy()
+            _engine.callbacks.run(lambda: self._send_nack(port, *due))
 
     def _send_nack(self, port: Port, origin: str, body: dict[str, Any]) -> None:
         """Sign and send a NACK, if the listener *origin* has announced itself for it, which those of 1.0.0 do not."""
@@ -83,15 +95,25 @@ class Acknowledger:
                 port.plain([topic.encode(), _message.sealed(message, self._config, self._certname)[2]])
 
     def counts(self) -> dict[str, Any]:
-        """Return what became of the ACKs so far, as moksha's monitoring shows it."""
+        """Return what became of the messages that owed an ACK so far, as moksha's monitoring shows it."""
         with self._counting:
-            return {"acks_sent": self._sent, "acks_failed": self._failed, "last_ack_error": self._last_error}
+            return {
+                "acks_sent": self._sent, "acks_failed": self._failed, "last_ack_error": self._last_error,
+                "handler_failures": self._handler_failures,
+            }  # fmt: skip
 
     def _count_failed(self, msg_id: str, error: Exception) -> None:
         with self._counting:
             self._failed += 1
             self._last_error = str(error) or repr(error)
         log.error("no ACK for %s: %s", msg_id, error)
+
+
+def is_after(acknowledge: object, where: str) -> bool:
+    """Return whether ACKs leave after the handler, not before; ConfigurationError if *acknowledge* says neither."""
+    if acknowledge not in ("before", "after"):
+        raise ConfigurationError(f"{where} must be 'before' or 'after'; it is {acknowledge!r}")
+    return acknowledge == "after"
 
 
 def can_acknowledge(config: Mapping[str, Any], who: str) -> bool:

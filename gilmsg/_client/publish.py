@@ -92,8 +92,8 @@ def publish(
         pre_fire_hook (callable): called once with the finished, signed message, in this thread, just before it leaves.
             If it raises, nothing is sent.
         fail_fast (bool): raise the Timeout once a recipient cannot answer any more: it has gone, and our listener is
-            connected to none of its endpoints, or its NACK says that it dropped the message, each for a second. By
-            default the key ``gilmsg.fail_fast``, else False.
+            connected to none of its endpoints, or its NACK says that it dropped the message, or failed to handle it,
+            each for a second. By default the key ``gilmsg.fail_fast``, else False.
         **config: fedmsg configuration, used if this thread has no context yet; the
             ``gilmsg.*`` keys always count.
 

@@ -1,8 +1,8 @@
-"""Receive and acknowledge: ``tail_messages``, and the ACKs and NACKs of every consumer.
+"""Receive and acknowledge in a loop: the sockets of a tail, and when its ACKs leave.
 
 A tail has one SUB socket for each endpoint, because its caller is told the endpoint of each message. The sockets
-live in a zmq context of their own, so that closing the generator frees them all, and so that there may be more
-than libzmq's 1,023 of them. They belong to the thread that runs the generator; its ACKs leave through the engine.
+live in a zmq context of their own, so that closing the tail frees them all, and so that there may be more than
+libzmq's 1,023 of them. They belong to the thread that runs the generator; its ACKs leave through the engine.
 """
 
 from __future__ import annotations
@@ -40,47 +40,21 @@ _POLL_LIMIT = 1000
 _DESCRIPTORS_EACH = 3
 
 
-def tail_messages(topic: str = "", passive: bool = False, **config: Any) -> Generator[Item, None, None]:
-    """Yield each message on the bus, having acknowledged it if it names us.
-
-    The ACK is sent before the message is yielded. Plain fedmsg messages, ACKs, and messages that name others are
-    yielded and not acknowledged. What is not a fedmsg message, or fails validation (``validate_signatures``), is
-    logged and dropped, and if it names us its publisher gets a NACK; it does not end the generator. Closing the generator closes its sockets.
-
-    All set-up happens at the call: when it returns, the sockets are subscribed and we have announced ourselves.
-    Endpoints whose host is a name are connected by the loop as soon as the name resolves; nothing waits for that.
-
-    Args:
-        topic (str): a topic prefix; everything by default.
-        passive (bool): bind the endpoints instead of connecting to them.
-        **config: fedmsg configuration, used if this thread has no context yet.
-
-    Yields:
-        tuple: (name, endpoint, topic, message), as ``fedmsg.tail_messages`` does.
-
-    Raises:
-        ConfigurationError: at the call. With ``sign_messages``: no free endpoint, no usable key
-            or certificate. With ``validate_signatures``: no usable CA or CRL. Too many
-            endpoints for this process's limit of open files.
-        ValueError: ``zmq_enabled`` is off.
-    """
-    # Run to the first yield: from there on, closing the generator runs its clean-up.
-    generator = Tail(_context.context(config), topic, passive).run()
-    next(generator)
-    return generator  # type: ignore[return-value]  # None was the first, and comes no more
-
-
 class Tail:
     """The state of one generator; *asked* sees every message before its ACK leaves, and may withhold that."""
 
-    def __init__(self, context: Any, topic: str = "", passive: bool = False, asked: Asked = lambda *_: True) -> None:
+    def __init__(
+        self, context: Any, topic: str = "", passive: bool = False, asked: Asked = lambda *_: True, after: bool = False
+    ) -> None:
         try:
             self._topic = topic.encode("utf-8")
         except (AttributeError, UnicodeEncodeError):
             raise ConfigurationError(f"topic must be text that begins topics; it is {topic!r}") from None
         _engine.prepare()
         self._config: Mapping[str, Any] = context.c
-        self._passive, self._asked = passive, asked
+        self._passive, self._asked, self._after = passive, asked, after
+        #: The body of the ACK of the last message, while that is owed.
+        self._owed: dict[str, Any] | None = None
         self._pid = os.getpid()
         self._warn = _engine.RateLimitedLog(log).warning
         if not self._config.get("zmq_enabled", True):
@@ -171,12 +145,32 @@ class Tail:
             self._warn("dropped a message from %s: %s", endpoint, error)
             return
         for received in self._with_missed(name, found, context) if name in self._sequence else [found]:
-            acknowledger = self._acknowledger
-            body = None if acknowledger is None else acknowledger.due(received, self._validates)
-            if self._asked(received.topic, received.message, body is not None) and acknowledger and body:
-                acknowledger.acknowledge(body)
+            due = None if self._acknowledger is None else self._acknowledger.due(received, self._validates)
+            self._owed = due if self._asked(received.topic, received.message, due is not None) else None
+            if not self._after:
+                self._acknowledge()
             yield name, endpoint, received.topic, received.message
             self._refuse_in_a_child()  # it may have forked in there
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        owed, self._owed = self._owed, None
+        if owed is not None and self._acknowledger is not None:
+            self._acknowledger.acknowledge(owed)
+
+    def require_after(self) -> None:
+        """Raise ConfigurationError where a message cannot be rejected any more when it was handed over."""
+        if not self._after:
+            raise ConfigurationError(
+                "reject() needs tail_messages(..., acknowledge='after'): the ACK left before the message was handed over"
+            )
+        self._refuse_in_a_child()
+
+    def reject(self, reason: str) -> None:
+        """Answer the last message by a NACK, if its ACK is still owed, and by this process."""
+        owed, self._owed = self._owed, None
+        if owed is not None and self._acknowledger is not None and self._pid == os.getpid():
+            self._acknowledger.reject(owed, reason)
 
     def _checked(self, received: _protocol.Received) -> _protocol.Received:
         """Return what was *received*; raise BadFrame if signatures are validated and it must not be handed over."""

@@ -8,7 +8,7 @@ recipient answers with the id and the *digest* of what it received, under its ow
 *covered bytes*, fedmsg's encoding of the message without signature and certificate. :class:`Delivery` counts
 an ACK only if the id is awaited, the digest is that of the bytes that left, the signature is valid, and the signer is
 a recipient that has not answered. Nothing else ever makes a :class:`Receipt`. A *NACK* is the same on a topic of its
-own, with the code of a reason: the recipient got the message and dropped it. It is a diagnosis.
+own, with the code of a reason: the recipient got the message and dropped it, or its handler failed. It is a diagnosis.
 
 *Origin.* The last 12 digits of the UUID in the id of such a message name the listener that awaits its ACKs: so a consumer
 knows for whose subscription to wait before its ACK leaves. 74 bits of the UUID are random, and 32 of the origin's.
@@ -36,13 +36,13 @@ from .lines import Lines
 from .links import DOWN, RETRIED, UP, Links
 from .presence import Peers, Way
 from .wire import (
-    LARGEST_ACK, MARKER, Received, ack_topic, announcement, canonical, checked_origin, compose, digest_of, encode,
-    full_topic, is_answer, join_group, marked, members, nack_topic, on_ack_topic, origin_of, unmarked, unnameable,
+    HANDLER, LARGEST_ACK, MARKER, Received, ack_topic, announcement, canonical, checked_origin, compose, digest_of, encode,
+    full_topic, is_answer, join_group, marked, members, nack_for, nack_topic, on_ack_topic, origin_of, unmarked, unnameable,
 )
 
 __all__ = [
-    "BEHIND_RELAY", "DOWN", "LARGEST_ACK", "MARKER", "RETRIED", "UP", "Delivery", "Entry", "Lines", "Links",
+    "BEHIND_RELAY", "DOWN", "HANDLER", "LARGEST_ACK", "MARKER", "RETRIED", "UP", "Delivery", "Entry", "Lines", "Links",
     "NackLimit", "Peers", "Receipt", "Received", "Way", "absent", "ack_topic", "announcement", "canonical",
     "checked_origin", "compose", "digest_of", "encode", "full_topic", "is_answer", "join_group", "marked", "members",
-    "nack_topic", "on_ack_topic", "origin_of", "result", "unmarked", "unnameable",
+    "nack_for", "nack_topic", "on_ack_topic", "origin_of", "result", "unmarked", "unnameable",
 ]

@@ -30,7 +30,7 @@ _UNSIGNED = (
     "to True"
 )
 
-#: The codes of NACKs, and what each says.
+#: The codes of NACKs of what was dropped, and what each says.
 _NACKED = {
     "signature": "it takes the signature for invalid",
     "policy": "its routing policy does not allow it",
@@ -84,6 +84,8 @@ def _named(names: Sequence[str]) -> str:
 def _explain_one(name: str, entry: Entry) -> _Told:
     way = entry.way
     if name in entry.nacked:
+        if entry.nacked[name][0] == wire.HANDLER:
+            return "it received the message, and its handler failed, as its NACK says", "nacked"
         why = _NACKED.get(entry.nacked[name][0], "its reason is unknown to this version of gilmsg")
         spoiled = way.via_relay and entry.nacked[name][0] == "signature"
         hint = _UNSIGNED if entry.unsigned else _SPOILED if spoiled else ""

@@ -18,6 +18,9 @@ from ..errors import BadFrame, ConfigurationError, PayloadError
 MARKER = "gilmsg"
 ACK_SUFFIX, NACK_SUFFIX = "gilmsg.ack", "gilmsg.nack"
 
+#: The code of a NACK that says that the message was handed over, and what took it failed.
+HANDLER = "handler"
+
 #: gilmsg 0.1.x put this key at the top level, named nobody, and expected ACKs from all.
 LEGACY_MARKER = "gilmsg_version"
 
@@ -244,8 +247,13 @@ class Received:
         Due as an ACK is, where the id tells which listener awaits it. May raise BadFrame, too.
         """
         body = self.ack_due(common_name, validated=True)
-        origin = origin_of(body["ack_msg_id"]) if body is not None else None
-        return None if body is None or origin is None else (origin, {**body, "reason": reason})
+        return None if body is None else nack_for(body, reason)
+
+
+def nack_for(ack: Mapping[str, Any], reason: str) -> tuple[str, dict[str, Any]] | None:
+    """Return (origin, body) of the NACK that takes the place of an ACK whose body is *ack*; None if nobody awaits it."""
+    origin = origin_of(ack["ack_msg_id"])
+    return None if origin is None else (origin, {**ack, "reason": reason})
 
 
 def _names(message: Mapping[str, Any], common_name: str) -> bool:

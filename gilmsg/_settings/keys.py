@@ -74,8 +74,8 @@ def read(key: str, config: Mapping[str, Any]) -> Any:
 
 
 @functools.lru_cache(maxsize=512)
-def misspelt(keywords: tuple[str, ...]) -> dict[str, str]:
-    """Return those of *keywords* that may be misspelt names of ours, and the name: they would silently guarantee nothing.
+def misspelt(keywords: tuple[str, ...], names: tuple[str, ...] = _NAMES) -> dict[str, str]:
+    """Return those of *keywords* that may be misspelt *names* of ours, and the name: they would silently guarantee nothing.
 
     One that contains such a name (``mail_recipients``) is somebody else's; of ``gilmsg.*``, all others are refused anyway.
     """
@@ -83,7 +83,7 @@ def misspelt(keywords: tuple[str, ...]) -> dict[str, str]:
         keyword: "recipients" if name == "recipient" else name
         for keyword in keywords
         if not keyword.startswith("gilmsg.")
-        for name in _NAMES
+        for name in names
         if (name not in keyword or keyword == "recipient") and _distance(keyword, name) <= _NEAR
     }
 

@@ -81,32 +81,63 @@ def test_what_is_no_envelope_goes_on_to_validate_and_consume(item):
     assert not one._acknowledger.acknowledge.called
 
 
-def test_an_ack_is_signed_by_the_worker_and_not_by_the_reactor():
-    """The hub's thread only looks; the ACK leaves between pre_consume() and consume()."""
-    order = []
+#: What becomes of a message in a worker: in either mode, and where consume() fails.
+ORDERS = {
+    ("before", False): ["pre_consume", ("ack", "2026-1"), ("consume", "2026-1"), "post_consume"],
+    ("before", True): ["pre_consume", ("ack", "2026-1"), ("consume", "2026-1"), "post_consume"],
+    ("after", False): ["pre_consume", ("consume", "2026-1"), ("ack", "2026-1"), "post_consume"],
+    ("after", True): [
+        "pre_consume", ("consume", "2026-1"), ("nack", "2026-1", "consume() raised ValueError('hot')"), "post_consume",
+    ],
+}  # fmt: skip
 
-    class Ordered(gilmsg.GilmsgConsumer):
-        topic, config_key, jsonify = "org.example.dev", "mine.enabled", True
 
-        def pre_consume(self, message):
-            order.append("pre_consume")
+class Ordered(gilmsg.GilmsgConsumer):
+    """Notes in which order all happens."""
 
-        def consume(self, message):
-            order.append(("consume", message["msg_id"]))
+    topic, config_key, fails = "org.example.dev", "mine.enabled", False
 
-    hub = bare()
-    hub.config["moksha.blocking_mode"] = True
-    one = Ordered(hub)
-    one.blocking_mode = False
-    one._acknowledger = mock.Mock(
-        due=lambda received, validated: {"ack_msg_id": received.message["msg_id"]},
-        acknowledge=lambda body: order.append(("ack", body["ack_msg_id"])),
-    )
-    body = {"topic": "t", "msg": _protocol.marked({}, ["carol"]), "msg_id": "2026-1"}
+    def __init__(self, hub):
+        super().__init__(hub)
+        self.blocking_mode, self.order = False, []
+        self._acknowledger = mock.Mock(
+            due=lambda received, validated: {"ack_msg_id": received.message["msg_id"]} if "gilmsg" in received.message["msg"] else None,
+            acknowledge=lambda body: self.order.append(("ack", body["ack_msg_id"])),
+            reject=lambda body, reason: self.order.append(("nack", body["ack_msg_id"], reason)),
+        )
+
+    def pre_consume(self, message):
+        self.order.append("pre_consume")
+
+    def post_consume(self, message):
+        self.order.append("post_consume")
+
+    def consume(self, message):
+        self.order.append(("consume", message["msg_id"]))
+        if self.fails:
+            raise ValueError("hot")
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(("mode", "fails"), ORDERS)
+def test_an_ack_is_signed_by_the_worker_and_not_by_the_reactor(mode, fails, named):
+    """The hub's thread only looks; the ACK leaves just before consume(), or after it. What owes none has none."""
+    one = type("Mine", (Ordered,), {"acknowledge": mode, "fails": fails})(bare())
+    body = {"topic": "t", "msg": _protocol.marked({}, ["carol"]) if named else {}, "msg_id": "2026-1"}
     one._consume({"topic": "t", "body": body})
-    assert order == []
-    one._do_work(one.incoming.get(timeout=30))
-    assert order == ["pre_consume", ("ack", "2026-1"), ("consume", "2026-1")]
+    assert one.order == []
+    assert one._do_work(one.incoming.get(timeout=30)) is not fails
+    assert one.order == [step for step in ORDERS[mode, fails] if named or step[0] not in ("ack", "nack")]
+
+
+@pytest.mark.parametrize("value", ["later", None, True])
+def test_a_consumer_acknowledges_before_or_after(value):
+    """Another value is refused when the consumer is made, that is when the hub starts; not of one that is disabled."""
+    with pytest.raises(gilmsg.ConfigurationError, match=r"Mine\.acknowledge must be 'before' or 'after'; it is "):
+        consumer(bare(), acknowledge=value)
+    hub = bare()
+    hub.config["mine.enabled"] = False
+    consumer(hub, acknowledge=value)
 
 
 @pytest.mark.filterwarnings("ignore:The 'warn' method")  # fedmsg's own

@@ -28,6 +28,9 @@ def written():
     wait()
 
 
+NOTHING = {"acks_sent": 0, "acks_failed": 0, "last_ack_error": None, "handler_failures": 0}
+
+
 class Port:
     """Takes ACKs, or refuses them."""
 
@@ -109,7 +112,7 @@ def test_an_ack_is_signed_and_goes_to_the_listener_that_awaits_it(acknowledger, 
     assert ack["msg"] == {"ack_msg_id": one["msg_id"], "ack_digest": _protocol.digest_of(_protocol.canonical(one))}
     assert (ack["signature"], ack["certificate"]) == (f"s{len(_protocol.canonical(ack))}", "c\n")
     assert origin == _protocol.origin_of(one["msg_id"]) is not None
-    assert acknowledger.counts() == {"acks_sent": 1, "acks_failed": 0, "last_ack_error": None}
+    assert acknowledger.counts() == {**NOTHING, "acks_sent": 1}
 
 
 @pytest.mark.parametrize("error", [ListenerError("gone"), ConfigurationError("no key"), ListenerError()])
@@ -156,7 +159,26 @@ def test_a_nack_goes_to_a_listener_that_takes_it(acknowledger, port, written, mo
     digest = _protocol.digest_of(_protocol.canonical(one))
     assert nack["msg"] == {"ack_msg_id": one["msg_id"], "ack_digest": digest, "reason": "policy"}
     assert nack["certificate"] == "c\n" and not port.taken
-    assert acknowledger.counts() == {"acks_sent": 0, "acks_failed": 0, "last_ack_error": None}
+    assert acknowledger.counts() == NOTHING
+
+
+def test_what_is_rejected_is_logged_counted_and_told_to_its_publisher(acknowledger, port, written, caplog):
+    """By the callback thread, under the one limit of all NACKs; as what was received, whatever the handler made of it."""
+    port.peers.note(b"\x01" + _protocol.announcement("org.example.dev.gilmsg.nack", LISTENER))
+    one = message(["carol"])
+    body = acknowledger.due(received(one), True)
+    one["msg"].clear()
+    for _ in range(3):
+        acknowledger.reject(body, ValueError("hot"))
+    acknowledger.reject({**body, "ack_msg_id": "2026-of-nobody"}, "cold")
+    written()
+    [(thread, [topic, wire])] = port.plainly
+    assert (thread, topic) == ("gilmsg-callbacks", b"org.example.dev.gilmsg.nack")
+    assert json.loads(wire)["msg"] == {**body, "reason": "handler"}
+    told = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    lines = [*[f"rejected {one['msg_id']}: hot"] * 3, "rejected 2026-of-nobody: cold"]
+    assert told == [("gilmsg.receive", "ERROR", line) for line in lines]
+    assert acknowledger.counts() == {**NOTHING, "handler_failures": 4} and not port.taken
 
 
 @pytest.mark.parametrize("error", [ListenerError("gone"), ConfigurationError("no key")])

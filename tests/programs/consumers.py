@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import signal
 
 from moksha.hub.monitoring import MonitoringProducer
 
@@ -75,3 +76,26 @@ class Lax(gilmsg.GilmsgConsumer):
 
     def consume(self, message):
         note(topic=message["topic"])
+
+
+class After(Base):
+    """Acknowledges what it has consumed, as the message says."""
+
+    topic = "org.example.dev.tests.after"
+    acknowledge = "after"
+
+    def consume(self, message):
+        super().consume(message)
+        what = message["body"]["msg"].get("do")
+        if what == "raise":
+            raise ValueError("too hot")
+        if what == "wait":
+            wait_for(lambda: os.path.exists("go on"), "the test lets it go on", 600)
+        if what == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Neither(Base):
+    """One with a mistake."""
+
+    acknowledge = "later"

@@ -131,6 +131,30 @@ def tail():
         time.sleep(0.01)
 
 
+def after():
+    """A handler that takes its time stops nobody, its ACK comes after it; what it rejects ends in a NACK."""
+    carol = dict(CONFIG, name="carol")
+
+    def handle():
+        messages = gilmsg.tail_messages(topic="org.example.dev", acknowledge="after", **carol)
+        for *_, message in messages:
+            if message["msg"].get("n") == 1:
+                time.sleep(1.0)
+            elif message["msg"].get("n") == 2:
+                messages.reject("too hot")
+
+    beside(handle)
+    publish("carol")  # modules and keys are there now
+    receipt = counts_on(lambda: publish("carol", msg={"n": 1}))
+    assert receipt.acks["carol"] >= 1.0
+    try:
+        counts_on(lambda: publish("carol", msg={"n": 2}, fail_fast=True, ack_timeout=60))
+    except gilmsg.Timeout as timeout:
+        assert timeout.missing["carol"].code == "nacked" and timeout.ack_timeout < 30
+    else:
+        raise AssertionError("a rejected message was confirmed")
+
+
 def check():
     assert gilmsg.check(["alice"], **CONFIG)  # modules and keys are there now
     gilmsg.destroy()

@@ -148,6 +148,14 @@ def test_a_nack_is_quoted(code, text):
     assert reason("alice", HERE, nacked=[("bob", code)], **UP).code != "nacked"
 
 
+@pytest.mark.parametrize("options", [UP, DOWN, RELAY, {"unsigned": True}])
+def test_a_handler_that_failed_is_told(options):
+    """It did get the message: nothing else that is seen of it matters, nor how the message was signed."""
+    found = reason("alice", HERE, nacked=[("alice", "handler")], **options)
+    assert (found.code, found.may_have_arrived) == ("nacked", True)
+    assert found == "it received the message, and its handler failed, as its NACK says"
+
+
 def test_of_a_group_each_member_is_told():
     """Each member of a group has its own reason, and the group's says them all."""
     frames = [*GONE, on(b""), on(announcement("", "bob"))]

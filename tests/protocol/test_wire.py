@@ -276,6 +276,14 @@ def test_a_nack_is_owed_where_a_listener_awaits_it(message, owed):
     assert received.nack_due("alice", "policy") == ((OURS[-12:], body) if owed else None)
 
 
+@pytest.mark.parametrize(("msg_id", "origin"), [(OURS, OURS[-12:]), ("2026-" + UUID, None), ("", None)])
+def test_a_nack_may_take_the_place_of_an_ack(msg_id, origin):
+    """It says of what the ACK would have confirmed, and why not; where the id tells no listener there is none."""
+    ack = {"ack_msg_id": msg_id, "ack_digest": "d"}
+    assert wire.nack_for(ack, "handler") == (origin and (origin, {**ack, "reason": "handler"}))
+    assert "reason" not in ack
+
+
 @pytest.mark.parametrize("reason", [None, 7, ["policy"]])
 def test_a_nack_states_a_reason(reason):
     """A code, that is text, known or not."""

@@ -131,6 +131,7 @@ def test_a_key_that_does_not_exist_is_refused():
 def test_a_keyword_may_be_a_misspelt_one(keyword, meant):
     """One within two characters of a name of ours; not one that contains such a name, nor what looks like a short one."""
     assert _settings.misspelt((keyword, "endpoints")) == ({keyword: meant} if meant else {})
+    assert _settings.misspelt((keyword, "acknowlege"), ("acknowledge",)) == {"acknowlege": "acknowledge"}
 
 
 def test_no_setting_of_fedmsgs_is_a_misspelt_one():
