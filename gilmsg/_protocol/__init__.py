@@ -30,10 +30,11 @@ turns a missing ACK into success. Hence races, and lies (anybody may announce an
 sentence. Frames are numbered: so the diagnosis tells what was so when the message left from what became so afterwards.
 """
 
-from .delivery import Delivery, Entry, Lines, NackLimit, Receipt  # noqa: I001  sorted, but packed
+from .delivery import Delivery, Entry, NackLimit, Receipt  # noqa: I001  sorted, but packed
 from .diagnosis import BEHIND_RELAY, absent, result
+from .leaving import Lines
 from .links import DOWN, RETRIED, UP, Links
-from .presence import Peers, Way
+from .presence import Peers, Way, of_our_bus
 from .wire import (
     LARGEST_ACK, MARKER, Received, ack_topic, announcement, canonical, checked_origin, compose, digest_of, encode,
     full_topic, is_answer, join_group, marked, members, nack_topic, on_ack_topic, origin_of, unmarked, unnameable,
@@ -43,5 +44,5 @@ __all__ = [
     "BEHIND_RELAY", "DOWN", "LARGEST_ACK", "MARKER", "RETRIED", "UP", "Delivery", "Entry", "Lines", "Links",
     "NackLimit", "Peers", "Receipt", "Received", "Way", "absent", "ack_topic", "announcement", "canonical",
     "checked_origin", "compose", "digest_of", "encode", "full_topic", "is_answer", "join_group", "marked", "members",
-    "nack_topic", "on_ack_topic", "origin_of", "result", "unmarked", "unnameable",
+    "nack_topic", "of_our_bus", "on_ack_topic", "origin_of", "result", "unmarked", "unnameable",
 ]

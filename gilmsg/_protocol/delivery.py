@@ -1,12 +1,11 @@
-"""Messages on their way: their ACKs, deadlines, and the order in which they leave."""
+"""Messages on their way: their ACKs and deadlines."""
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable, Generic, NamedTuple, Protocol, TypeVar
 
 from ..errors import BadFrame, ConfigurationError, Refused
 from . import wire
@@ -23,6 +22,9 @@ _NACKS = 5
 
 #: ACKs with a foreign digest whose certificate is read, per message: more are a flood.
 _QUOTED = 64
+
+#: Entries, at most, whose ACKs count though their wait has ended.
+_MOST_LATE = 10_000
 
 
 class Receipt(NamedTuple):
@@ -51,18 +53,19 @@ class Entry:
 
     ``parts`` are the frames to be sent, ``way`` the evidence for the diagnosis; ``outcome`` is the caller's. *unsigned*
     is a message without a signature where the publisher itself would drop one. With ``fail_fast`` the wait ends once
-    a recipient cannot answer any more.
+    a recipient cannot answer any more. Those of the recipients that are *met* are named by the message, and not waited for.
+    *heard* is called with each signer whose ACK counts; with it they count after the wait, too, until the next attempt.
     """
 
     def __init__(
         self, msg_id: str, topic: str, digest: str, parts: Sequence[bytes], recipients: Iterable[str],
         ack_timeout: float, verifier: Verifier, way: Way, outcome: Any = None, unsigned: bool = False,
-        fail_fast: bool = False,
+        fail_fast: bool = False, met: Iterable[str] = (), heard: Callable[[str], None] | None = None,
     ) -> None:
         self.msg_id, self.topic, self.digest, self.parts = msg_id, topic, digest, parts
         self.recipients, self.ack_timeout = tuple(recipients), ack_timeout
         self.verifier, self.way, self.outcome = verifier, way, outcome
-        self.unsigned, self.fail_fast = unsigned, fail_fast
+        self.unsigned, self.fail_fast, self.heard = unsigned, fail_fast, heard
         #: Common name -> seconds from sending to its ACK; common name -> why an ACK in its name did not count.
         self.acks: dict[str, float] = {}
         self.refused: dict[str, str] = {}
@@ -80,6 +83,8 @@ class Entry:
         self.abandoned = False
         self.key = wire.escaped(msg_id)
         self._open: dict[str, None] = dict.fromkeys(self.recipients)
+        for entry in met:
+            del self._open[entry]
         #: Common name -> the mark at which it left, and since when it is seen to be gone.
         self._gone: dict[str, tuple[int, float]] = {}
         self._entries_of: dict[str, list[str]] = {}
@@ -114,6 +119,8 @@ class Entry:
         self.acks[signer] = now - self.sent_at
         for entry in self._entries_of[signer]:
             self._open.pop(entry, None)
+        if self.heard is not None:
+            self.heard(signer)
         return not self._open
 
     def deny(self, received: wire.Received, digest: str | None, reason: str, now: float) -> None:
@@ -157,6 +164,8 @@ class Delivery(Generic[E]):
     def __init__(self, ack_topic: str) -> None:
         self._topic, self._nack_topic = ack_topic.encode("utf-8"), wire.nack_topic(ack_topic).encode("utf-8")
         self._entries: dict[bytes, E] = {}
+        #: Those whose wait has ended, and whose ACKs still are to be heard; the oldest first.
+        self._late: dict[bytes, E] = {}
         #: Of what is settled, too: see :meth:`next_due`.
         self._deadlines: list[tuple[float, bytes]] = []
         #: When those that ``fail_fast`` are looked at next.
@@ -168,6 +177,7 @@ class Delivery(Generic[E]):
             raise ConfigurationError(f"a message with the id {entry.msg_id!r} still waits for its ACKs")
         entry.sent_at, entry.deadline = now, now + entry.ack_timeout
         self._entries[entry.key] = entry
+        self._late.pop(entry.key, None)
         if entry.fail_fast:
             self._look_at = min(self._look_at, now + _LOOK_AGAIN)
         heapq.heappush(self._deadlines, (entry.deadline, entry.key))
@@ -186,7 +196,7 @@ class Delivery(Generic[E]):
         if len(parts[1]) > wire.LARGEST_ACK:
             raise BadFrame(f"{len(parts[1])} bytes are too many for an ACK")
         claimed = wire.claimed_id(parts[1])
-        entry = self._entries.get(claimed) if claimed is not None else None
+        entry = None if claimed is None else self._entries.get(claimed) or self._late.get(claimed)
         if entry is None:
             return None
         received = wire.Received.of(parts)
@@ -196,7 +206,7 @@ class Delivery(Generic[E]):
         if parts[0] == self._nack_topic:
             entry.deny(received, digest, wire.nack_reason(received.message), now)
             return None
-        if not entry.confirm(received, digest, now):
+        if not entry.confirm(received, digest, now) or self._late.pop(entry.key, None) is not None:
             return None
         del self._entries[entry.key]
         return entry
@@ -209,7 +219,16 @@ class Delivery(Generic[E]):
             entry = self._entries.get(key)
             if entry is not None and entry.deadline == deadline:
                 late.append(self._entries.pop(key))
+        for entry in late:
+            if entry.heard is not None:
+                self._keep(entry)
         return late if now < self._look_at else late + self._hopeless(now)
+
+    def _keep(self, entry: E) -> None:
+        entry.parts = ()  # they are large
+        self._late[entry.key] = entry
+        if len(self._late) > _MOST_LATE:
+            del self._late[next(iter(self._late))]
 
     def _hopeless(self, now: float) -> list[E]:
         hasty = [entry for entry in self._entries.values() if entry.fail_fast]
@@ -234,7 +253,7 @@ class Delivery(Generic[E]):
 
     def clear(self) -> list[E]:
         """Forget and return everything."""
-        entries, self._entries, self._deadlines = list(self._entries.values()), {}, []
+        entries, self._entries, self._late, self._deadlines = list(self._entries.values()), {}, {}, []
         return entries
 
 
@@ -251,47 +270,3 @@ class NackLimit:
         if allowed:
             self._allowed.append((now, origin))
         return allowed
-
-
-class Leaving(Protocol):
-    """What waits to leave at a socket: until when at most, and whether its caller has gone."""
-
-    until: float
-    abandoned: bool
-
-    def ready(self) -> bool: ...
-
-
-L = TypeVar("L", bound=Leaving)
-
-
-class Lines(Generic[L]):
-    """What waits to leave at one publishing socket, in each thread's order; for one thread."""
-
-    def __init__(self) -> None:
-        self._lines: dict[Hashable, deque[L]] = {}
-
-    def __len__(self) -> int:
-        return sum(map(len, self._lines.values()))
-
-    def submit(self, thread: Hashable | None, item: L) -> None:
-        """Put *item* behind what *thread* still holds here; None has a line of its own for each item."""
-        self._lines.setdefault(object() if thread is None else thread, deque()).append(item)
-
-    def ripe(self, now: float) -> list[L]:
-        """Remove and return, in order, what is ready, due or abandoned, and has nothing before it that is not."""
-        ripe: list[L] = []
-        for key, line in list(self._lines.items()):
-            while line and (line[0].until <= now or line[0].abandoned or line[0].ready()):
-                ripe.append(line.popleft())
-            if not line:
-                del self._lines[key]
-        return ripe
-
-    def next_due(self) -> float | None:
-        return min((line[0].until for line in self._lines.values()), default=None)
-
-    def clear(self) -> list[L]:
-        """Remove and return everything."""
-        lines, self._lines = self._lines, {}
-        return [item for line in lines.values() for item in line]
