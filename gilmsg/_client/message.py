@@ -30,9 +30,15 @@ def sealed(message: dict[str, Any], config: Mapping[str, Any], certname: str) ->
         covered = _protocol.canonical(message)
     except BadFrame as error:  # it fits, but not one level further down
         raise PayloadError(f"msg cannot be signed: {error}") from error
+    credentials, wire = signed(covered, config, certname)
+    return {**message, **credentials}, covered, wire
+
+
+def signed(covered: bytes, config: Mapping[str, Any], certname: str) -> tuple[dict[str, str], bytes]:
+    """Return signature and certificate of the key pair *certname* for the *covered* bytes, and the bytes on the wire."""
     credentials = _trust.key_pair(config, certname).seal(covered)
     # Both are JSON objects, and neither is empty: so the message is not encoded once more.
-    return {**message, **credentials}, covered, json.dumps(credentials)[:-1].encode("ascii") + b"," + covered[1:]
+    return credentials, json.dumps(credentials)[:-1].encode("ascii") + b"," + covered[1:]
 
 
 def read_back(topic: str, message: dict[str, Any]) -> tuple[bytes, bytes]:
