@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sqlalchemy import (
-    BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text, text,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
 )
 
 #: The number of this layout, kept in the table ``gilmsg_outbox_about``; another one is refused.
