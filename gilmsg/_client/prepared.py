@@ -95,10 +95,10 @@ class Attempt:
 class Sender:
     """Sends prepared messages, and awaits their ACKs as the listener *origin*.
 
-    Make it where the calling thread's context, or the guessed name, is to hold; use it in one thread, whichever that is.
+    Use it in one thread, whichever that is.
 
     Args:
-        config: fedmsg configuration, as of a publish.
+        config: see `configuration`.
         origin: of the outbox.
         tell: called on the thread of ``futures`` with a list of ``News``; it must not block.
 
@@ -107,9 +107,9 @@ class Sender:
         ListenerError: the engine cannot start.
     """
 
-    def __init__(self, config: Mapping[str, Any], origin: str, tell: Callable[[list[News]], None]) -> None:
+    def __init__(self, config: dict[str, Any], origin: str, tell: Callable[[list[News]], None]) -> None:
         _engine.prepare()
-        self.config = configuration(config)
+        self.config = config
         self._origin, self._reports = origin, _engine.Reports(tell)
         _trust.require_x509(self.config)
         if self.config.get("sign_messages", False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable
 from typing import Any, Callable
 
@@ -11,12 +12,16 @@ from sqlalchemy import Connection, Engine, event
 from ..errors import ConfigurationError
 from . import putting
 from .database import Place
+from .delivery import Deliverer, ended_by_sigterm
 from .putting import Expires, Finisher, Inserts
 from .queue import Queue
 from .transactions import Joined, joined
 
 #: In ``Connection.info``: the outboxes into which its transaction has put something.
 _PUT = "gilmsg outboxes"
+
+#: Seconds between two looks of :meth:`Outbox.run` whether it was stopped.
+_LOOK_AGAIN = 0.2
 
 
 class Outbox(Queue):
@@ -48,6 +53,7 @@ class Outbox(Queue):
         self.on_commit: Callable[[], None] = _nobody
         self._finisher = Finisher(self.origin)
         self._inserts: dict[tuple[str, ...], Inserts] = {}
+        self._deliverer: Deliverer | None = None
 
     def put(
         self,
@@ -99,6 +105,46 @@ class Outbox(Queue):
         if where is None:
             self.on_commit()
         return message.msg_id
+
+    def start(self, **config: Any) -> None:
+        """Deliver on a thread of its own; returns at once. A forked child has no such thread: start it after the fork.
+
+        Args:
+            **config: fedmsg configuration, used if this thread has no context; the ``gilmsg.*`` keys always count. The
+                deliverer signs and sends under the name that holds for this thread, as ``publish`` does.
+
+        Raises:
+            ConfigurationError: a setting, key or port is not usable, or it runs already.
+            ListenerError: the engine cannot start.
+        """
+        if self._deliverer is not None and self._deliverer.alive:
+            raise ConfigurationError("this outbox delivers already; stop() it first")
+        deliverer = Deliverer(self, config)
+        self.on_commit = deliverer.look
+        self._deliverer = deliverer
+        deliverer.start()
+
+    def stop(self) -> None:
+        """Deliver no more: what has not left is given back, what has is waited for. Idempotent.
+
+        Returns within ``gilmsg.outbox.ack_timeout`` and 1 s, also if results cannot be written.
+        """
+        deliverer, self._deliverer, self.on_commit = self._deliverer, None, _nobody
+        if deliverer is not None and deliverer.alive:
+            deliverer.stop()
+
+    def run(self, **config: Any) -> None:
+        """Deliver until SIGTERM, KeyboardInterrupt or a :meth:`stop` in another thread; takes and raises what :meth:`start` does.
+
+        SIGTERM is heard if this is the main thread and nobody else handles it.
+        """
+        with ended_by_sigterm() as ended:
+            self.start(**config)
+            try:
+                while (deliverer := self._deliverer) is not None and deliverer.alive and not ended:
+                    time.sleep(_LOOK_AGAIN)
+            finally:
+                self.stop()
 
     def _statements(self, where: Joined) -> Inserts:
         if where.kind not in self._inserts:

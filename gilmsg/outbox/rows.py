@@ -9,7 +9,20 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    Connection, Float, LargeBinary, Text, and_, bindparam, cast, delete, exists, func, literal_column, null, or_, select,
+    Connection,
+    Float,
+    LargeBinary,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -166,22 +179,24 @@ class Rows:
         )  # fmt: skip
         connection.execute(statement, list(rows))
 
-    def fail(self, connection: Connection, rows: Sequence[dict[str, Any]], now: float) -> None:
-        """End rows without success: row, token, sent, told."""
-        self._end(connection, self._own, rows, state="failed", ended=now, reason=bindparam("told"))
+    def fail(self, connection: Connection, row: dict[str, Any], now: float) -> bool:
+        """End a row without success: row, token, sent, told; return whether it was ours."""
+        ended = self._ended(self._own, state="failed", ended=now, reason=bindparam("told"))
+        return connection.execute(ended, {key: row[key] for key in ("row", "token", "sent", "told")}).rowcount == 1
 
     def deliver(self, connection: Connection, rows: Sequence[dict[str, Any]], now: float, kept: bool) -> None:
         """End rows of which every entry is met: row, token, sent. Also one that nobody has leased any more."""
         one = self._tables.messages.c
         free = or_(one.lease == bindparam("token"), one.lease.is_(None), one.leased_until <= now)
-        self._end(connection, and_(one.id == bindparam("row"), self._waits, free), rows, state="delivered", ended=now)
+        condition = and_(one.id == bindparam("row"), self._waits, free)
+        connection.execute(self._ended(condition, state="delivered", ended=now), list(rows))
         if not kept:
             self._delete(connection, [row["row"] for row in rows])
 
-    def _end(self, connection: Connection, condition: Any, rows: Sequence[dict[str, Any]], **values: Any) -> None:
+    def _ended(self, condition: Any, **values: Any) -> Any:
         one = self._tables.messages
         more = {"lease": null(), "leased_until": null(), "attempts": one.c.attempts + bindparam("sent"), **values}
-        connection.execute(update(one).where(condition).values(more), list(rows))
+        return update(one).where(condition).values(more)
 
     def unmet(self, connection: Connection) -> list[str]:
         """Return the entries for which some message waits, or has failed."""

@@ -18,6 +18,11 @@ def pause(attempts: int, at_most: float = LONGEST_PAUSE) -> float:
     return seconds * random.uniform(1.0, 1.0 + JITTER)
 
 
+def longest_pause() -> float:
+    """Return the longest of all pauses, but for chance."""
+    return pause(_DOUBLINGS)
+
+
 class Window:
     """The attempts that are under way to one recipient or group, and how many may be."""
 
