@@ -112,9 +112,6 @@ class Sender:
         self.config = config
         self._origin, self._reports = origin, _engine.Reports(tell)
         _trust.require_x509(self.config)
-        if self.config.get("sign_messages", False):
-            _trust.signer(self.config, _context.certname(self.config))
-        _trust.verifier(self.config)
         self._publisher = _context.SharedPublisher(_context.require_publisher(self.config), self.config)
         self._ack_topic = _protocol.ack_topic(self.config)
         self._port: _engine.Port | None = None
@@ -132,6 +129,13 @@ class Sender:
             port.watch(self._saw)
             self._port = port
         return port
+
+    def check(self) -> None:
+        """Raise ConfigurationError, or ListenerError, if nothing can be sent now: port, key, CA and CRL must be usable."""
+        self.port()
+        if self.config.get("sign_messages", False):
+            _trust.signer(self.config, _context.certname(self.config))
+        _trust.verifier(self.config)
 
     def send(
         self, message: Prepared, recipients: Sequence[str], met: Collection[str], ack_timeout: float, head_start: float,

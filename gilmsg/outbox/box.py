@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Callable
 
 from sqlalchemy import Connection, Engine, event
@@ -12,7 +14,7 @@ from sqlalchemy import Connection, Engine, event
 from ..errors import ConfigurationError
 from . import putting
 from .database import Place
-from .delivery import Deliverer, ended_by_sigterm
+from .delivery import Deliverer
 from .putting import Expires, Finisher, Inserts
 from .queue import Queue
 from .transactions import Joined, joined
@@ -138,7 +140,7 @@ class Outbox(Queue):
 
         SIGTERM is heard if this is the main thread and nobody else handles it.
         """
-        with ended_by_sigterm() as ended:
+        with _ended_by_sigterm() as ended:
             self.start(**config)
             try:
                 while (deliverer := self._deliverer) is not None and deliverer.alive and not ended:
@@ -172,3 +174,17 @@ def _committing(connection: Connection) -> None:
     """Tell the outboxes; after a transaction that was rolled back one of them is told of the next, and looks in vain."""
     for box in connection.info.pop(_PUT, ()):
         box.on_commit()
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[list[int]]:
+    """Give a list that SIGTERM fills, where this is the main thread and SIGTERM would end the process."""
+    ended: list[int] = []
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
+    try:
+        yield ended
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

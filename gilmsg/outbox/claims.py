@@ -1,15 +1,21 @@
-"""Rows that a deliverer has in hand, and what it has learnt of them that is still to be stored."""
+"""Rows that a deliverer has in hand: whose turn it is, and leases."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import secrets
+from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
 from .. import _protocol
-from ..errors import Reason
-from .rows import Row, Rows
+from .rows import BATCH, Row, Rows, Turn
+from .windows import JITTER, LONGEST_PAUSE, Windows
+
+#: Rows, at most, that are under way at a time, whoever their recipients are.
+_MOST_UNDER_WAY = 10_000
+
+#: Seconds that a due time or a lease may lie ahead beyond what is possible: the clocks of two hosts differ.
+_TOLERANCE = 5.0
 
 
 class Claim:
@@ -48,77 +54,64 @@ class Claim:
         return None
 
 
-class Unanswered(NamedTuple):
-    """The end of an attempt without all ACKs: what was seen, and the seconds until the next."""
+class Claimer:
+    """Leases what is due, for *lease* seconds, as much of each recipient's as its window lets through."""
 
-    claim: Claim
-    reasons: Mapping[str, Reason]
-    pause: float
+    def __init__(self, rows: Rows, window: int, lease: float) -> None:
+        self._rows, self.lease = rows, lease
+        self.windows = Windows(window)
+        #: What has a place in some window.
+        self._in_hand = 0
+        #: Who was claimed for last.
+        self._last_turn = ""
 
+    def finds(self, connection: Connection, now: float) -> bool:
+        """Return whether something may be due for which there is room."""
+        return bool(self._turns(self._rows.turns(connection), now))
 
-class Ledger:
-    """What attempts have brought, until a transaction has stored it."""
+    def claim(self, connection: Connection, now: float, since: float, claimed: list[tuple[Claim, bytes]]) -> None:
+        """Lease rows that are due *now*; add them with their bodies to *claimed*, for the transaction may fail."""
+        token, moved = secrets.token_hex(8), []
+        known = self._rows.turns(connection)
+        for turn in known:
+            if turn.last > self._far(now):
+                self._rows.reset(connection, turn.entry, now, self._far(now))
+        turns = self._turns(known, now)
+        turns.sort(key=lambda entry: entry <= self._last_turn)  # those after it come first
+        for entry in turns[:BATCH]:
+            room = min(self.windows.of(entry).room, max(1, BATCH // len(turns)), _MOST_UNDER_WAY - self._in_hand)
+            for row in self._rows.due(connection, entry, now, self._far(now), room) if room > 0 else ():
+                claim = Claim(row, token, since, now)
+                crowded = self.windows.crowded(other for other in claim.missing if other != entry)
+                if crowded is not None:
+                    moved.append((claim.id, crowded))
+                else:
+                    self._occupy(claim)
+                    claimed.append((claim, row.body))
+            self._last_turn = entry
+        if moved:
+            self._rows.move(connection, moved)
+        if claimed:
+            self._rows.lease(connection, [claim.id for claim, _ in claimed], token, now + self.lease)
 
-    def __init__(self, rows: Rows, kept: bool) -> None:
-        self._rows, self._kept = rows, kept
-        self.clear()
+    def free(self, claim: Claim, *entries: str) -> None:
+        """Give up the places that *claim* takes in the windows of *entries*; of all, if none is named."""
+        for entry in claim.slots.intersection(entries) if entries else list(claim.slots):
+            self.windows.of(entry).under_way -= 1
+            claim.slots.discard(entry)
+            self._in_hand -= not claim.slots
 
-    def clear(self) -> None:
-        """Forget everything, for it is stored."""
-        self.acks: dict[tuple[str, str], None] = {}
-        self.met: list[tuple[int, str]] = []
-        #: Of which every entry is met, and by how many attempts more.
-        self.complete: list[tuple[Claim, int]] = []
-        self.unanswered: list[Unanswered] = []
-        #: To be given back, for nothing has left, and the seconds until they are due.
-        self.returned: list[tuple[Claim, float]] = []
-        #: What can never be sent, and why.
-        self.failed: list[tuple[Claim, str]] = []
+    def _occupy(self, claim: Claim) -> None:
+        claim.slots.update(claim.missing)
+        self._in_hand += bool(claim.slots)
+        for entry in claim.slots:
+            self.windows.of(entry).under_way += 1
 
-    def __bool__(self) -> bool:
-        return any((self.acks, self.complete, self.unanswered, self.returned, self.failed))
+    def _turns(self, known: Sequence[Turn], now: float) -> list[str]:
+        """Return those for whom something may be due, and for whom there is room."""
+        due = [turn.entry for turn in known if turn.first <= now or turn.last > self._far(now)]
+        return [entry for entry in due if self.windows.of(entry).room]
 
-    def store(self, connection: Connection, now: float) -> list[tuple[str, str]]:
-        """Store it all, and change nothing here: the transaction may fail. Return (msg_id, reason) of what has failed."""
-        rows = self._rows
-        if self.acks:
-            rows.hear(connection, self.acks, now)
-        if self.met:
-            rows.meet(connection, self.met, now)
-        waiting, complete, failed, reasons = self._sorted(connection, now)
-        if reasons:
-            rows.explain(connection, reasons)
-        if waiting:
-            rows.wait(connection, waiting)
-        if complete:
-            rows.deliver(connection, complete, now, self._kept)
-        return [(str(row["name"]), str(row["told"])) for row in failed if rows.fail(connection, row, now)]
-
-    def _sorted(self, connection: Connection, now: float) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
-        """Return the parameters of what waits, is delivered, has failed, and of what is known of missing entries."""
-        waiting = [_parameters(claim, 0, when=now + pause, whose=None) for claim, pause in self.returned]
-        complete = [_parameters(claim, sent) for claim, sent in self.complete]
-        failed = [_parameters(claim, 0, told=reason, name=claim.msg_id) for claim, reason in self.failed]
-        reasons: list[dict[str, Any]] = []
-        missing = self._rows.missing(connection, [one.claim.id for one in self.unanswered])
-        for claim, seen, pause in self.unanswered:
-            left = missing[claim.id]  # of another deliverer's ACKs, too
-            why = claim.why_over(claim.attempts + 1, left, now)
-            reasons += [
-                _parameters(claim, whose=entry, told_code=seen[entry].code, told=str(seen[entry]))
-                for entry in left
-                if entry in seen
-            ]
-            if not left:
-                complete.append(_parameters(claim, 1))
-            elif why is not None:
-                failed.append(_parameters(claim, 1, told=why, name=claim.msg_id))
-            else:
-                when = now + pause if claim.expires_at is None else min(now + pause, claim.expires_at)
-                waiting.append(_parameters(claim, 1, when=when, whose=left[0]))
-        return waiting, complete, failed, reasons
-
-
-def _parameters(claim: Claim, sent: int | None = None, **more: Any) -> dict[str, Any]:
-    counted = {} if sent is None else {"sent": sent}
-    return {"row": claim.id, "token": claim.token, **counted, **more}
+    def _far(self, now: float) -> float:
+        """Return what no due time and no lease can lie beyond: the clock was set back."""
+        return now + max(LONGEST_PAUSE * (1 + JITTER), self.lease) + _TOLERANCE

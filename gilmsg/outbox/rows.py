@@ -138,15 +138,16 @@ class Rows:
         statement = insert.from_select(["msg_id", "signer", "at"], values).on_conflict_do_nothing()
         connection.execute(statement, [{"id_heard": key, "by": name, "at_time": now} for key, name in acks])
 
-    def meet(self, connection: Connection, met: Iterable[tuple[int, str]], now: float) -> None:
-        """Note that entries, (row, entry) each, are met."""
-        one = self._tables.recipients
+    def meet(self, connection: Connection, met: Iterable[tuple[int, str, str]], now: float) -> None:
+        """Note that entries, (row, msg_id, entry) each, are met."""
+        one, message = self._tables.recipients, self._tables.messages.c
+        same = exists().where(message.id == bindparam("row"), message.msg_id == bindparam("name"))
         statement = (
             update(one)
-            .where(one.c.message == bindparam("row"), one.c.entry == bindparam("whose"), one.c.met.is_(None))
+            .where(one.c.message == bindparam("row"), one.c.entry == bindparam("whose"), one.c.met.is_(None), same)
             .values(met=now, code=null(), reason=null())
         )
-        connection.execute(statement, [{"row": key, "whose": entry} for key, entry in met])
+        connection.execute(statement, [{"row": key, "name": name, "whose": entry} for key, name, entry in met])
 
     def missing(self, connection: Connection, ids: Collection[int]) -> dict[int, list[str]]:
         """Return the entries of rows that are not met, in order."""
@@ -185,10 +186,10 @@ class Rows:
         return connection.execute(ended, {key: row[key] for key in ("row", "token", "sent", "told")}).rowcount == 1
 
     def deliver(self, connection: Connection, rows: Sequence[dict[str, Any]], now: float, kept: bool) -> None:
-        """End rows of which every entry is met: row, token, sent. Also one that nobody has leased any more."""
+        """End rows of which every entry is met: row, name, token, sent. Also one that nobody has leased any more."""
         one = self._tables.messages.c
         free = or_(one.lease == bindparam("token"), one.lease.is_(None), one.leased_until <= now)
-        condition = and_(one.id == bindparam("row"), self._waits, free)
+        condition = and_(one.id == bindparam("row"), one.msg_id == bindparam("name"), self._waits, free)
         connection.execute(self._ended(condition, state="delivered", ended=now), list(rows))
         if not kept:
             self._delete(connection, [row["row"] for row in rows])
@@ -211,14 +212,16 @@ class Rows:
             .order_by(one.message).limit(BATCH)
         )  # fmt: skip
         ids = connection.execute(query).scalars().all()
-        condition = [message.c.id.in_(ids), self._waits, message.c.due > now]
-        connection.execute(update(message).where(*condition).values(due=now))
+        late = select(message.c.id).where(message.c.id.in_(ids), self._waits, message.c.due > now).order_by(message.c.id)
+        found = connection.execute(late.with_for_update()).scalars().all()
+        connection.execute(update(message).where(message.c.id.in_(found), self._waits).values(due=now))
         return ids[-1] if len(ids) == BATCH else None
 
     def sweep(self, connection: Connection, before: float) -> bool:
         """Delete a batch of messages that were delivered *before*; return whether there may be more."""
         one = self._tables.messages.c
         query = select(one.id).where(one.state == "delivered", one.ended <= before).order_by(one.ended).limit(BATCH)
+        query = query.with_for_update(skip_locked=True)
         ids = connection.execute(query).scalars().all()
         self._delete(connection, ids)
         return len(ids) == BATCH
