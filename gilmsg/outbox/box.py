@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from typing import Any, Callable
 
@@ -90,14 +89,15 @@ class Outbox(Queue):
                 "share: put(session, ...)"
             )
         message, lifetime = self._finisher.finish(topic, msg, modname, recipients, config), putting.expiry(expires)
-        with contextlib.ExitStack() as stack:
-            target = stack.enter_context(self.transaction()) if where is None else where
-            found = joined(target, self.tables.messages)
-            putting.write(found, self._statements(found), message, lifetime, self.origin)
-            if where is not None and found.connection is not None:
-                self._tell_of(found.connection)
         if where is None:
+            with self.brief_transaction() as own:
+                putting.write(own, self._statements(own), message, lifetime, self.origin)
             self.on_commit()
+        else:
+            found = joined(where, self.tables.messages)
+            putting.write(found, self._statements(found), message, lifetime, self.origin)
+            if found.connection is not None:
+                self._tell_of(found.connection)
         return message.msg_id
 
     def _statements(self, where: Joined) -> Inserts:
