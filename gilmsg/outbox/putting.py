@@ -145,7 +145,7 @@ def inserts(tables: Tables, dialect: Dialect) -> Inserts:
     about, messages, recipients = tables.about, tables.messages, tables.recipients
     text = functools.partial(bindparam, type_=Text)
     clock = functools.partial(bindparam, "now", type_=Float)()
-    now: Any = cast(extract("epoch", func.clock_timestamp()), Float) if dialect.name == "postgresql" else clock
+    now: Any = cast(extract("epoch", func.statement_timestamp()), Float) if dialect.name == "postgresql" else clock
     columns: dict[str, Any] = {
         "msg_id": text("msg_id"), "topic": text("topic"), "body": text("body"), "state": text("state"), "turn": text("turn"),
         "created": now, "due": now, "attempts": bindparam("attempts", type_=Integer),
