@@ -98,14 +98,15 @@ class Outbox(Queue):
                 "share: put(session, ...)"
             )
         message, lifetime = self._finisher.finish(topic, msg, modname, recipients, config), putting.expiry(expires)
-        with contextlib.ExitStack() as stack:
-            target = stack.enter_context(self.transaction()) if where is None else where
-            found = joined(target, self.tables.messages)
-            putting.write(found, self._statements(found), message, lifetime, self.origin)
-            if where is not None and found.connection is not None:
-                self._tell_of(found.connection)
         if where is None:
+            with self.brief_transaction() as own:
+                putting.write(own, self._statements(own), message, lifetime, self.origin)
             self.on_commit()
+        else:
+            found = joined(where, self.tables.messages)
+            putting.write(found, self._statements(found), message, lifetime, self.origin)
+            if found.connection is not None:
+                self._tell_of(found.connection)
         return message.msg_id
 
     def start(self, **config: Any) -> None:

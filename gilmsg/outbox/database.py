@@ -13,12 +13,13 @@ from typing import Any, Union
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from .. import _protocol
 from ..errors import ConfigurationError
 from . import schema
+from .transactions import Joined
 
 #: Where an outbox or inbox is: the path of an SQLite file, the URL of a database, or the application's engine.
 Place = Union[str, "os.PathLike[str]", URL, Engine]
@@ -88,6 +89,20 @@ class Database:
                 if not (reads or self.own) and connection.dialect.name == "sqlite":
                     self._keep_writers_out(connection)
                 yield connection
+
+    @contextlib.contextmanager
+    def brief_transaction(self) -> Iterator[Joined]:
+        """Give the same on an own engine, for a statement or two: without SQLAlchemy's share it takes half the time."""
+        connection = self.engine.raw_connection()
+        try:
+            if self.engine.dialect.name == "sqlite":
+                connection.cursor().execute("BEGIN IMMEDIATE")
+            yield Joined(self.engine.dialect, None, connection)
+            connection.commit()
+        except self.engine.dialect.loaded_dbapi.Error as error:
+            raise DBAPIError.instance(None, None, error, self.engine.dialect.loaded_dbapi.Error) from error
+        finally:
+            connection.close()  # back to the pool, which rolls back what did not commit
 
     def _keep_writers_out(self, connection: Connection) -> None:
         """Begin an immediate transaction on an application's SQLite engine, which may have begun an ordinary one."""
@@ -213,7 +228,7 @@ def _require_usable(dialect: Any, url: URL) -> None:
 
 
 def _postgresql(url: URL) -> Engine:
-    return create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED")
+    return create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
 
 
 def _sqlite(url: URL) -> Engine:
@@ -230,7 +245,7 @@ def _sqlite(url: URL) -> Engine:
             raise ConfigurationError(f"{path} is not a file; give the outbox a path of its own") from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"no database can be made at {path}: {error}") from error
-    engine = create_engine(url.set(database=path), connect_args={"timeout": _PATIENCE})
+    engine = create_engine(url.set(database=path), connect_args={"timeout": _PATIENCE}, hide_parameters=True)
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
     return engine

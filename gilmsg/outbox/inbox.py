@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Mapping
@@ -110,14 +111,15 @@ _ELSEWHERE = "the session or connection is not of this inbox's database; give fi
 
 def _statements(tables: Tables, dialect: Dialect) -> _Statements:
     about, inbox = tables.about, tables.inbox
-    name, msg_id, digest, key, origin = (bindparam(one, type_=Text) for one in ("name", "msg_id", "digest", "key", "origin"))
+    text: Any = functools.partial(bindparam, type_=Text)
+    name, msg_id, digest, key, origin = map(text, ("name", "msg_id", "digest", "key", "origin"))
     on_postgresql = dialect.name == "postgresql"
-    now: Any = cast(extract("epoch", func.clock_timestamp()), Float) if on_postgresql else bindparam("now", type_=Float)
+    now: Any = cast(extract("epoch", func.statement_timestamp()), Float) if on_postgresql else bindparam("now", type_=Float)
     here = (about.c.key == key) & (about.c.value == origin)
     row = select(name, msg_id, digest, now).select_from(about).where(here)
     insert = (postgresql if on_postgresql else sqlite).insert(inbox)
     once = insert.from_select(["name", "msg_id", "digest", "at"], row).on_conflict_do_nothing()
-    one = select(literal_column("1"))
+    one: Any = select(literal_column("1"))
     others = (inbox.c.name == name) & (inbox.c.msg_id == msg_id) & (inbox.c.digest != digest)
     return _Statements(
         Statement.of(once, dialect),

@@ -33,7 +33,7 @@ _MOST = 2**31 - 1
 class Attempts(NamedTuple):
     """So many attempts; made by :func:`attempts`."""
 
-    count: int
+    most: int
 
 
 def attempts(count: int) -> Attempts:
@@ -124,7 +124,7 @@ def _require_storable(topic: str, entries: tuple[str, ...]) -> None:
 def expiry(expires: Expires) -> dict[str, Any]:
     """Return the values of *expires* for the row: attempts, and seconds from now."""
     if isinstance(expires, Attempts):
-        return {"most_attempts": expires.count, "seconds": None}
+        return {"most_attempts": expires.most, "seconds": None}
     number = isinstance(expires, (int, float)) and not isinstance(expires, bool)
     if expires is not None and not (number and 0 < expires <= threading.TIMEOUT_MAX):
         raise ConfigurationError(
@@ -145,7 +145,7 @@ def inserts(tables: Tables, dialect: Dialect) -> Inserts:
     about, messages, recipients = tables.about, tables.messages, tables.recipients
     text = functools.partial(bindparam, type_=Text)
     clock = functools.partial(bindparam, "now", type_=Float)()
-    now: Any = cast(extract("epoch", func.clock_timestamp()), Float) if dialect.name == "postgresql" else clock
+    now: Any = cast(extract("epoch", func.statement_timestamp()), Float) if dialect.name == "postgresql" else clock
     columns: dict[str, Any] = {
         "msg_id": text("msg_id"), "topic": text("topic"), "body": text("body"), "state": text("state"), "turn": text("turn"),
         "created": now, "due": now, "attempts": bindparam("attempts", type_=Integer),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from ..errors import ConfigurationError, Reason
 from .database import Database
@@ -95,14 +94,14 @@ class Queue(Database):
             found = connection.execute(select(state, func.count()).group_by(state))
             return {**dict.fromkeys(_STATES, 0), **{name: count for name, count in found}}
 
-    def retry(self, msg_ids: str | Iterable[str]) -> Sequence[str]:
+    def retry(self, msg_ids: str | Iterable[str]) -> tuple[str, ...]:
         """Let failed messages wait again, due at once, their attempts counted anew; they expire no more.
 
         Args:
             msg_ids: one id, or any iterable of ids.
 
         Returns:
-            list: the ids of those that had failed; of others nothing is changed.
+            tuple: the ids of those that had failed; of others nothing is changed.
         """
         messages, recipients = self.tables.messages, self.tables.recipients
         first = (
@@ -116,24 +115,25 @@ class Queue(Database):
         }  # fmt: skip
         return self._change(msg_ids, FAILED, anew, "due")
 
-    def drop(self, msg_ids: str | Iterable[str]) -> Sequence[str]:
+    def drop(self, msg_ids: str | Iterable[str]) -> tuple[str, ...]:
         """Give up waiting messages: they count as failed, with the reason "dropped". An attempt under way may still arrive.
 
         Takes and returns what :meth:`retry` does; the ids are of those that waited.
         """
         return self._change(msg_ids, WAITING, {"state": FAILED, "reason": "dropped", "lease": None, "leased_until": None}, "ended")
 
-    def _change(self, msg_ids: str | Iterable[str], state: str, values: Mapping[str, Any], stamp: str) -> Sequence[str]:
+    def _change(self, msg_ids: str | Iterable[str], state: str, values: Mapping[str, Any], stamp: str) -> tuple[str, ...]:
         """Change those of *msg_ids* that are in *state*; *stamp* is the column that gets the time. Return their ids."""
-        ids = iter(dict.fromkeys([msg_ids] if isinstance(msg_ids, str) else msg_ids))
-        messages, changed = self.tables.messages, []
-        while batch := [*itertools.islice(ids, _BATCH)]:
+        ids = tuple(dict.fromkeys([msg_ids] if isinstance(msg_ids, str) else msg_ids))
+        messages, changed = self.tables.messages, ids[:0]
+        for start in range(0, len(ids), _BATCH):
+            batch = ids[start : start + _BATCH]
             theirs = messages.c.msg_id.in_(batch) & (messages.c.state == state)
             with self.transaction() as connection:
                 found = connection.scalars(select(messages.c.msg_id).where(theirs).order_by(messages.c.id).with_for_update())
                 now, there = self.now(connection), found.all()
                 connection.execute(update(messages).where(messages.c.msg_id.in_(there)).values({**values, stamp: now}))
-            changed += there
+            changed += tuple(there)
         return changed
 
     def purge(self, state: str = FAILED, older: float = 0.0) -> int:
@@ -156,7 +156,7 @@ class Queue(Database):
             if len(found) < _BATCH:
                 return removed
 
-    def _remove(self, connection: Connection, found: Sequence[Row[Any]]) -> None:
+    def _remove(self, connection: Connection, found: Sequence[Any]) -> None:
         """Remove these messages, and what belongs to them: an application's SQLite may not cascade."""
         ids = [row.id for row in found]
         connection.execute(delete(self.tables.recipients).where(self.tables.recipients.c.message.in_(ids)))
@@ -172,7 +172,7 @@ class Queue(Database):
         rows = connection.execute(select(*columns).where(which).order_by(messages.c.id).limit(_BATCH)).all()
         now = self.now(connection)
         named = select(recipients).where(recipients.c.message.in_([row.id for row in rows])).order_by(recipients.c.place)
-        entries: dict[int, dict[str, Row[Any]]] = {}
+        entries: dict[int, dict[str, Any]] = {}
         for entry in connection.execute(named):
             entries.setdefault(entry.message, {})[entry.entry] = entry
         came: dict[str, dict[str, float]] = {}
@@ -181,7 +181,7 @@ class Queue(Database):
         return [(row.id, _message(row, entries.get(row.id, {}), came.get(row.msg_id, {}), now)) for row in rows]
 
 
-def _message(row: Row[Any], entries: Mapping[str, Row[Any]], acks: Mapping[str, float], now: float) -> OutboxMessage:
+def _message(row: Any, entries: Mapping[str, Any], acks: Mapping[str, float], now: float) -> OutboxMessage:
     waits = row.state == WAITING
     return OutboxMessage(
         msg_id=row.msg_id, topic=row.topic, state=row.state, created=row.created, attempts=row.attempts,
@@ -192,7 +192,7 @@ def _message(row: Row[Any], entries: Mapping[str, Row[Any]], acks: Mapping[str, 
     )  # fmt: skip
 
 
-def _reason(entry: Row[Any], attempts: int) -> Reason:
+def _reason(entry: Any, attempts: int) -> Reason:
     if entry.code is None:
         return Reason("it was not sent yet", "untried", False) if not attempts else Reason("nothing is known", "silent")
     return Reason(entry.reason, entry.code)

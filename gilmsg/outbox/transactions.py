@@ -18,7 +18,7 @@ from ..errors import ConfigurationError
 
 #: The dialects in which connections of these drivers are spoken to: the form of their parameters matters.
 _RAW: dict[str, Dialect] = {
-    "sqlite": sqlite.dialect(paramstyle="qmark"),  # type: ignore[no-untyped-call]
+    "sqlite": sqlite.dialect(paramstyle="qmark"),
     "postgresql": postgresql.dialect(paramstyle="pyformat"),  # type: ignore[no-untyped-call]
 }
 
@@ -71,12 +71,12 @@ class Joined:
     @property
     def kind(self) -> tuple[str, str, str]:
         """What a statement is compiled for: equal kinds, equal SQL."""
-        return self.dialect.name, "" if self.connection is None else self.dialect.driver, self.dialect.paramstyle
+        return self.dialect.name, self.dialect.driver, self.dialect.paramstyle
 
     def run(self, statement: Statement, values: Values | Sequence[Values]) -> Done:
         """Execute *statement*, once for each of *values*."""
         several = not isinstance(values, Mapping)
-        bound: Any = [statement.bind(one) for one in values] if several else statement.bind(values)  # type: ignore[union-attr,arg-type]
+        bound: Any = [statement.bind(one) for one in values] if several else statement.bind(values)  # type: ignore[arg-type]
         if self.connection is not None:
             return self.connection.exec_driver_sql(statement.sql, bound)
         cursor: Any = self._raw.cursor()
