@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 import gilmsg
 from gilmsg.sandbox import Sandbox
 
-from . import inside
+from . import databases, inside
 from .processes import wait_for
 
 
@@ -89,6 +89,21 @@ def make_known(bus, *names):
     for name in names:
         bus.config["certnames"][name] = name
         bus.authority.issue(name)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server."""
+    if databases.programs() is None:
+        pytest.skip("PostgreSQL is not installed (Debian's package is called postgresql)")
+    with databases.Postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request, tmp_path):
+    """Where an outbox may be: the path of a file, the URL of a new database on PostgreSQL."""
+    return str(tmp_path / "outbox.sqlite") if request.param == "sqlite" else request.getfixturevalue("postgres").url()
 
 
 @pytest.fixture

@@ -29,9 +29,15 @@ def sealed(message: dict[str, Any], config: Mapping[str, Any], certname: str) ->
         covered = _protocol.canonical(message)
     except BadFrame as error:  # it fits, but not one level further down
         raise PayloadError(f"msg cannot be signed: {error}") from error
+    seal, wire = signed(covered, config, certname)
+    return seal.on(message), covered, wire
+
+
+def signed(covered: bytes, config: Mapping[str, Any], certname: str) -> tuple[Any, bytes]:
+    """Return the seal of the key pair *certname* on the *covered* bytes, and the bytes on the wire."""
     seal = _trust.key_pair(config, certname).seal(covered)
     # Neither object is empty: so the message is not encoded once more.
-    return seal.on(message), covered, b"{" + seal.members + b"," + covered[1:]
+    return seal, b"{" + seal.members + b"," + covered[1:]
 
 
 def read_back(topic: str, message: dict[str, Any]) -> tuple[bytes, bytes]:

@@ -44,11 +44,11 @@ from .loop import Engine
 from .operations import Book, Message
 from .port import Gone, Port, refuse_on
 from .sockets import Names
-from .waiting import CallbackFuture, Outcome, RateLimitedLog, callbacks, futures
+from .waiting import CallbackFuture, Outcome, RateLimitedLog, Reports, callbacks, futures
 
 __all__ = [
     "Address", "CallbackFuture", "Connections", "Gone", "Message", "Names", "Outcome", "Port", "RateLimitedLog",
-    "callbacks", "claim", "destroy", "futures", "grow_old", "leave", "listening_ports", "listening_process",
+    "Reports", "callbacks", "claim", "destroy", "futures", "grow_old", "leave", "listening_ports", "listening_process",
     "new_context", "poll", "prepare", "publisher", "replaced", "require_files", "running", "sockets",
 ]  # fmt: skip
 

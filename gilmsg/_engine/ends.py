@@ -8,7 +8,7 @@ import os
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 import zmq
 
@@ -74,6 +74,8 @@ class Out:
         self.in_vain: list[float] = []
         #: Those who use it. Weak, so that those of threads that have ended do not count.
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
+        #: By its user, who may forget it: called with (topic, common name) of each announcement.
+        self.watchers: weakref.WeakKeyDictionary[Any, Callable[[str, str], None]] = weakref.WeakKeyDictionary()
         self.connections: Connections | None = None
         linger = int(config.get("zmq_linger", 1000))  # -1 is libzmq's "for ever"
         self._linger = min(linger, LONGEST_LINGER) if linger >= 0 else LONGEST_LINGER
@@ -129,7 +131,10 @@ class Out:
         for _ in range(_SUBSCRIPTIONS_AT_ONCE):
             if not sockets.readable(self.socket):
                 return
-            self.peers.note(*self.socket.recv_multipart(zmq.NOBLOCK))
+            announced = self.peers.note(*self.socket.recv_multipart(zmq.NOBLOCK))
+            if announced is not None:
+                for watcher in self.watchers.values():
+                    watcher(*announced)
 
     def take_events(self, now: float) -> None:
         """Take in how the connection to a relay fares."""
@@ -175,9 +180,10 @@ class Ear:
         sockets.tune(self.socket, config)
         sockets.limit_input(self.socket, _ACKS, _LARGEST_FRAME)
         sockets.watch_by_keepalive(self.socket)
-        for topic in (book.ack_topic, protocol.nack_topic(book.ack_topic)):
+        for topic in self._topics():
             self.socket.setsockopt(zmq.SUBSCRIBE, topic.encode("utf-8"))
-            self.socket.setsockopt(zmq.SUBSCRIBE, protocol.announcement(topic, self.origin))
+        self._origins: set[str] = set()
+        self.listen_as(self.origin)
         endpoints = {endpoint for listed in book.publishing.values() for endpoint in listed}
         self.connections = Connections([(one, self.socket) for one in endpoints], names, self.socket)
         self.born = time.monotonic()
@@ -195,6 +201,16 @@ class Ear:
             else:
                 if entry is not None:
                     self._settled.append(entry)
+
+    def listen_as(self, origin: str) -> None:
+        """Let consumers see that this listener awaits the ACKs for *origin*; idempotent."""
+        if origin not in self._origins:  # or libzmq would count, and tell its peers nothing
+            self._origins.add(origin)
+            for topic in self._topics():
+                self.socket.setsockopt(zmq.SUBSCRIBE, protocol.announcement(topic, origin))
+
+    def _topics(self) -> tuple[str, str]:
+        return self.ack_topic, protocol.nack_topic(self.ack_topic)
 
     def take_events(self, now: float) -> None:
         """Take in how the connections fare."""

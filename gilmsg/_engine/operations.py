@@ -187,7 +187,8 @@ class Message(protocol.Entry):
     def __init__(self, out: Out, ear: Ear, until: float, **entry: Any) -> None:
         super().__init__(**entry)
         self.out, self.ear, self.until = out, ear, until
-        self.thread = threading.get_ident()
+        #: Whose line it waits in; None: in none, its owner asks for no order.
+        self.thread: int | None = threading.get_ident()
 
     def run(self, engine: Engine, now: float) -> None:
         if self.out.closed or self.ear.closed:
@@ -198,7 +199,7 @@ class Message(protocol.Entry):
             self.out.lines.submit(self.thread, self)
 
     def ready(self) -> bool:
-        return self.way.ready(self.recipients)
+        return self.way.ready(self.missing())
 
     def leave(self, engine: Engine) -> None:
         if self.abandoned:

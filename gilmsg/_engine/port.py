@@ -133,6 +133,26 @@ class Port:
         self._require()
         return self._engine.ask(job)
 
+    def listen_as(self, origin: str) -> None:
+        """Have our listener await the ACKs for *origin*, too; until the listener closes."""
+        ear = self._ear
+        assert ear is not None
+        self.look(lambda: ear.listen_as(origin))
+
+    def watch(self, watcher: Callable[[str, str], None]) -> None:
+        """Have *watcher* called with (topic, common name) of each announcement at our socket, and now of those in force.
+
+        The engine thread calls it, until this handle closes: it must be quick, and wait for nothing.
+        """
+        out = self._sending()
+
+        def begin() -> None:
+            out.watchers[self] = watcher
+            for announced in out.peers.announced():
+                watcher(*announced)
+
+        self.look(begin)
+
     def close(self) -> None:
         """Give up this handle; the last one of a socket, or of a listener, closes that. Idempotent."""
         if self._closed or not self._engine.alive:
@@ -140,6 +160,8 @@ class Port:
         self._closed = True
 
         def leave() -> None:
+            if self._out is not None:
+                self._out.watchers.pop(self, None)
             for end in (self._out, self._ear):
                 if end is not None:
                     end.users.discard(self)

@@ -221,6 +221,26 @@ def forget() -> None:
         worker.forget()
 
 
+class Reports:
+    """News for one owner, told on the thread of ``futures``, in batches: *tell* is called with a list, and must not block."""
+
+    def __init__(self, tell: Callable[[list[Any]], None]) -> None:
+        self._tell = tell
+        self._news: collections.deque[Any] = collections.deque()
+
+    def put(self, news: Any) -> None:
+        """Have *news* told soon; never blocks."""
+        self._news.append(news)
+        futures.run(self._tell_all)  # each time: one that is being told may be told without this
+
+    def _tell_all(self) -> None:
+        batch = []
+        while self._news:
+            batch.append(self._news.popleft())
+        if batch:
+            self._tell(batch)
+
+
 class RateLimitedLog:
     """WARNINGs that somebody else on the bus can cause: one in *interval* seconds, which counts those left out.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Callable, Generic, NamedTuple, Protocol, TypeVar
 
 from ..errors import BadFrame, ConfigurationError, Refused
 from . import wire
@@ -25,6 +25,9 @@ _MANY = 4
 
 #: ACKs with a foreign digest whose certificate is read, per message: more are a flood.
 _QUOTED = 64
+
+#: Entries, at most, whose ACKs count though their wait has ended.
+_MOST_LATE = 10_000
 
 
 class Receipt(NamedTuple):
@@ -53,18 +56,20 @@ class Entry:
 
     ``parts`` are the frames to be sent, ``way`` the evidence for the diagnosis; ``outcome`` is the caller's. *unsigned*
     is a message without a signature where the publisher itself would drop one. With ``fail_fast`` the wait ends once
-    a recipient cannot answer any more. An *urgent* one has a thread that waits for its end.
+    a recipient cannot answer any more. An *urgent* one has a thread that waits for its end. Those of the recipients that are
+    *met* are named by the message, and not waited for. *heard* is called with each signer whose ACK counts; with it they
+    count after the wait, too, until the next attempt.
     """
 
     def __init__(
         self, msg_id: str, topic: str, digest: str, parts: Sequence[bytes], recipients: Iterable[str],
         ack_timeout: float, verifier: Verifier, way: Way, outcome: Any = None, unsigned: bool = False,
-        fail_fast: bool = False, urgent: bool = True,
+        fail_fast: bool = False, urgent: bool = True, met: Iterable[str] = (), heard: Callable[[str], None] | None = None,
     ) -> None:
         self.msg_id, self.topic, self.digest, self.parts = msg_id, topic, digest, parts
         self.recipients, self.ack_timeout = tuple(recipients), ack_timeout
         self.verifier, self.way, self.outcome = verifier, way, outcome
-        self.unsigned, self.fail_fast, self.urgent = unsigned, fail_fast, urgent
+        self.unsigned, self.fail_fast, self.urgent, self.heard = unsigned, fail_fast, urgent, heard
         #: Common name -> seconds from sending to its ACK; common name -> why an ACK in its name did not count.
         self.acks: dict[str, float] = {}
         self.refused: dict[str, str] = {}
@@ -82,6 +87,8 @@ class Entry:
         self.abandoned = False
         self.key = wire.escaped(msg_id)
         self._open: dict[str, None] = dict.fromkeys(self.recipients)
+        for entry in met:
+            del self._open[entry]
         #: Common name -> the mark at which it left, and since when it is seen to be gone.
         self._gone: dict[str, tuple[int, float]] = {}
         self._entries_of: dict[str, list[str]] = {}
@@ -116,6 +123,8 @@ class Entry:
         self.acks[signer] = now - self.sent_at
         for entry in self._entries_of[signer]:
             self._open.pop(entry, None)
+        if self.heard is not None:
+            self.heard(signer)
         return not self._open
 
     def deny(self, received: wire.Received, digest: str | None, reason: str, now: float) -> None:
@@ -159,6 +168,8 @@ class Delivery(Generic[E]):
     def __init__(self, ack_topic: str) -> None:
         self._topic, self._nack_topic = ack_topic.encode("utf-8"), wire.nack_topic(ack_topic).encode("utf-8")
         self._entries: dict[bytes, E] = {}
+        #: Those whose wait has ended, and whose ACKs still are to be heard; the oldest first.
+        self._late: dict[bytes, E] = {}
         #: Of what is settled, too: see :meth:`next_due`.
         self._deadlines: list[tuple[float, bytes]] = []
         #: When those that ``fail_fast`` are looked at next.
@@ -177,6 +188,7 @@ class Delivery(Generic[E]):
         entry.sent_at, entry.deadline = now, now + entry.ack_timeout
         self._entries[entry.key] = entry
         self._urgent += entry.urgent
+        self._late.pop(entry.key, None)
         if entry.fail_fast:
             self._look_at = min(self._look_at, now + _LOOK_AGAIN)
         heapq.heappush(self._deadlines, (entry.deadline, entry.key))
@@ -199,7 +211,7 @@ class Delivery(Generic[E]):
         if len(parts[1]) > wire.LARGEST_ACK:
             raise BadFrame(f"{len(parts[1])} bytes are too many for an ACK")
         claimed = wire.claimed_id(parts[1])
-        entry = self._entries.get(claimed) if claimed is not None else None
+        entry = None if claimed is None else self._entries.get(claimed) or self._late.get(claimed)
         if entry is None:
             return None
         received = wire.Received.of(parts)
@@ -209,7 +221,7 @@ class Delivery(Generic[E]):
         if parts[0] == self._nack_topic:
             entry.deny(received, digest, wire.nack_reason(received.message), now)
             return None
-        if not entry.confirm(received, digest, now):
+        if not entry.confirm(received, digest, now) or self._late.pop(entry.key, None) is not None:
             return None
         self._drop(entry)
         return entry
@@ -223,7 +235,15 @@ class Delivery(Generic[E]):
             if entry is not None and entry.deadline == deadline:
                 self._drop(entry)
                 late.append(entry)
+                if entry.heard is not None:
+                    self._keep(entry)
         return late if now < self._look_at else late + self._hopeless(now)
+
+    def _keep(self, entry: E) -> None:
+        entry.parts = ()  # they are large
+        self._late[entry.key] = entry
+        if len(self._late) > _MOST_LATE:
+            del self._late[next(iter(self._late))]
 
     def _hopeless(self, now: float) -> list[E]:
         hasty = [entry for entry in self._entries.values() if entry.fail_fast]
@@ -248,7 +268,8 @@ class Delivery(Generic[E]):
 
     def clear(self) -> list[E]:
         """Forget and return everything."""
-        entries, self._entries, self._deadlines, self._urgent = list(self._entries.values()), {}, [], 0
+        entries, self._entries, self._late = list(self._entries.values()), {}, {}
+        self._deadlines, self._urgent = [], 0
         return entries
 
 

@@ -32,26 +32,29 @@ class Peers:
         #: Common name -> the mark at which an announcement of it ended last.
         self._ended: dict[str, int] = {}
 
-    def note(self, frame: bytes, *more: bytes) -> None:
+    def note(self, frame: bytes, *more: bytes) -> tuple[str, str] | None:
         """Take in what the XPUB socket received at a time; anything but a subscription or its end is ignored.
 
-        What comes with *more* frames is a message that a peer sent us, even if it looks like a subscription.
+        What comes with *more* frames is a message that a peer sent us, even if it looks like a subscription. Return
+        (topic, common name) of an announcement, of whatever number: another one may be of who lost the first.
         """
         self.mark += 1
         kind, prefix = frame[:1], frame[1:]
         count = self._subscriptions.get(prefix, 0)
         if more:
-            return
+            return None
         if kind == _SUBSCRIBE and (count or self._has_room(prefix)):
             self._subscriptions[prefix] = count + 1
-            announced = None if count else _announced(prefix)
-            if announced:
+            announced = _announced(prefix)
+            if announced and not count:
                 topic, common_name = announced
                 self._announced.setdefault(common_name, {})[topic] = self.mark
-        elif kind == _UNSUBSCRIBE and count > 1:
+            return announced
+        if kind == _UNSUBSCRIBE and count > 1:
             self._subscriptions[prefix] = count - 1
         elif kind == _UNSUBSCRIBE and count:
             self._end(prefix)
+        return None
 
     def _has_room(self, prefix: bytes) -> bool:
         room = len(self._subscriptions) < _MOST and len(prefix) <= _LONGEST
@@ -97,6 +100,10 @@ class Peers:
         """Return whether the listener *origin* has announced itself for just *topic*, that of answers."""
         return wire.announcement(topic, origin) in self._subscriptions
 
+    def announced(self) -> list[tuple[str, str]]:
+        """Return (topic, common name) of each announcement that is in force."""
+        return [(topic, name) for name, topics in self._announced.items() for topic in topics]
+
     def topics(self, common_name: str) -> list[str]:
         """Return the topic prefixes for which *common_name* announced itself."""
         return sorted(self._announced.get(common_name, ()))
@@ -109,6 +116,12 @@ class Peers:
     def ended(self, common_name: str) -> int | None:
         """Return the mark at which *common_name* ceased to listen last, None if it never did."""
         return self._ended.get(common_name)
+
+
+def of_our_bus(topic: str, ack_topic: str) -> bool:
+    """Return whether who subscribes to *topic* may get messages of the bus of *ack_topic*."""
+    scope = ack_topic[: -len(wire.ACK_SUFFIX)]
+    return scope.startswith(topic) or topic.startswith(scope)
 
 
 def _announced(prefix: bytes) -> tuple[str, str] | None:
@@ -152,8 +165,7 @@ class Way(NamedTuple):
         """Return the mark since when *common_name* gets what we send, None if it does not; 0 for any topic of ours."""
         if self.topic is not None:
             return self.peers.listens_since(common_name, self.topic)
-        scope, prefixes = self.ack_topic[: -len(wire.ACK_SUFFIX)], self.peers.topics(common_name)
-        return 0 if any(scope.startswith(one) or one.startswith(scope) for one in prefixes) else None
+        return 0 if any(of_our_bus(one, self.ack_topic) for one in self.peers.topics(common_name)) else None
 
     def hears(self, common_name: str) -> bool:
         """Return whether *common_name*, or the relay before it, can be expected to get what we send."""

@@ -17,7 +17,15 @@ ACK_TIMEOUT = "gilmsg.ack_timeout"
 HEAD_START = "gilmsg.head_start"
 REQUIRED = "gilmsg.required"
 FAIL_FAST = "gilmsg.fail_fast"
-KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START, REQUIRED, FAIL_FAST)
+DATABASE = "gilmsg.outbox.database"
+OUTBOX_ACK_TIMEOUT = "gilmsg.outbox.ack_timeout"
+WINDOW = "gilmsg.outbox.window"
+POLL = "gilmsg.outbox.poll"
+KEEP = "gilmsg.outbox.keep"
+#: Those of a publish, and those of the outbox.
+PUBLISH_KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START, REQUIRED, FAIL_FAST)
+OUTBOX_KEYS = (DATABASE, OUTBOX_ACK_TIMEOUT, WINDOW, POLL, KEEP)
+KEYS = (*PUBLISH_KEYS, *OUTBOX_KEYS)
 
 #: Names of ours for which another keyword may be meant; shorter ones are too near to those of others.
 _NAMES = ("recipients", "recipient", "ack_timeout", "pre_fire_hook", "modname", "fail_fast", *KEYS)
@@ -27,6 +35,15 @@ _NEAR = 2
 
 DEFAULT_ACK_TIMEOUT = 0.25
 DEFAULT_HEAD_START = 2.0
+
+#: Of those that are seconds; and which of them may be 0.
+_SECONDS = {
+    ACK_TIMEOUT: DEFAULT_ACK_TIMEOUT, HEAD_START: DEFAULT_HEAD_START, OUTBOX_ACK_TIMEOUT: 5.0, POLL: 1.0,
+    KEEP: 7 * 86400.0,
+}  # fmt: skip
+_MAY_BE_ZERO = (HEAD_START, KEEP)
+
+_DEFAULT_WINDOW = 100
 
 #: A topic: words that are joined by dots. A last dot does no harm.
 _TOPIC = re.compile(r"[^\s.*]+(\.[^\s.*]+)*\.?\Z")
@@ -48,12 +65,31 @@ def settings(
 ) -> Settings:  # fmt: skip
     """Return the settings, all of them checked; what is in *own* wins, and over its keys *ack_timeout*, *fail_fast*."""
     require_known(own)
-    table, seconds, head_start, required, hasty = (read(key, own if key in own else config) for key in KEYS)
+    table, seconds, head_start, required, hasty = (read(key, own if key in own else config) for key in PUBLISH_KEYS)
     if ack_timeout is not None:
         seconds = _seconds(ack_timeout, "ack_timeout")
     if fail_fast is not None:
         hasty = _flag(fail_fast, "fail_fast")
+    for key in OUTBOX_KEYS:
+        if key in own or key in config:
+            read(key, own if key in own else config)
     return Settings(table, seconds, head_start, required, hasty)
+
+
+class OutboxSettings(NamedTuple):
+    """The settings of a deliverer; times in seconds."""
+
+    head_start: float
+    ack_timeout: float
+    window: int
+    poll: float
+    keep: float
+
+
+def outbox_settings(config: Mapping[str, Any]) -> OutboxSettings:
+    """Return the settings of a deliverer under *config*, all of them checked."""
+    require_known(config)
+    return OutboxSettings(*(read(key, config) for key in (HEAD_START, OUTBOX_ACK_TIMEOUT, WINDOW, POLL, KEEP)))
 
 
 def require_known(config: Mapping[str, Any]) -> None:
@@ -69,8 +105,11 @@ def read(key: str, config: Mapping[str, Any]) -> Any:
         return _table(config.get(key))
     if key in (REQUIRED, FAIL_FAST):
         return _flag(config.get(key, False), key)
-    default = DEFAULT_ACK_TIMEOUT if key == ACK_TIMEOUT else DEFAULT_HEAD_START
-    return _seconds(config.get(key, default), key, zero_allowed=key == HEAD_START)
+    if key == DATABASE:
+        return _place(config.get(key))
+    if key == WINDOW:
+        return _number(config.get(key, _DEFAULT_WINDOW), key)
+    return _seconds(config.get(key, _SECONDS[key]), key, zero_allowed=key in _MAY_BE_ZERO)
 
 
 @functools.lru_cache(maxsize=512)
@@ -184,6 +223,18 @@ def _table(value: Any) -> dict[str, tuple[str, ...]]:
 def _flag(value: Any, where: str) -> bool:
     if not isinstance(value, bool):
         raise ConfigurationError(f"{where} must be True or False; it is {value!r}")
+    return value
+
+
+def _place(value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ConfigurationError(f"{DATABASE} must be the path of an SQLite file, or a database URL; it is {value!r}")
+    return value
+
+
+def _number(value: Any, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{where} must be a whole number of at least 1; it is {value!r}")
     return value
 
 

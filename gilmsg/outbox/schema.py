@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sqlalchemy import (
-    BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text, text,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
 )
 
 #: The number of this layout, kept in the table ``gilmsg_outbox_about``; another one is refused.
@@ -64,6 +74,9 @@ def tables(metadata: MetaData) -> Tables:
         Column("met", Float), Column("code", Text), Column("reason", Text),
         PrimaryKeyConstraint("message", "entry"),
     )  # fmt: skip
+    # Whom a recipient that appears concerns; and who is waited for at all.
+    unmet = text("met IS NULL")
+    Index("gilmsg_outbox_unmet", recipients.c.entry, recipients.c.message, sqlite_where=unmet, postgresql_where=unmet)
     acks = Table(
         "gilmsg_outbox_acks", metadata,
         Column("msg_id", Text, nullable=False), Column("signer", Text, nullable=False), Column("at", Float, nullable=False),

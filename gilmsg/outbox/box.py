@@ -1,0 +1,191 @@
+"""The outbox: where messages are put."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Callable
+
+from sqlalchemy import Connection, Engine, event
+
+from ..errors import ConfigurationError
+from . import putting
+from .database import Place
+from .delivery import Deliverer
+from .putting import Expires, Finisher, Inserts
+from .queue import Queue
+from .transactions import Joined, joined
+
+#: In ``Connection.info``: the outboxes into which its transaction has put something.
+_PUT = "gilmsg outboxes"
+
+#: Seconds between two looks of :meth:`Outbox.run` whether it was stopped.
+_LOOK_AGAIN = 0.2
+
+
+class Outbox(Queue):
+    """An outbox: what is committed there is sent until every recipient has proven receipt.
+
+    Safe in any thread, and in a forked child. One for each database and process will do.
+
+    Args:
+        where: the path of an SQLite file on a local disk, made if it is not there, with mode 0600; the URL of a database,
+            ``sqlite:///...`` or ``postgresql+psycopg://...``, with a synchronous driver; or the application's own
+            synchronous ``sqlalchemy.Engine``, which is used as it is. On SQLite an own engine writes ahead (WAL), waits 10 s
+            for another writer, and what it says is committed is on the disk (``synchronous=FULL``).
+        create (bool): make the tables that are missing. False for those whose migrations do that: see
+            :func:`gilmsg.outbox.tables`.
+
+    Attributes:
+        on_commit (callable): called without arguments, in the thread that commits, at each commit of this process that
+            puts something here: just before the commit in a transaction of the caller's (one of a raw connection is not
+            seen), and after it in one of our own. It must return at once, and not raise.
+
+    Raises:
+        ConfigurationError: no database can be used there: another kind, an async driver, memory; tables are missing
+            and *create* is False; or they have the layout of another version of gilmsg.
+        sqlalchemy.exc.SQLAlchemyError: the database does not answer, or refuses.
+    """
+
+    def __init__(self, where: Place, create: bool = True) -> None:
+        super().__init__(where, create)
+        self.on_commit: Callable[[], None] = _nobody
+        self._finisher = Finisher(self.origin)
+        self._inserts: dict[tuple[str, ...], Inserts] = {}
+        self._deliverer: Deliverer | None = None
+
+    def put(
+        self,
+        where: Any = None,
+        /,
+        topic: str | None = None,
+        msg: Any = None,
+        modname: str | None = None,
+        recipients: str | Iterable[str] | None = None,
+        expires: Expires = None,
+        **config: Any,
+    ) -> str:
+        """Put a message; it is sent once the transaction *where* has committed, and never if that is rolled back.
+
+        Nothing is sent here, and nobody is waited for: ``gilmsg-outbox run``, or :meth:`start`, delivers. Topic, sender's
+        user name and time are those of this call; the deliverer signs, with its own certificate.
+
+        Args:
+            where: the transaction that the message becomes part of: an SQLAlchemy ``Session`` or ``Connection`` (of an
+                ``AsyncSession``: ``await session.run_sync(lambda session: box.put(session, ...))``), or a connection of
+                sqlite3 or psycopg (Django: ``connection.connection`` within ``transaction.atomic()``). It is neither
+                begun, committed nor rolled back. Without it an outbox of its own path or URL commits by itself.
+            topic, msg, modname, recipients: as for :func:`gilmsg.publish`; but somebody must be named, in the call or by
+                ``gilmsg.recipients``.
+            expires: the message fails after so many seconds (a number), or after so many attempts
+                (:func:`gilmsg.outbox.attempts`); by default never.
+            **config: fedmsg configuration, used if this thread has no context; the ``gilmsg.*`` keys always count.
+
+        Returns:
+            str: the ``msg_id``, for :meth:`get` and the log. The message has the same on the wire.
+
+        Raises:
+            ConfigurationError: an argument, setting or file is not usable; *where* is of another database, in AUTOCOMMIT
+                mode, or missing on an application's engine. Nothing was put; PostgreSQL may want a rollback.
+            sqlalchemy.exc.SQLAlchemyError, or the error of a raw connection's driver: the database refused.
+        """
+        if where is None and not self.own:
+            raise ConfigurationError(
+                "on the application's engine put() needs the session or connection whose transaction the message is to "
+                "share: put(session, ...)"
+            )
+        message, lifetime = self._finisher.finish(topic, msg, modname, recipients, config), putting.expiry(expires)
+        if where is None:
+            with self.brief_transaction() as own:
+                putting.write(own, self._statements(own), message, lifetime, self.origin)
+            self.on_commit()
+        else:
+            found = joined(where, self.tables.messages)
+            putting.write(found, self._statements(found), message, lifetime, self.origin)
+            if found.connection is not None:
+                self._tell_of(found.connection)
+        return message.msg_id
+
+    def start(self, **config: Any) -> None:
+        """Deliver on a thread of its own; returns at once. A forked child has no such thread: start it after the fork.
+
+        Args:
+            **config: fedmsg configuration, used if this thread has no context; the ``gilmsg.*`` keys always count. The
+                deliverer signs and sends under the name that holds for this thread, as ``publish`` does.
+
+        Raises:
+            ConfigurationError: a setting, key or port is not usable, or it runs already.
+            ListenerError: the engine cannot start.
+        """
+        if self._deliverer is not None and self._deliverer.alive:
+            raise ConfigurationError("this outbox delivers already; stop() it first")
+        deliverer = Deliverer(self, config)
+        self.on_commit = deliverer.look
+        self._deliverer = deliverer
+        deliverer.start()
+
+    def stop(self) -> None:
+        """Deliver no more: what has not left is given back, what has is waited for. Idempotent.
+
+        Returns within ``gilmsg.outbox.ack_timeout`` and 1 s, also if results cannot be written.
+        """
+        deliverer, self._deliverer, self.on_commit = self._deliverer, None, _nobody
+        if deliverer is not None and deliverer.alive:
+            deliverer.stop()
+
+    def run(self, **config: Any) -> None:
+        """Deliver until SIGTERM, KeyboardInterrupt or a :meth:`stop` in another thread; takes and raises what :meth:`start` does.
+
+        SIGTERM is heard if this is the main thread and nobody else handles it.
+        """
+        with _ended_by_sigterm() as ended:
+            self.start(**config)
+            try:
+                while (deliverer := self._deliverer) is not None and deliverer.alive and not ended:
+                    time.sleep(_LOOK_AGAIN)
+            finally:
+                self.stop()
+
+    def _statements(self, where: Joined) -> Inserts:
+        if where.kind not in self._inserts:
+            self._inserts[where.kind] = putting.inserts(self.tables, where.dialect)
+        return self._inserts[where.kind]
+
+    def _tell_of(self, connection: Connection) -> None:
+        """Have this outbox told of the commit of *connection*."""
+        boxes = connection.info.setdefault(_PUT, {})
+        if self not in boxes:
+            boxes[self] = None
+            _watch(connection.engine)
+
+
+def _nobody() -> None:
+    pass
+
+
+def _watch(engine: Engine) -> None:
+    if not event.contains(engine, "commit", _committing):
+        event.listen(engine, "commit", _committing)
+
+
+def _committing(connection: Connection) -> None:
+    """Tell the outboxes; after a transaction that was rolled back one of them is told of the next, and looks in vain."""
+    for box in connection.info.pop(_PUT, ()):
+        box.on_commit()
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[list[int]]:
+    """Give a list that SIGTERM fills, where this is the main thread and SIGTERM would end the process."""
+    ended: list[int] = []
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
+    try:
+        yield ended
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,117 @@
+"""Rows that a deliverer has in hand: whose turn it is, and leases."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from .. import _protocol
+from .rows import BATCH, Row, Rows, Turn
+from .windows import JITTER, LONGEST_PAUSE, Windows
+
+#: Rows, at most, that are under way at a time, whoever their recipients are.
+_MOST_UNDER_WAY = 10_000
+
+#: Seconds that a due time or a lease may lie ahead beyond what is possible: the clocks of two hosts differ.
+_TOLERANCE = 5.0
+
+
+class Claim:
+    """A row under one lease; ``missing`` shrinks with each ACK.
+
+    It was leased at *since*, by the monotonic clock, and at *clock*, by the database's.
+    """
+
+    __slots__ = (
+        "attempts", "clock", "ended", "entries", "expires_at", "id", "met", "missing", "most_attempts", "msg_id", "since", "slots",
+        "token",
+    )  # fmt: skip
+
+    def __init__(self, row: Row, token: str, since: float, clock: float) -> None:
+        self.id, self.token, self.since, self.clock = row.id, token, since, clock
+        self.msg_id = row.msg_id.decode("utf-8", "replace")
+        self.entries, self.met = row.entries, row.met
+        self.missing = [entry for entry in row.entries if entry not in row.met]
+        self.attempts, self.most_attempts, self.expires_at = row.attempts, row.most_attempts, row.expires_at
+        #: Whether the attempt is over.
+        self.ended = False
+        #: The entries in whose windows it takes a place.
+        self.slots: set[str] = set()
+
+    def confirmed_by(self, signer: str) -> list[str]:
+        """Take in an ACK; return the entries that it meets."""
+        met = [entry for entry in self.missing if signer in _protocol.members(entry)]
+        self.missing = [entry for entry in self.missing if entry not in met]
+        return met
+
+    def why_over(self, attempts: int, missing: Sequence[str], now: float) -> str | None:
+        """Return why no further attempt is made after so many; None if one is."""
+        expired = self.expires_at is not None and self.expires_at <= now
+        if expired or (self.most_attempts is not None and attempts >= self.most_attempts):
+            return f"it expired after {attempts} attempts; not confirmed by: {'; '.join(missing)}"
+        return None
+
+
+class Claimer:
+    """Leases what is due, for *lease* seconds, as much of each recipient's as its window lets through."""
+
+    def __init__(self, rows: Rows, window: int, lease: float) -> None:
+        self._rows, self.lease = rows, lease
+        self.windows = Windows(window)
+        #: What has a place in some window.
+        self._in_hand = 0
+        #: Who was claimed for last.
+        self._last_turn = ""
+
+    def finds(self, connection: Connection, now: float) -> bool:
+        """Return whether something may be due for which there is room."""
+        return bool(self._turns(self._rows.turns(connection), now))
+
+    def claim(self, connection: Connection, now: float, since: float, claimed: list[tuple[Claim, bytes]]) -> None:
+        """Lease rows that are due *now*; add them with their bodies to *claimed*, for the transaction may fail."""
+        token, moved = secrets.token_hex(8), []
+        known = self._rows.turns(connection)
+        for turn in known:
+            if turn.last > self._far(now):
+                self._rows.reset(connection, turn.entry, now, self._far(now))
+        turns = self._turns(known, now)
+        turns.sort(key=lambda entry: entry <= self._last_turn)  # those after it come first
+        for entry in turns[:BATCH]:
+            room = min(self.windows.of(entry).room, max(1, BATCH // len(turns)), _MOST_UNDER_WAY - self._in_hand)
+            for row in self._rows.due(connection, entry, now, self._far(now), room) if room > 0 else ():
+                claim = Claim(row, token, since, now)
+                crowded = self.windows.crowded(other for other in claim.missing if other != entry)
+                if crowded is not None:
+                    moved.append((claim.id, crowded))
+                else:
+                    self._occupy(claim)
+                    claimed.append((claim, row.body))
+            self._last_turn = entry
+        if moved:
+            self._rows.move(connection, moved)
+        if claimed:
+            self._rows.lease(connection, [claim.id for claim, _ in claimed], token, now + self.lease)
+
+    def free(self, claim: Claim, *entries: str) -> None:
+        """Give up the places that *claim* takes in the windows of *entries*; of all, if none is named."""
+        for entry in claim.slots.intersection(entries) if entries else list(claim.slots):
+            self.windows.of(entry).under_way -= 1
+            claim.slots.discard(entry)
+            self._in_hand -= not claim.slots
+
+    def _occupy(self, claim: Claim) -> None:
+        claim.slots.update(claim.missing)
+        self._in_hand += bool(claim.slots)
+        for entry in claim.slots:
+            self.windows.of(entry).under_way += 1
+
+    def _turns(self, known: Sequence[Turn], now: float) -> list[str]:
+        """Return those for whom something may be due, and for whom there is room."""
+        due = [turn.entry for turn in known if turn.first <= now or turn.last > self._far(now)]
+        return [entry for entry in due if self.windows.of(entry).room]
+
+    def _far(self, now: float) -> float:
+        """Return what no due time and no lease can lie beyond: the clock was set back."""
+        return now + max(LONGEST_PAUSE * (1 + JITTER), self.lease) + _TOLERANCE

@@ -1,0 +1,271 @@
+"""The database of an outbox or inbox: opened, its tables made and checked, transactions of our own, its clock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from typing import Any, Union
+
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, select, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from .. import _protocol
+from ..errors import ConfigurationError
+from . import schema
+from .transactions import Joined
+
+#: Where an outbox or inbox is: the path of an SQLite file, the URL of a database, or the application's engine.
+Place = Union[str, "os.PathLike[str]", URL, Engine]
+
+#: Seconds that a connection of ours waits for another writer of an SQLite file, and makers of tables for each other.
+_PATIENCE = 10.0
+
+#: The execution option of a transaction that only reads: on SQLite it must not keep writers out.
+_READS = "gilmsg_reads"
+
+#: Makers of tables wait for each other by this advisory lock of PostgreSQL's: "gilmsg", as a number.
+_MAKERS = int.from_bytes(b"gilmsg", "big")
+
+_SYNC_ONLY = (
+    "an outbox works by synchronous drivers; give it a path, an URL without an async driver (postgresql+psycopg://...) or a "
+    "synchronous Engine of the same database, and put by: await session.run_sync(lambda session: box.put(session, ...))"
+)
+
+
+class Database:
+    """What outbox and inbox have in common. Safe in any thread, and in a forked child.
+
+    Attributes:
+        tables (Tables): the tables, in a MetaData of their own.
+        origin (str): what tells this database from others, and the last digits of each ``msg_id`` that is put here.
+    """
+
+    def __init__(self, where: Place, create: bool = True) -> None:
+        self.own = not isinstance(where, Engine)
+        self._engine = _opened(where)
+        self._pid = os.getpid()
+        self.tables = schema.tables(MetaData())
+        try:
+            self.origin = self._prepared(create)
+        except DatabaseError as error:
+            if "file is not a database" in str(error):
+                raise ConfigurationError(f"{self._engine.url.database} is not a database of SQLite's") from error
+            raise
+
+    @property
+    def engine(self) -> Engine:
+        """The engine. One of our own begins anew in a forked child, whose parent goes on with the connections."""
+        if self.own and self._pid != os.getpid():
+            self._engine.dispose(close=False)
+            self._pid = os.getpid()
+        return self._engine
+
+    def close(self) -> None:
+        """Close the connections of an own engine; the next use opens new ones. An application's engine is let be."""
+        if self.own:
+            self.engine.dispose()
+
+    @contextlib.contextmanager
+    def transaction(self, reads: bool = False) -> Iterator[Connection]:
+        """Give a connection with a transaction that commits in the end, or rolls back if an exception leaves the block.
+
+        On SQLite the transaction is the only writer from its start (BEGIN IMMEDIATE), unless it only *reads*: then it sees
+        one state and keeps nobody out. On PostgreSQL it is READ COMMITTED, whatever the engine's default is.
+        """
+        with self.engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                if not self.own:
+                    connection.execution_options(isolation_level="READ COMMITTED")
+            elif reads:
+                connection.execution_options(**{_READS: True})
+            with connection.begin():
+                if not (reads or self.own) and connection.dialect.name == "sqlite":
+                    self._keep_writers_out(connection)
+                yield connection
+
+    @contextlib.contextmanager
+    def brief_transaction(self) -> Iterator[Joined]:
+        """Give the same on an own engine, for a statement or two: without SQLAlchemy's share it takes half the time."""
+        connection = self.engine.raw_connection()
+        try:
+            if self.engine.dialect.name == "sqlite":
+                connection.cursor().execute("BEGIN IMMEDIATE")
+            yield Joined(self.engine.dialect, None, connection)
+            connection.commit()
+        except self.engine.dialect.loaded_dbapi.Error as error:
+            raise DBAPIError.instance(None, None, error, self.engine.dialect.loaded_dbapi.Error) from error
+        finally:
+            connection.close()  # back to the pool, which rolls back what did not commit
+
+    def _keep_writers_out(self, connection: Connection) -> None:
+        """Begin an immediate transaction on an application's SQLite engine, which may have begun an ordinary one."""
+        if not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        elif inspect(connection).has_table(self.tables.messages.name):  # any statement that might write does it
+            connection.exec_driver_sql(f"DELETE FROM {self.tables.messages.name} WHERE 0")
+
+    def now(self, connection: Connection) -> float:
+        """Return the time, in seconds since the epoch: PostgreSQL's, which all hosts share; for SQLite the host's."""
+        if connection.dialect.name == "postgresql":
+            return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+        return time.time()
+
+    def _prepared(self, create: bool) -> str:
+        """Return the origin. Make what is missing; where *create* is False only what no migration can make: the origin."""
+        with self.transaction(reads=True) as connection:
+            missing, about = self._found(connection)
+        if missing and not create:
+            raise ConfigurationError(
+                f"{self._told} has no table {', '.join(missing)}; have your migrations make what gilmsg.outbox.tables(metadata) "
+                "declares, or leave create=False out"
+            )
+        if missing or "origin" not in about or "version" not in about:
+            about = self._made()
+        if about["version"] != str(schema.VERSION):
+            raise ConfigurationError(
+                f"the tables in {self._told} have layout {about['version']}; this gilmsg knows {schema.VERSION} only: use the "
+                "gilmsg that made them, or another database"
+            )
+        return about["origin"]
+
+    def _found(self, connection: Connection) -> tuple[list[str], dict[str, str]]:
+        """Return the names of missing tables, and what the database says about itself."""
+        there = inspect(connection)
+        missing = [table.name for table in self.tables if not there.has_table(table.name)]
+        about = self.tables.about
+        if about.name in missing:
+            return missing, {}
+        return missing, {key: value for key, value in connection.execute(select(about.c.key, about.c.value))}
+
+    def _made(self) -> dict[str, str]:
+        """Make what is missing, in one transaction; return what the database then says about itself.
+
+        On an application's SQLite engine makers may find each other's lock in the middle: they try again.
+        """
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                with self.transaction() as connection:
+                    self._make(connection)
+                    return self._found(connection)[1]
+            except OperationalError as error:
+                if "locked" not in str(error.orig) or time.monotonic() > until:
+                    raise
+            time.sleep(0.05)
+
+    def _make(self, connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKERS})
+        missing, about = self._found(connection)
+        if about.get("version", str(schema.VERSION)) != str(schema.VERSION):
+            return  # somebody else's: nothing is added to it
+        for table in self.tables:
+            if table.name in missing:
+                connection.execute(CreateTable(table, if_not_exists=True))
+                for index in table.indexes:
+                    connection.execute(CreateIndex(index, if_not_exists=True))
+        said = {"version": str(schema.VERSION), "origin": _protocol.checked_origin(secrets.token_hex(4))}
+        insert = text(f"INSERT INTO {self.tables.about.name} (key, value) VALUES (:key, :value) ON CONFLICT DO NOTHING")
+        connection.execute(insert, [{"key": key, "value": value} for key, value in said.items()])
+
+    @property
+    def _told(self) -> str:
+        return self._engine.url.render_as_string(hide_password=True)
+
+
+def _opened(where: Place) -> Engine:
+    """Return the application's engine, or one of our own."""
+    if isinstance(where, Engine):
+        _require_usable(where.dialect, where.url)
+        return where
+    if hasattr(where, "sync_engine"):
+        raise ConfigurationError(f"an AsyncEngine was given: {_SYNC_ONLY}")
+    url = _url(where)
+    try:
+        _require_usable(url.get_dialect(), url)
+        return _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+    except NoSuchModuleError as error:
+        raise ConfigurationError(_other(url.drivername)) from error
+    except ImportError as error:
+        told = f"the driver of {url.drivername} is missing ({error}); install it, for PostgreSQL: pip install 'psycopg[binary]'"
+        raise ConfigurationError(told) from error
+
+
+def _url(where: Any) -> URL:
+    """Return *where*, a path or URL, as an URL."""
+    if isinstance(where, URL):
+        return where
+    path = os.fspath(where) if isinstance(where, os.PathLike) else where
+    if not isinstance(path, str) or not path.strip():
+        raise ConfigurationError(f"an outbox is at a path, an URL or an SQLAlchemy Engine; {where!r} was given")
+    if "://" not in path:
+        return URL.create("sqlite", database=path)
+    try:
+        return make_url(path)
+    except (ArgumentError, ValueError):  # not chained: its words hold the password
+        raise ConfigurationError(
+            f"the database URL {path.partition('://')[0]}://... cannot be read; it is DIALECT://USER:PASSWORD@HOST/DATABASE, "
+            "its special characters written as %XX"
+        ) from None
+
+
+def _other(name: str) -> str:
+    return f"an outbox works with SQLite and PostgreSQL; {name!r} was given"
+
+
+def _require_usable(dialect: Any, url: URL) -> None:
+    if dialect.name not in ("sqlite", "postgresql"):
+        raise ConfigurationError(_other(url.drivername))
+    if dialect.is_async:
+        raise ConfigurationError(f"{url.drivername} is an async driver: {_SYNC_ONLY}")
+
+
+def _postgresql(url: URL) -> Engine:
+    return create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
+
+
+def _sqlite(url: URL) -> Engine:
+    """Return an engine of our own for a file: what it says is committed is on the disk, and only its user reads it."""
+    name = url.database or ":memory:"
+    if ":memory:" in name or name.startswith("file:") or url.query.get("mode") == "memory":
+        raise ConfigurationError(f"an outbox needs the plain path of a file, which outlives the process; {name!r} was given")
+    path = os.path.abspath(name)
+    try:
+        # Not opened: closing a file takes from this process the locks that SQLite has on it.
+        os.mknod(path, stat.S_IFREG | stat.S_IRUSR | stat.S_IWUSR)
+    except FileExistsError:
+        if not os.path.isfile(path):
+            raise ConfigurationError(f"{path} is not a file; give the outbox a path of its own") from None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"no database can be made at {path}: {error}") from error
+    engine = create_engine(url.set(database=path), connect_args={"timeout": _PATIENCE}, hide_parameters=True)
+    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: Any, _record: Any) -> None:
+    """Make a new *connection*, of sqlite3, durable, and leave the beginning of transactions to `_begin`."""
+    connection.isolation_level = None
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as error:  # of two that switch at once SQLite refuses one, without any wait
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.02)
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin(connection: Connection) -> None:
+    reads = connection.get_execution_options().get(_READS)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -1,0 +1,240 @@
+"""Statements of a deliverer: whose turn it is, leases, and what is stored of attempts. Their callers begin the transactions.
+
+The state stands in them as a literal, never as a parameter: the partial index would not be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    Connection,
+    Float,
+    LargeBinary,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from .schema import Tables
+
+#: Rows that are looked at, or changed, at a time: what else writes has its turn in between.
+BATCH = 500
+
+
+class Turn(NamedTuple):
+    """Who has rows that wait, and when the first of them is due, and the last."""
+
+    entry: str
+    first: float
+    last: float
+
+
+class Row(NamedTuple):
+    """A row that is due. Its texts come as bytes: whatever is wrong with them must not hold up the others."""
+
+    id: int
+    body: bytes
+    msg_id: bytes
+    attempts: int
+    most_attempts: int | None
+    expires_at: float | None
+    #: Its recipients in order, and those of them that have confirmed.
+    entries: tuple[str, ...]
+    met: frozenset[str]
+
+
+class Rows:
+    """The statements, for one dialect."""
+
+    def __init__(self, tables: Tables, dialect: str) -> None:
+        self._tables, self._dialect = tables, dialect
+        one = tables.messages.c
+        self._waits = one.state == literal_column("'waiting'")
+        self._turns = self._walk(tables.messages, "turn", "state = 'waiting'")
+        self._own = and_(one.id == bindparam("row"), self._waits, one.lease == bindparam("token"))
+
+    def _walk(self, table: Any, column: str, condition: str) -> Any:
+        """Return the different values of an indexed *column*: one step of the index for each, not one for each row."""
+        where = literal_column(condition)
+        walk = select(func.min(table.c[column]).label("value")).where(where).cte("walk", recursive=True)
+        other = table.alias("other")
+        following = select(func.min(other.c[column])).where(where, other.c[column] > walk.c.value).scalar_subquery()
+        return walk.union_all(select(following).where(walk.c.value.is_not(None)))
+
+    def turns(self, connection: Connection) -> list[Turn]:
+        """Return who has rows that wait."""
+        one, walk = self._tables.messages.c, self._turns
+        dues = [
+            select(which(one.due)).where(self._waits, one.turn == walk.c.value).correlate(walk).scalar_subquery()
+            for which in (func.min, func.max)
+        ]
+        found = connection.execute(select(walk.c.value, *dues).where(walk.c.value.is_not(None)))
+        return [Turn(*row) for row in found if row[1] is not None]
+
+    def reset(self, connection: Connection, turn: str, now: float, far: float) -> None:
+        """Make due what waits for *turn* until later than *far*: the clock was set back."""
+        one = self._tables.messages
+        connection.execute(
+            update(one).where(self._waits, one.c.turn == turn, one.c.due > far).values(due=now)
+        )  # fmt: skip
+
+    def due(self, connection: Connection, turn: str, now: float, far: float, limit: int) -> list[Row]:
+        """Return rows that are due, and leased by nobody; locked, where the database locks rows."""
+        one = self._tables.messages.c
+        kind = LargeBinary if self._dialect == "sqlite" else Text
+        free = or_(one.leased_until.is_(None), one.leased_until <= now, one.leased_until > far)
+        query = (
+            select(one.id, cast(one.body, kind), cast(one.msg_id, kind), one.attempts, one.most_attempts, one.expires_at)
+            .where(self._waits, one.turn == turn, one.due <= now, free)
+            .order_by(one.due).limit(min(limit, BATCH)).with_for_update(skip_locked=True)
+        )  # fmt: skip
+        found = {row[0]: row for row in connection.execute(query)}
+        entries: dict[int, list[tuple[str, bool]]] = {key: [] for key in found}
+        for key, entry, met in self._entries(connection, found):
+            entries[key].append((entry, met is not None))
+        return [
+            Row(
+                key, _bytes(body), _bytes(msg_id), *more, tuple(entry for entry, _ in entries[key]),
+                frozenset(entry for entry, met in entries[key] if met),
+            )
+            for key, body, msg_id, *more in found.values()
+        ]  # fmt: skip
+
+    def _entries(self, connection: Connection, ids: Collection[int]) -> Iterable[Any]:
+        one = self._tables.recipients.c
+        query = select(one.message, one.entry, one.met).where(one.message.in_(ids)).order_by(one.message, one.place)
+        return connection.execute(query) if ids else ()
+
+    def lease(self, connection: Connection, ids: Sequence[int], token: str, until: float) -> None:
+        """Lease rows that `due` has returned."""
+        one = self._tables.messages
+        connection.execute(update(one).where(one.c.id.in_(ids)).values(lease=token, leased_until=until))
+
+    def move(self, connection: Connection, turns: Sequence[tuple[int, str]]) -> None:
+        """Have rows that `due` has returned wait for another of their recipients: row -> whom."""
+        one = self._tables.messages
+        statement = update(one).where(one.c.id == bindparam("row")).values(turn=bindparam("whose"))
+        connection.execute(statement, [{"row": key, "whose": entry} for key, entry in turns])
+
+    def hear(self, connection: Connection, acks: Iterable[tuple[str, str]], now: float) -> None:
+        """Store ACKs, (msg_id, signer) each, of messages that are there still; a second insert is harmless."""
+        acknowledged, one = self._tables.acks, self._tables.messages.c
+        values = select(
+            bindparam("id_heard", type_=Text), bindparam("by", type_=Text), bindparam("at_time", type_=Float)
+        ).where(exists().where(one.msg_id == bindparam("id_heard", type_=Text)))
+        insert: Any = (sqlite if self._dialect == "sqlite" else postgresql).insert(acknowledged)
+        statement = insert.from_select(["msg_id", "signer", "at"], values).on_conflict_do_nothing()
+        connection.execute(statement, [{"id_heard": key, "by": name, "at_time": now} for key, name in acks])
+
+    def meet(self, connection: Connection, met: Iterable[tuple[int, str, str]], now: float) -> None:
+        """Note that entries, (row, msg_id, entry) each, are met."""
+        one, message = self._tables.recipients, self._tables.messages.c
+        same = exists().where(message.id == bindparam("row"), message.msg_id == bindparam("name"))
+        statement = (
+            update(one)
+            .where(one.c.message == bindparam("row"), one.c.entry == bindparam("whose"), one.c.met.is_(None), same)
+            .values(met=now, code=null(), reason=null())
+        )
+        connection.execute(statement, [{"row": key, "name": name, "whose": entry} for key, name, entry in met])
+
+    def missing(self, connection: Connection, ids: Collection[int]) -> dict[int, list[str]]:
+        """Return the entries of rows that are not met, in order."""
+        found: dict[int, list[str]] = {key: [] for key in ids}
+        for key, entry, met in self._entries(connection, ids):
+            if met is None:
+                found[key].append(entry)
+        return found
+
+    def explain(self, connection: Connection, reasons: Sequence[dict[str, Any]]) -> None:
+        """Note what is known of entries that are missing: row, token, whose, told_code, told."""
+        one, message = self._tables.recipients, self._tables.messages.c
+        own = exists().where(message.id == bindparam("row"), message.lease == bindparam("token"))
+        statement = (
+            update(one)
+            .where(one.c.message == bindparam("row"), one.c.entry == bindparam("whose"), one.c.met.is_(None), own)
+            .values(code=bindparam("told_code"), reason=bindparam("told"))
+        )
+        connection.execute(statement, list(reasons))
+
+    def wait(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """Give leases back: row, token, sent (0 or 1 attempts more), when (due), whose (turn)."""
+        one = self._tables.messages
+        statement = (
+            update(one).where(self._own)
+            .values(
+                lease=null(), leased_until=null(), attempts=one.c.attempts + bindparam("sent"), due=bindparam("when"),
+                turn=func.coalesce(bindparam("whose"), one.c.turn),
+            )
+        )  # fmt: skip
+        connection.execute(statement, list(rows))
+
+    def fail(self, connection: Connection, row: dict[str, Any], now: float) -> bool:
+        """End a row without success: row, token, sent, told; return whether it was ours."""
+        ended = self._ended(self._own, state="failed", ended=now, reason=bindparam("told"))
+        return connection.execute(ended, {key: row[key] for key in ("row", "token", "sent", "told")}).rowcount == 1
+
+    def deliver(self, connection: Connection, rows: Sequence[dict[str, Any]], now: float, kept: bool) -> None:
+        """End rows of which every entry is met: row, name, token, sent. Also one that nobody has leased any more."""
+        one = self._tables.messages.c
+        free = or_(one.lease == bindparam("token"), one.lease.is_(None), one.leased_until <= now)
+        condition = and_(one.id == bindparam("row"), one.msg_id == bindparam("name"), self._waits, free)
+        connection.execute(self._ended(condition, state="delivered", ended=now), list(rows))
+        if not kept:
+            self._delete(connection, [row["row"] for row in rows])
+
+    def _ended(self, condition: Any, **values: Any) -> Any:
+        one = self._tables.messages
+        more = {"lease": null(), "leased_until": null(), "attempts": one.c.attempts + bindparam("sent"), **values}
+        return update(one).where(condition).values(more)
+
+    def unmet(self, connection: Connection) -> list[str]:
+        """Return the entries for which some message waits, or has failed."""
+        walk = self._walk(self._tables.recipients, "entry", "met IS NULL")
+        return [str(entry) for entry in connection.execute(select(walk.c.value)).scalars() if entry is not None]
+
+    def rouse(self, connection: Connection, entry: str, after: int, now: float) -> int | None:
+        """Make due a batch of the rows of which *entry* is missing, those beyond *after*; return the last, None at the end."""
+        one, message = self._tables.recipients.c, self._tables.messages
+        query = (
+            select(one.message).where(one.entry == entry, literal_column("met IS NULL"), one.message > after)
+            .order_by(one.message).limit(BATCH)
+        )  # fmt: skip
+        ids = connection.execute(query).scalars().all()
+        late = select(message.c.id).where(message.c.id.in_(ids), self._waits, message.c.due > now).order_by(message.c.id)
+        found = connection.execute(late.with_for_update()).scalars().all()
+        connection.execute(update(message).where(message.c.id.in_(found), self._waits).values(due=now))
+        return ids[-1] if len(ids) == BATCH else None
+
+    def sweep(self, connection: Connection, before: float) -> bool:
+        """Delete a batch of messages that were delivered *before*; return whether there may be more."""
+        one = self._tables.messages.c
+        query = select(one.id).where(one.state == "delivered", one.ended <= before).order_by(one.ended).limit(BATCH)
+        query = query.with_for_update(skip_locked=True)
+        ids = connection.execute(query).scalars().all()
+        self._delete(connection, ids)
+        return len(ids) == BATCH
+
+    def _delete(self, connection: Connection, ids: Sequence[int]) -> None:
+        """Delete those of *ids* that are delivered, and what belongs to them: SQLite does not do that by itself."""
+        messages, recipients, acks = self._tables.messages, self._tables.recipients, self._tables.acks
+        ended = select(messages.c.id).where(messages.c.id.in_(ids), messages.c.state == "delivered")
+        names = select(messages.c.msg_id).where(messages.c.id.in_(ids), messages.c.state == "delivered")
+        connection.execute(delete(acks).where(acks.c.msg_id.in_(names)))
+        connection.execute(delete(recipients).where(recipients.c.message.in_(ended)))
+        connection.execute(delete(messages).where(messages.c.id.in_(ids), messages.c.state == "delivered"))
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")

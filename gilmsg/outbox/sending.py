@@ -1,0 +1,107 @@
+"""The sending of what a deliverer has claimed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import Callable
+
+from .. import _engine
+from .._client import prepared
+from .._settings import OutboxSettings
+from ..errors import GilmsgError, PayloadError
+from .claims import Claim, Claimer
+from .ledger import Ledger
+from .windows import LONGEST_PAUSE
+
+log = logging.getLogger("gilmsg.outbox")
+
+#: Seconds that a lease is longer than an attempt takes: for signing, and for storing the result.
+SLACK = 5.0
+
+#: Seconds until something is sent again, when nothing can be; and between two lines on one trouble.
+TRY_AGAIN, LINE_EVERY = 1.0, 60.0
+
+
+class Outgoing:
+    """What is under way; and what cannot be sent, which goes back to the *ledger*."""
+
+    def __init__(self, sender: prepared.Sender, settings: OutboxSettings, claimer: Claimer, ledger: Ledger) -> None:
+        self._sender, self._settings, self._claimer, self._ledger = sender, settings, claimer, ledger
+        #: By the number of the row.
+        self.under_way: dict[int, prepared.Attempt] = {}
+        self._blocked_until = 0.0
+        self._told: set[str] = set()
+        self._warn = _engine.RateLimitedLog(log, LINE_EVERY).warning
+
+    def ready(self) -> bool:
+        """Return whether something can be sent; why not is told once."""
+        if time.monotonic() < self._blocked_until:
+            return False
+        try:
+            self._sender.check()
+        except GilmsgError as error:
+            self._complain(error)
+            return False
+        return True
+
+    def send(self, claimed: list[tuple[Claim, bytes]], stopping: Callable[[], bool]) -> None:
+        """Sign and send; what cannot be sent now is given back."""
+        for claim, body in claimed:
+            # Later, its lease might end on its way.
+            if stopping() or time.monotonic() < self._blocked_until or time.monotonic() - claim.since > SLACK:
+                self._give_back(claim)
+                continue
+            try:
+                self._send_one(claim, body)
+            except PayloadError as error:
+                self._claimer.free(claim)
+                self._ledger.failed.append((claim, str(error)))
+            except GilmsgError as error:
+                self._complain(error)
+                self._give_back(claim)
+            except Exception as error:  # noqa: BLE001  whatever it is, the others are sent
+                self._warn("message %s could not be sent: %r", claim.msg_id, error)
+                self._give_back(claim, LONGEST_PAUSE)
+
+    def abandon(self) -> None:
+        """Have leave nothing that has not left, and give it back."""
+        with contextlib.suppress(GilmsgError):  # the engine has ended, as all are told
+            for attempt in self._sender.abandon(list(self.under_way.values())):
+                del self.under_way[attempt.key.id]
+                self._give_back(attempt.key)
+
+    def _send_one(self, claim: Claim, body: bytes) -> None:
+        if claim.entries and not claim.missing:
+            self._ledger.complete.append((claim, 0))
+            return
+        message = prepared.Prepared.of(body)
+        if message.msg_id != claim.msg_id or not claim.entries:
+            raise PayloadError("the row cannot be sent: its message has another id, or it has no recipients")
+        why = claim.why_over(claim.attempts, claim.missing, claim.clock)
+        if why is not None:
+            raise PayloadError(why)
+        if not message.topic.startswith(self._sender.scope):
+            self._tell(
+                f"messages on topics that do not begin with {self._sender.scope}, like {message.msg_id} on {message.topic}, "
+                "are not sent from here (a copied database?)"
+            )
+            self._give_back(claim, LONGEST_PAUSE)
+            return
+        self.under_way[claim.id] = self._sender.send(
+            message, claim.entries, claim.met, self._settings.ack_timeout, self._settings.head_start, claim
+        )
+
+    def _give_back(self, claim: Claim, seconds: float = 0.0) -> None:
+        self._claimer.free(claim)
+        self._ledger.returned.append((claim, seconds))
+
+    def _complain(self, error: GilmsgError) -> None:
+        self._blocked_until = time.monotonic() + TRY_AGAIN
+        self._tell(f"nothing is delivered until this is mended: {error}")
+
+    def _tell(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            log.error("%s", line)
