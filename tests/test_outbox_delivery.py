@@ -54,7 +54,7 @@ def application(box):
 def until(box, *msg_ids, state="delivered", limit=SOON):
     """Wait until all of these are in *state*; return the last."""
     for msg_id in msg_ids:
-        wait_for(lambda: box.get(msg_id).state == state, f"{msg_id} is {state}: {box.get(msg_id)}", limit)
+        until_seen(box, msg_id, lambda one: one.state == state, f"it is {state}", limit)
     return box.get(msg_ids[-1])
 
 
