@@ -38,7 +38,7 @@ class Claim:
         #: Whether the attempt is over.
         self.ended = False
         #: The entries in whose windows it takes a place.
-        self.slots: set[str] = set()
+        self.slots: frozenset[str] = frozenset()
 
     def confirmed_by(self, signer: str) -> list[str]:
         """Take in an ACK; return the entries that it meets."""
@@ -98,11 +98,11 @@ class Claimer:
         """Give up the places that *claim* takes in the windows of *entries*; of all, if none is named."""
         for entry in claim.slots.intersection(entries) if entries else list(claim.slots):
             self.windows.of(entry).under_way -= 1
-            claim.slots.discard(entry)
+            claim.slots -= {entry}
             self._in_hand -= not claim.slots
 
     def _occupy(self, claim: Claim) -> None:
-        claim.slots.update(claim.missing)
+        claim.slots = frozenset(claim.missing)
         self._in_hand += bool(claim.slots)
         for entry in claim.slots:
             self.windows.of(entry).under_way += 1

@@ -178,6 +178,7 @@ class Deliverer:
             self._ledger.unanswered.append(Unanswered(claim, {}, pause(1)))
         else:
             self._ledger.returned.append((claim, TRY_AGAIN))
+        attempt.message = None
 
     def _unanswered(self, attempt: prepared.Attempt, timeout: Timeout) -> Unanswered:
         """Return what the *timeout* of an attempt says, and when to try again."""
