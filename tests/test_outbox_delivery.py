@@ -172,10 +172,11 @@ def test_a_late_ack_counts(box, bus, config):
     assert found.attempts == 1 and counted(bus, "alice")[msg_id] == 1
 
 
-def test_many_for_a_dead_recipient_do_not_hold_up_another(box, bus, config):
+@pytest.mark.parametrize("count", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_many_for_a_dead_recipient_do_not_hold_up_another(box, bus, config, count):
     """Claims take turns among recipients."""
     bus.dead("alice")
-    put_many(box, config, 10_000)
+    put_many(box, config, count)
     late = put(box, config, "bob")
     box.start(**config)
     assert until(box, late, limit=15).attempts == 1

@@ -23,8 +23,8 @@ _NACKS = 5
 #: ACKs with a foreign digest whose certificate is read, per message: more are a flood.
 _QUOTED = 64
 
-#: Entries, at most, whose ACKs count though their wait has ended.
-_MOST_LATE = 10_000
+#: Entries, at most, whose ACKs count though their wait has ended: each takes a kilobyte or more, its owner's share included.
+_MOST_LATE = 5_000
 
 
 class Receipt(NamedTuple):

@@ -33,7 +33,7 @@ class Claim:
         self.id, self.token, self.since, self.clock = row.id, token, since, clock
         self.msg_id = row.msg_id.decode("utf-8", "replace")
         self.entries, self.met = row.entries, row.met
-        self.missing = [entry for entry in row.entries if entry not in row.met]
+        self.missing = tuple(entry for entry in row.entries if entry not in row.met)
         self.attempts, self.most_attempts, self.expires_at = row.attempts, row.most_attempts, row.expires_at
         #: Whether the attempt is over.
         self.ended = False
@@ -43,7 +43,7 @@ class Claim:
     def confirmed_by(self, signer: str) -> list[str]:
         """Take in an ACK; return the entries that it meets."""
         met = [entry for entry in self.missing if signer in _protocol.members(entry)]
-        self.missing = [entry for entry in self.missing if entry not in met]
+        self.missing = tuple(entry for entry in self.missing if entry not in met)
         return met
 
     def why_over(self, attempts: int, missing: Sequence[str], now: float) -> str | None:

@@ -5,6 +5,7 @@ The state stands in them as a literal, never as a parameter: the partial index w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -103,7 +104,7 @@ class Rows:
         found = {row[0]: row for row in connection.execute(query)}
         entries: dict[int, list[tuple[str, bool]]] = {key: [] for key in found}
         for key, entry, met in self._entries(connection, found):
-            entries[key].append((entry, met is not None))
+            entries[key].append((sys.intern(entry), met is not None))  # the same few names again and again
         return [
             Row(
                 key, _bytes(body), _bytes(msg_id), attempts, most, expires_at, tuple(entry for entry, _ in entries[key]),
