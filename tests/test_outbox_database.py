@@ -71,7 +71,7 @@ def test_a_path_is_that_of_the_start(tmp_path, monkeypatch):
 
 
 def test_postgresql_without_the_name_of_a_driver_will_do(postgres):
-    """An URL, or its text, with the driver or without, as far as SQLAlchemy's default is installed."""
+    """An URL, or its text, with the driver or without: then it is one that is installed."""
     url = make_url(postgres.url())
     for where in (url, url.render_as_string(), url.set(drivername="postgresql")):
         with contextlib.closing(gilmsg.outbox.Outbox(where)) as box:
@@ -225,7 +225,13 @@ def test_another_layout_is_refused(place):
         assert has(box.engine) == NAMES - {"gilmsg_inbox"}
 
 
-@pytest.mark.parametrize("kind", ["own", "recipe", "as it is"])
+#: The engines of makers: their own, or an application's, which may wait for no lock.
+MAKERS = {
+    "own": None, "recipe": {"recipe": True}, "as it is": {"recipe": False}, "hasty": {"recipe": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MAKERS)
 def test_forty_makers_at_once_all_succeed(place, kind):
     """They find one and the same new outbox, on engines of their own or the application's."""
 
@@ -233,9 +239,12 @@ def test_forty_makers_at_once_all_succeed(place, kind):
         os.close(start[1])
         os.read(start[0], 1)  # returns when the other end is closed by all
         with contextlib.ExitStack() as stack:
-            where = place if kind == "own" else stack.enter_context(databases.engine(place, recipe=kind == "recipe"))
+            where = place if options is None else stack.enter_context(databases.engine(place, **options))
             os.write(told[1], f"{gilmsg.outbox.Outbox(where).origin}\n".encode())
 
+    options = MAKERS[kind]
+    if kind == "hasty" and "://" not in place:
+        options = {**options, "connect_args": {"timeout": 0}}
     start, told = os.pipe(), os.pipe()
     children = [forked(lambda: make(start, told)) for _ in range(40)]
     for one in (*start, told[1]):
