@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -17,6 +17,9 @@ from sqlalchemy import (
     Text,
     text,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy.types import TypeEngine
 
 #: The number of this layout, kept in the table ``gilmsg_outbox_about``; another one is refused.
 VERSION = 1
@@ -42,6 +45,31 @@ def tables(metadata: MetaData) -> Tables:
     """
     key = BigInteger().with_variant(Integer, "sqlite")  # there only INTEGER numbers itself
     about = Table("gilmsg_outbox_about", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
+    messages = _messages(metadata, key)
+    recipients = Table(
+        "gilmsg_outbox_recipients", metadata,
+        Column("message", key, ForeignKey("gilmsg_outbox.id", ondelete="CASCADE"), nullable=False),
+        # A common name, or a group, as in the marker; and its place there.
+        Column("entry", Text, nullable=False), Column("place", Integer, nullable=False),
+        # When it was met; until then, code and sentence of what was seen last.
+        Column("met", Float), Column("code", Text), Column("reason", Text),
+        PrimaryKeyConstraint("message", "entry"),
+    )  # fmt: skip
+    acks = Table(
+        "gilmsg_outbox_acks", metadata,
+        Column("msg_id", Text, nullable=False), Column("signer", Text, nullable=False), Column("at", Float, nullable=False),
+        PrimaryKeyConstraint("msg_id", "signer"),
+    )  # fmt: skip
+    inbox = Table(
+        "gilmsg_inbox", metadata,
+        Column("name", Text, nullable=False), Column("msg_id", Text, nullable=False), Column("digest", Text, nullable=False),
+        Column("at", Float, nullable=False),
+        PrimaryKeyConstraint("name", "msg_id", "digest"),
+    )  # fmt: skip
+    return Tables(about, messages, recipients, acks, inbox)
+
+
+def _messages(metadata: MetaData, key: TypeEngine[int]) -> Table:
     messages = Table(
         "gilmsg_outbox", metadata,
         Column("id", key, primary_key=True),
@@ -65,24 +93,4 @@ def tables(metadata: MetaData) -> Tables:
     waiting = text("state = 'waiting'")
     Index("gilmsg_outbox_due", messages.c.turn, messages.c.due, sqlite_where=waiting, postgresql_where=waiting)
     Index("gilmsg_outbox_ended", messages.c.state, messages.c.ended)
-    recipients = Table(
-        "gilmsg_outbox_recipients", metadata,
-        Column("message", key, ForeignKey("gilmsg_outbox.id", ondelete="CASCADE"), nullable=False),
-        # A common name, or a group, as in the marker; and its place there.
-        Column("entry", Text, nullable=False), Column("place", Integer, nullable=False),
-        # When it was met; until then, code and sentence of what was seen last.
-        Column("met", Float), Column("code", Text), Column("reason", Text),
-        PrimaryKeyConstraint("message", "entry"),
-    )  # fmt: skip
-    acks = Table(
-        "gilmsg_outbox_acks", metadata,
-        Column("msg_id", Text, nullable=False), Column("signer", Text, nullable=False), Column("at", Float, nullable=False),
-        PrimaryKeyConstraint("msg_id", "signer"),
-    )  # fmt: skip
-    inbox = Table(
-        "gilmsg_inbox", metadata,
-        Column("name", Text, nullable=False), Column("msg_id", Text, nullable=False), Column("digest", Text, nullable=False),
-        Column("at", Float, nullable=False),
-        PrimaryKeyConstraint("name", "msg_id", "digest"),
-    )  # fmt: skip
-    return Tables(about, messages, recipients, acks, inbox)
+    return messages
