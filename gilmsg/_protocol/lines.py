@@ -1,11 +1,10 @@
-"""What may leave now: the order of messages at a publishing socket, and the limit of NACKs."""
+"""The order of what leaves a publishing socket, and the limit of NACKs."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterator
 from typing import Generic, Protocol, TypeVar
-
 
 #: NACKs of one consumer in a second.
 _NACKS = 5
