@@ -160,7 +160,7 @@ def shell(lines, folder):
     """Run *lines* in *folder*, gilmsg's commands found on the PATH."""
     commands = "".join(
         f'gilmsg-{name}() {{ "{sys.executable}" -m gilmsg.commands.{name} "$@"; }}\n'
-        for name in ("check", "logger", "tail", "sandbox", "demo")
+        for name in ("check", "logger", "outbox", "tail", "sandbox", "demo")
     )
     return processes.run(["bash", "-c", commands + lines], folder)
 
