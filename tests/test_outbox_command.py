@@ -97,7 +97,7 @@ def test_a_list_can_be_read(box, said):
     assert rows[3] == ["40", "s", "1", "under", "way", second, "org.example.dev.tests.t"]
     assert out.splitlines()[5].strip() == "d: its connection?ended?[2J"
     assert rows[6][2:5] == ["0", "next", "now"] and rows[6][5] == third
-    assert rows[7] == "alice: it was not sent yet".split()
+    assert rows[7] == ["alice:", "it", "was", "not", "sent", "yet"]
     assert out.endswith("\n\nwaiting: 3, delivered: 0, failed: 0\n")
 
 
