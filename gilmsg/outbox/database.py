@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, Union
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, select, text
@@ -53,7 +54,7 @@ class Database:
         self._pid = os.getpid()
         self.tables = schema.tables(MetaData())
         try:
-            self.origin = self._prepared(create)
+            self.origin = self._opened(create)
         except DatabaseError as error:
             if "file is not a database" in str(error):
                 raise ConfigurationError(f"{self._engine.url.database} is not a database of SQLite's") from error
@@ -87,7 +88,7 @@ class Database:
                 connection.execution_options(**{_READS: True})
             with connection.begin():
                 if not (reads or self.own) and connection.dialect.name == "sqlite":
-                    self._keep_writers_out(connection)
+                    _begin_anew(connection)
                 yield connection
 
     @contextlib.contextmanager
@@ -104,18 +105,22 @@ class Database:
         finally:
             connection.close()  # back to the pool, which rolls back what did not commit
 
-    def _keep_writers_out(self, connection: Connection) -> None:
-        """Begin an immediate transaction on an application's SQLite engine, which may have begun an ordinary one."""
-        if not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        elif inspect(connection).has_table(self.tables.messages.name):  # any statement that might write does it
-            connection.exec_driver_sql(f"DELETE FROM {self.tables.messages.name} WHERE 0")
-
     def now(self, connection: Connection) -> float:
         """Return the time, in seconds since the epoch: PostgreSQL's, which all hosts share; for SQLite the host's."""
         if connection.dialect.name == "postgresql":
             return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
         return time.time()
+
+    def _opened(self, create: bool) -> str:
+        """Return the origin of the database, prepared; makers that find each other's lock try again."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self._prepared(create)
+            except OperationalError as error:  # where an application's SQLite engine waits for no lock, or not for long
+                if "locked" not in str(error.orig) or time.monotonic() > until:
+                    raise
+            time.sleep(0.05)
 
     def _prepared(self, create: bool) -> str:
         """Return the origin. Make what is missing; where *create* is False only what no migration can make: the origin."""
@@ -126,8 +131,10 @@ class Database:
                 f"{self._told} has no table {', '.join(missing)}; have your migrations make what gilmsg.outbox.tables(metadata) "
                 "declares, or leave create=False out (gilmsg-outbox run makes them, too)"
             )
-        if missing or "origin" not in about or "version" not in about:
-            about = self._made()
+        if missing or len(about) < 2:
+            with self.transaction() as connection:
+                self._make(connection)
+                about = self._found(connection)[1]
         if about["version"] != str(schema.VERSION):
             raise ConfigurationError(
                 f"the tables in {self._told} have layout {about['version']}; this gilmsg knows {schema.VERSION} only: use the "
@@ -143,22 +150,6 @@ class Database:
         if about.name in missing:
             return missing, {}
         return missing, {key: value for key, value in connection.execute(select(about.c.key, about.c.value))}
-
-    def _made(self) -> dict[str, str]:
-        """Make what is missing, in one transaction; return what the database then says about itself.
-
-        On an application's SQLite engine makers may find each other's lock in the middle: they try again.
-        """
-        until = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                with self.transaction() as connection:
-                    self._make(connection)
-                    return self._found(connection)[1]
-            except OperationalError as error:
-                if "locked" not in str(error.orig) or time.monotonic() > until:
-                    raise
-            time.sleep(0.05)
 
     def _make(self, connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
@@ -228,6 +219,8 @@ def _require_usable(dialect: Any, url: URL) -> None:
 
 
 def _postgresql(url: URL) -> Engine:
+    if url.drivername == "postgresql" and find_spec("psycopg2") is None:  # which SQLAlchemy 2.0 would take
+        url = url.set(drivername="postgresql+psycopg")
     return create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
 
 
@@ -271,3 +264,11 @@ def _set_up(connection: Any, _record: Any) -> None:
 def _begin(connection: Connection) -> None:
     reads = connection.get_execution_options().get(_READS)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _begin_anew(connection: Connection) -> None:
+    """Begin an immediate transaction on an application's engine, whatever that does when SQLAlchemy has it begin one."""
+    driver: Any = connection.connection.driver_connection
+    if driver.in_transaction:
+        connection.exec_driver_sql("ROLLBACK")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -75,6 +75,7 @@ class Deliverer:
         self._warn = _engine.RateLimitedLog(log, LINE_EVERY).warning
         self._sender = prepared.Sender(whole, box.origin, self._news.put)
         self._sender.check()
+        self._endpoint = self._sender.port().endpoint
         self._outgoing = Outgoing(self._sender, self._settings, self._claimer, self._ledger)
         self._thread = threading.Thread(target=self._run, name="gilmsg-outbox", daemon=True)
 
@@ -84,11 +85,13 @@ class Deliverer:
         return self._pid == os.getpid() and self._thread.is_alive()
 
     def start(self) -> None:
+        log.info("delivering as %s from %s", self._sender.config["name"], self._endpoint)
         self._thread.start()
 
     def look(self) -> None:
         """Look for what is due, now and in a moment: something was put. For any thread; returns at once."""
-        self._news.put(None)
+        if self._pid == os.getpid():  # a forked child has no thread that would
+            self._news.put(None)
 
     def stop(self) -> None:
         """Give back what has not left, wait for the ACKs of what has; returns within ``ack_timeout`` and 1 s."""
@@ -104,7 +107,6 @@ class Deliverer:
     # The thread.
 
     def _run(self) -> None:
-        log.info("delivering as %s from %s", self._sender.config["name"], self._sender.port().endpoint)
         try:
             while self._stopped_at is None:
                 self._gather(self._seconds())
@@ -178,12 +180,14 @@ class Deliverer:
             self._ledger.unanswered.append(Unanswered(claim, {}, pause(1)))
         else:
             self._ledger.returned.append((claim, TRY_AGAIN))
+        attempt.message = None
 
     def _unanswered(self, attempt: prepared.Attempt, timeout: Timeout) -> Unanswered:
         """Return what the *timeout* of an attempt says, and when to try again."""
         self._sender.explain(timeout)
         claim, now, reasons = attempt.key, time.monotonic(), timeout.missing
-        away = {entry for entry, reason in reasons.items() if attempt.is_away(entry, reason)}
+        missed = [entry for entry, reason in reasons.items() if attempt.missed(reason)]
+        away = [entry for entry in missed if attempt.knows(entry)]
         for entry, reason in reasons.items():
             window = self._claimer.windows.of(entry)
             if entry in away:
@@ -191,7 +195,7 @@ class Deliverer:
             elif reason.code != "nacked":
                 window.timed_out(attempt.sent_at, now)
         seen = self._arrivals.seen(reasons)
-        if seen > attempt.sent_at:  # it came too late for this attempt
+        if self._arrivals.seen(missed) > attempt.sent_at:  # it came too late for this attempt
             seconds = 0.0
         elif len(away) == len(reasons):
             seconds = longest_pause()

@@ -64,7 +64,9 @@ def tables(metadata: MetaData) -> Tables:
     )  # fmt: skip
     waiting = text("state = 'waiting'")
     Index("gilmsg_outbox_due", messages.c.turn, messages.c.due, sqlite_where=waiting, postgresql_where=waiting)
-    Index("gilmsg_outbox_ended", messages.c.state, messages.c.ended)
+    # Of those only that have ended: SQLite would look by it for what waits, too, and read all of that.
+    ended = text("ended IS NOT NULL")
+    Index("gilmsg_outbox_ended", messages.c.state, messages.c.ended, sqlite_where=ended, postgresql_where=ended)
     recipients = Table(
         "gilmsg_outbox_recipients", metadata,
         Column("message", key, ForeignKey("gilmsg_outbox.id", ondelete="CASCADE"), nullable=False),
