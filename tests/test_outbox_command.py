@@ -241,7 +241,7 @@ def test_a_password_is_told_nowhere(postgres):
     """A database that does not answer, or knows nothing of us: exit status 1, and nothing of the URL's secret."""
     url = make_url(postgres.url()).set(password=SECRET)
     cases = {
-        1: [url.set(port=1), url.set(database="there_is_none")], 2: [url, url.set(drivername="postgresql+asyncpg")],
+        1: [url.set(port=1), url.set(database="there_is_none")], 2: [url, url.set(drivername="postgresql+asyncpg"), url.set(password=None, query={"password": SECRET})],
     }  # fmt: skip
     for status, urls in cases.items():
         for one in urls:

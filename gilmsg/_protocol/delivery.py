@@ -9,6 +9,7 @@ from typing import Any, Callable, Generic, NamedTuple, Protocol, TypeVar
 
 from ..errors import BadFrame, ConfigurationError, Refused
 from . import wire
+from .late import Late
 from .presence import NOT_LEFT, Way
 
 #: The reason of an ACK whose digest is another.
@@ -157,29 +158,6 @@ class Entry:
     def _refuse(self, claimed: str | None, reason: str) -> None:
         if claimed in self._entries_of and claimed not in self.acks:
             self.refused.setdefault(claimed, reason)
-
-
-class Late:
-    """An entry whose wait has ended: what its further ACKs are checked by, and no more, for there may be many."""
-
-    __slots__ = ("digest", "heard", "msg_id", "names", "verifier")
-
-    def __init__(self, entry: Entry, heard: Callable[[str], None]) -> None:
-        self.msg_id, self.digest, self.verifier, self.heard = entry.msg_id, entry.digest, entry.verifier, heard
-        self.names = tuple(name for name in entry._entries_of if name not in entry.acks)
-
-    def confirm(self, received: wire.Received, digest: str | None) -> bool:
-        """Take in an ACK that states *digest*; return whether no other one can come."""
-        if digest is not None and digest != self.digest:
-            return False
-        try:
-            signer = self.verifier.signer_of(received.message, received.covered)
-        except Refused:
-            return False
-        if signer in self.names:
-            self.names = tuple(name for name in self.names if name != signer)
-            self.heard(signer)
-        return not self.names
 
 
 E = TypeVar("E", bound=Entry)

@@ -168,7 +168,8 @@ class Database:
 
     @property
     def _told(self) -> str:
-        return self._engine.url.render_as_string(hide_password=True)
+        # A password may stand in the query as well.
+        return self._engine.url.set(query={}).render_as_string(hide_password=True)
 
 
 def _opened(where: Place, create: bool) -> Engine:
