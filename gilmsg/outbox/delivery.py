@@ -85,6 +85,7 @@ class Deliverer:
         return self._pid == os.getpid() and self._thread.is_alive()
 
     def start(self) -> None:
+        """Begin to deliver, once."""
         log.info("delivering as %s from %s", self._sender.config["name"], self._endpoint)
         self._thread.start()
 
