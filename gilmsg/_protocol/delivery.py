@@ -9,6 +9,7 @@ from typing import Any, Callable, Generic, NamedTuple, Protocol, TypeVar
 
 from ..errors import BadFrame, ConfigurationError, Refused
 from . import wire
+from .late import Late
 from .presence import NOT_LEFT, Way
 
 #: The reason of an ACK whose digest is another.
@@ -19,6 +20,9 @@ _SURE, _LOOK_AGAIN = 1.0, 0.2
 
 #: More messages than this that are on their way are many.
 _MANY = 4
+
+#: NACKs of one consumer in a second.
+_NACKS = 5
 
 #: ACKs with a foreign digest whose certificate is read, per message: more are a flood.
 _QUOTED = 64
@@ -156,29 +160,6 @@ class Entry:
             self.refused.setdefault(claimed, reason)
 
 
-class Late:
-    """An entry whose wait has ended: what its further ACKs are checked by, and no more, for there may be many."""
-
-    __slots__ = ("digest", "heard", "msg_id", "names", "verifier")
-
-    def __init__(self, entry: Entry, heard: Callable[[str], None]) -> None:
-        self.msg_id, self.digest, self.verifier, self.heard = entry.msg_id, entry.digest, entry.verifier, heard
-        self.names = tuple(name for name in entry._entries_of if name not in entry.acks)
-
-    def confirm(self, received: wire.Received, digest: str | None) -> bool:
-        """Take in an ACK that states *digest*; return whether no other one can come."""
-        if digest is not None and digest != self.digest:
-            return False
-        try:
-            signer = self.verifier.signer_of(received.message, received.covered)
-        except Refused:
-            return False
-        if signer in self.names:
-            self.names = tuple(name for name in self.names if name != signer)
-            self.heard(signer)
-        return not self.names
-
-
 E = TypeVar("E", bound=Entry)
 
 
@@ -289,3 +270,18 @@ class Delivery(Generic[E]):
         entries, self._entries, self._late = list(self._entries.values()), {}, {}
         self._deadlines, self._urgent = [], 0
         return entries
+
+
+class NackLimit:
+    """The NACKs that a consumer may send: one a second to each listener, and few in all, for strangers can ask for them."""
+
+    def __init__(self) -> None:
+        self._allowed: list[tuple[float, str]] = []
+
+    def allows(self, origin: str, now: float) -> bool:
+        """Return, and take into account, whether one may leave now to the listener *origin*."""
+        self._allowed = [one for one in self._allowed if now - one[0] < 1.0]
+        allowed = len(self._allowed) < _NACKS and all(one != origin for _, one in self._allowed)
+        if allowed:
+            self._allowed.append((now, origin))
+        return allowed

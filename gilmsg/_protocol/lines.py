@@ -1,13 +1,10 @@
-"""The order of what leaves a publishing socket, and the limit of NACKs."""
+"""The order in which messages leave a publishing socket."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterator
 from typing import Generic, Protocol, TypeVar
-
-#: NACKs of one consumer in a second.
-_NACKS = 5
 
 
 class Leaving(Protocol):
@@ -53,18 +50,3 @@ class Lines(Generic[L]):
         """Remove and return everything."""
         lines, self._lines = self._lines, {}
         return [item for line in lines.values() for item in line]
-
-
-class NackLimit:
-    """The NACKs that a consumer may send: one a second to each listener, and few in all, for strangers can ask for them."""
-
-    def __init__(self) -> None:
-        self._allowed: list[tuple[float, str]] = []
-
-    def allows(self, origin: str, now: float) -> bool:
-        """Return, and take into account, whether one may leave now to the listener *origin*."""
-        self._allowed = [one for one in self._allowed if now - one[0] < 1.0]
-        allowed = len(self._allowed) < _NACKS and all(one != origin for _, one in self._allowed)
-        if allowed:
-            self._allowed.append((now, origin))
-        return allowed

@@ -50,7 +50,7 @@ class Database:
 
     def __init__(self, where: Place, create: bool = True) -> None:
         self.own = not isinstance(where, Engine)
-        self._engine = _opened(where)
+        self._engine = _opened(where, create)
         self._pid = os.getpid()
         self.tables = schema.tables(MetaData())
         try:
@@ -129,7 +129,7 @@ class Database:
         if missing and not create:
             raise ConfigurationError(
                 f"{self._told} has no table {', '.join(missing)}; have your migrations make what gilmsg.outbox.tables(metadata) "
-                "declares, or leave create=False out"
+                "declares, or leave create=False out (gilmsg-outbox run makes them, too)"
             )
         if missing or len(about) < 2:
             with self.transaction() as connection:
@@ -168,11 +168,12 @@ class Database:
 
     @property
     def _told(self) -> str:
-        return self._engine.url.render_as_string(hide_password=True)
+        # A password may stand in the query as well.
+        return self._engine.url.set(query={}).render_as_string(hide_password=True)
 
 
-def _opened(where: Place) -> Engine:
-    """Return the application's engine, or one of our own."""
+def _opened(where: Place, create: bool) -> Engine:
+    """Return the application's engine, or one of our own; an SQLite file is made only if this is to *create*."""
     if isinstance(where, Engine):
         _require_usable(where.dialect, where.url)
         return where
@@ -181,7 +182,7 @@ def _opened(where: Place) -> Engine:
     url = _url(where)
     try:
         _require_usable(url.get_dialect(), url)
-        return _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+        return _sqlite(url, create) if url.get_backend_name() == "sqlite" else _postgresql(url)
     except NoSuchModuleError as error:
         raise ConfigurationError(_other(url.drivername)) from error
     except ImportError as error:
@@ -224,12 +225,14 @@ def _postgresql(url: URL) -> Engine:
     return create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
 
 
-def _sqlite(url: URL) -> Engine:
+def _sqlite(url: URL, create: bool) -> Engine:
     """Return an engine of our own for a file: what it says is committed is on the disk, and only its user reads it."""
     name = url.database or ":memory:"
     if ":memory:" in name or name.startswith("file:") or url.query.get("mode") == "memory":
         raise ConfigurationError(f"an outbox needs the plain path of a file, which outlives the process; {name!r} was given")
     path = os.path.abspath(name)
+    if not create and not os.path.lexists(path):
+        raise ConfigurationError(f"there is no outbox at {path}")
     try:
         # Not opened: closing a file takes from this process the locks that SQLite has on it.
         os.mknod(path, stat.S_IFREG | stat.S_IRUSR | stat.S_IWUSR)
