@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import logging
+import shutil
 import signal
 import sqlite3
 import time
@@ -364,6 +365,24 @@ def test_a_database_that_goes_is_waited_for(bus, config, caplog):
         until(box, msg_id)
         box.stop()
     assert len([one for one in caplog.messages if "database of the outbox fails" in one]) == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_what_must_be_mended_costs_no_attempt(box, bus, config, caplog, tmp_path):
+    """A CA that goes, for longer than is bridged, is told once; when it is back everything goes on."""
+    file, elsewhere = tmp_path / "ca.crt", tmp_path / "elsewhere"
+    shutil.copy(config["ca_cert_location"], file)
+    box.start(**{**config, "ca_cert_location": str(file)})
+    until(box, put(box, config))
+    file.rename(elsewhere)
+    wait_for(lambda: any("until this is mended" in one for one in caplog.messages), "it is told")
+    msg_id = put(box, config)
+    wait_for(lambda: box.get(msg_id).created < time.time() - 2, "there were more looks")
+    assert box.get(msg_id).attempts == 0 and not box.get(msg_id).under_way
+    elsewhere.rename(file)
+    assert until(box, msg_id).attempts == 1
+    assert len([one for one in caplog.messages if "until this is mended" in one]) == 1
 
 
 def test_bad_settings_are_told_at_once(box, bus, config):
