@@ -83,13 +83,14 @@ class Attempt:
         """Tell of an ACK; the engine thread calls it."""
         self._reports.put(Heard(self, signer))
 
-    def is_away(self, entry: str, reason: Reason) -> bool:
-        """Return whether *entry* (each of its members) is not there: its endpoint is known, and it is not at our socket."""
+    def missed(self, reason: Reason) -> bool:
+        """Return whether, by our socket, who has this *reason* (of a group, each member) was not there when it left."""
+        return all(one.code in _AWAY for one in reason.members.values() or [reason])
+
+    def knows(self, entry: str) -> bool:
+        """Return whether it is known where *entry* (each of its members) publishes, so that it can be seen to be away."""
         way = self.message.way if self.message is not None else None
-        told = reason.members or {entry: reason}
-        return way is not None and not way.via_relay and all(
-            one.code in _AWAY and way.endpoints(name) for name, one in told.items()
-        )  # fmt: skip
+        return way is not None and not way.via_relay and all(map(way.endpoints, _protocol.members(entry)))
 
 
 class Sender:

@@ -183,7 +183,8 @@ class Deliverer:
         """Return what the *timeout* of an attempt says, and when to try again."""
         self._sender.explain(timeout)
         claim, now, reasons = attempt.key, time.monotonic(), timeout.missing
-        away = {entry for entry, reason in reasons.items() if attempt.is_away(entry, reason)}
+        missed = [entry for entry, reason in reasons.items() if attempt.missed(reason)]
+        away = [entry for entry in missed if attempt.knows(entry)]
         for entry, reason in reasons.items():
             window = self._claimer.windows.of(entry)
             if entry in away:
@@ -191,7 +192,7 @@ class Deliverer:
             elif reason.code != "nacked":
                 window.timed_out(attempt.sent_at, now)
         seen = self._arrivals.seen(reasons)
-        if seen > attempt.sent_at:  # it came too late for this attempt
+        if self._arrivals.seen(missed) > attempt.sent_at:  # it came too late for this attempt
             seconds = 0.0
         elif len(away) == len(reasons):
             seconds = longest_pause()

@@ -84,8 +84,9 @@ class Outgoing:
             raise PayloadError(why)
         if not message.topic.startswith(self._sender.scope):
             self._tell(
+                self._sender.scope,
                 f"messages on topics that do not begin with {self._sender.scope}, like {message.msg_id} on {message.topic}, "
-                "are not sent from here (a copied database?)"
+                "are not sent from here (a copied database?)",
             )
             self._give_back(claim, LONGEST_PAUSE)
             return
@@ -99,9 +100,10 @@ class Outgoing:
 
     def _complain(self, error: GilmsgError) -> None:
         self._blocked_until = time.monotonic() + TRY_AGAIN
-        self._tell(f"nothing is delivered until this is mended: {error}")
+        self._tell(str(error), f"nothing is delivered until this is mended: {error}")
 
-    def _tell(self, line: str) -> None:
-        if line not in self._told:
-            self._told.add(line)
+    def _tell(self, what: str, line: str) -> None:
+        """Write *line*, unless something was told of *what* before."""
+        if what not in self._told:
+            self._told.add(what)
             log.error("%s", line)
