@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -83,7 +84,10 @@ class Run(Ordeal):
             self.drained = time.monotonic() - mended
             for actor in self._cast.values():
                 actor.end()
-            return self._history(box)
+            history = self._history(box)
+        with open(os.path.join(self.folder, "history.log"), "w") as stream:
+            stream.writelines(f"{one!r}\n" for part in history for one in part)
+        return history
 
     def faults(self):
         """How many there were of each kind."""

@@ -5,6 +5,7 @@ import tempfile
 
 import pytest
 
+from ... import databases
 from ...helpers import sampled
 from ...processes import module
 from .history import OPEN, ROLLED_BACK, Done, Handed, History, Put, Stored, check
@@ -105,3 +106,35 @@ def test_a_handler_that_worked_twice_or_not_at_all_is_found():
     only("LOST, c was handed 1", done=[])
     only("which is not in the outbox", done=[*GOOD.done, Done("c", "2")])
     assert violations(done=[*GOOD.done, Done("b", "1")]) == [], "killed between its commit and its note"
+
+
+def run_for(seconds, database, *options):
+    """Run it for so long; return what it said, and whether it kept its logs."""
+    with tempfile.TemporaryDirectory(prefix="gilmsg-") as folder:
+        words = ["--seconds", str(seconds), "--database", database, *options]
+        done = module("tests.faults.outbox", *words, cwd=folder, env={"TMPDIR": folder}, limit=seconds + 240)
+        return done, os.listdir(folder)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", sampled([20], brief=4))
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_short_run(database, seconds):
+    """Seconds of faults, among them partitions where there are hosts: the promise holds, and nothing is left behind."""
+    if database == "postgresql" and databases.programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    done, left = run_for(seconds, database)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = dict(line.rsplit(None, 1) for line in done.stdout.splitlines() if line[-1].isdigit())
+    assert int(figures["put: committed"]) > 0 and int(figures["put: rolled back"]) > 0
+    assert int(figures["rows of handlers"]) > 0 and left == []
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_short_run_with_a_recipient_that_breaks_the_promise():
+    """A recipient that acknowledges and loses messages is found, and the logs are kept."""
+    done, left = run_for(3, "sqlite", "--forgetful")
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = [line for line in done.stdout.splitlines() if line.startswith("VIOLATION")]
+    assert found and all("alice" in one for one in found) and len(left) == 1
