@@ -84,9 +84,9 @@ class Run(Ordeal):
             self.drained = time.monotonic() - mended
             for actor in self._cast.values():
                 actor.end()
-            history = self._history(box)
+            history, left = self._history(box), list(box.list("waiting", "failed"))
         with open(os.path.join(self.folder, "history.log"), "w") as stream:
-            stream.writelines(f"{one!r}\n" for part in history for one in part)
+            stream.writelines(f"{one!r}\n" for part in (*history, left) for one in part)
         return history
 
     def faults(self):
