@@ -111,6 +111,7 @@ def test_a_handler_that_worked_twice_or_not_at_all_is_found():
 def run_for(seconds, database, *options):
     """Run it for so long; return what it said, and whether it kept its logs."""
     with tempfile.TemporaryDirectory(prefix="gilmsg-") as folder:
+        os.chmod(folder, 0o755)  # PostgreSQL is another user
         words = ["--seconds", str(seconds), "--database", database, *options]
         done = module("tests.faults.outbox", *words, cwd=folder, env={"TMPDIR": folder}, limit=seconds + 240)
         return done, os.listdir(folder)
