@@ -16,9 +16,8 @@ from ...databases import Postgres
 class SQLite:
     """Files in a folder."""
 
-    FAULTS = {"database locked": (0.2, 4.0)}
-
     def __init__(self, folder):
+        self.faults = {"database locked": (0.2, 4.0)}
         self._folder = folder
 
     def start(self):
@@ -41,9 +40,8 @@ class SQLite:
 class PostgreSQL:
     """A server that listens at a socket in the file system: that reaches every host's network namespace."""
 
-    FAULTS = {"database gone": (0.1, 2.0)}
-
     def __init__(self, _):
+        self.faults = {"database gone": (0.1, 2.0)}
         # The name of a socket is short: not below TMPDIR.
         self._sockets = tempfile.mkdtemp(prefix="gilmsg-", dir="/tmp")
         os.chmod(self._sockets, 0o777)

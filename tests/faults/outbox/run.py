@@ -100,12 +100,12 @@ class Run(Ordeal):
         sides = (
             (RECIPIENTS, RECIPIENT, peers), (DELIVERERS, _DELIVERER, others), (PUBLISHERS[1:], PUBLISHER, others),
             # Nothing of these is on the bus.
-            (PUBLISHERS[:1], PUBLISHER, ()), (["database"], self._places.FAULTS, ()),
+            (PUBLISHERS[:1], PUBLISHER, ()), (["database"], self._places.faults, ()),
         )  # fmt: skip
         return sorted(fault for side in sides for fault in of_side(self.seed, self.seconds, *side))
 
     def _ways(self):
-        return {**super()._ways(), **dict.fromkeys(self._places.FAULTS, self._places.harm)}
+        return {**super()._ways(), **dict.fromkeys(self._places.faults, self._places.harm)}
 
     def _history(self, box):
         done = {name: self._column(self._places.place(name), actors.DONE.c.msg_id) for name in INBOXES}

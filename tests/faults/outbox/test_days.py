@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import sqlite3
-import subprocess
 import threading
 import time
 
@@ -14,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 import gilmsg
 
-from ... import databases
+from ... import databases, processes
 from ...processes import wait_for
 from ...test_outbox_delivery import columns, counted, deliverer, put, put_many, until, until_seen
 
@@ -28,11 +27,11 @@ def small_disk(tmp_path):
         pytest.skip("to mount a disk needs root")
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "gilmsg-test", folder], capture_output=True, text=True)
+    mounted = processes.run(["mount", "-t", "tmpfs", "-o", "size=2m", "gilmsg-test", str(folder)])
     if mounted.returncode:
         pytest.skip(f"no disk can be mounted: {mounted.stderr}")
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    assert processes.run(["umount", str(folder)]).returncode == 0
 
 
 def fill(path):
@@ -194,10 +193,10 @@ def stop_idle(program, box):
         program.send(signal.SIGSTOP)
         if box.engine.dialect.name != "sqlite":
             return True
-        with contextlib.closing(sqlite3.connect(box.engine.url.database, isolation_level=None, timeout=1)) as other:
-            with contextlib.suppress(sqlite3.OperationalError):
-                other.execute("BEGIN IMMEDIATE")
-                return True
+        other = sqlite3.connect(box.engine.url.database, isolation_level=None, timeout=1)
+        with contextlib.closing(other), contextlib.suppress(sqlite3.OperationalError):
+            other.execute("BEGIN IMMEDIATE")
+            return True
         program.send(signal.SIGCONT)
         return False
 
