@@ -28,7 +28,7 @@ def _gilmsg_buses():
 
 @pytest.fixture
 def gilmsg_bus(request, _gilmsg_buses):
-    """A real, signed bus: ``recipients``, ``received[cn]``, ``silence(cn)``, ``kill(cn)``, ``config``.
+    """A real, signed bus: ``recipients``, ``received[cn]``, ``silence(cn)``, ``kill(cn)``, ``outbox()``, ``config``.
 
     While it is in use, gilmsg.publish without any configuration publishes on it.
     """

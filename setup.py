@@ -110,6 +110,7 @@ setup(
             "gilmsg-check = gilmsg.commands.check:main",
             "gilmsg-demo = gilmsg.commands.demo:main",
             "gilmsg-logger = gilmsg.commands.logger:main",
+            "gilmsg-outbox = gilmsg.commands.outbox:main",
             "gilmsg-sandbox = gilmsg.commands.sandbox:main",
             "gilmsg-tail = gilmsg.commands.tail:main",
         ],

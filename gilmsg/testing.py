@@ -11,6 +11,7 @@ import atexit
 import copy
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,6 +28,8 @@ from .sandbox import DEFAULT_RECIPIENTS, Sandbox
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from .outbox import Outbox
+
 __all__ = ["Bus", "Buses", "PublishForbidden", "forbidden"]
 
 #: Sandboxes that are kept running for the next test that names the same recipients in the same order.
@@ -41,6 +44,7 @@ _SETTINGS: dict[str, Any] = {
     "zmq_reconnect_ivl_max": 20,
     # Seconds. CI machines are slow, and a test that fails now and then is no test.
     "gilmsg.ack_timeout": 1.0,
+    "gilmsg.outbox.ack_timeout": 1.0,
 }
 
 
@@ -102,8 +106,8 @@ class Bus:
             is waited for, and what another one has sent may turn up in the next test.
     """
 
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox
+    def __init__(self, sandbox: Sandbox, outboxes: ExitStack) -> None:
+        self._sandbox, self._outboxes = sandbox, outboxes
         self.recipients = list(sandbox.recipients)
         self.received = Received(sandbox)
         self.config: dict[str, Any] = copy.deepcopy(sandbox.config)
@@ -124,6 +128,24 @@ class Bus:
             ConfigurationError: it is not a recipient here.
         """
         self._sandbox.dead(common_name)
+
+    def outbox(self) -> Outbox:
+        """Return a new outbox, in a temporary file, whose deliverer runs; it is closed and removed when the test has ended.
+
+        What is put there is on its way once it is committed: wait until ``get(msg_id).state`` says ``"delivered"``.
+        ``engine`` is its database, for code that puts within a transaction of its own.
+
+        Raises:
+            ImportError: SQLAlchemy is not installed (``gilmsg[outbox]``).
+        """
+        from .outbox import Outbox
+
+        folder = self._outboxes.enter_context(tempfile.TemporaryDirectory(prefix="gilmsg-outbox-"))
+        box = Outbox(os.path.join(folder, "outbox.sqlite"))
+        self._outboxes.callback(box.close)
+        box.start()
+        self._outboxes.callback(box.stop)
+        return box
 
 
 class Buses:
@@ -168,7 +190,8 @@ class Buses:
                 sandbox.forget()
                 start_anew()
                 try:
-                    yield Bus(sandbox)
+                    with ExitStack() as outboxes:
+                        yield Bus(sandbox, outboxes)
                 finally:
                     start_anew()  # whatever the test has initialized
                     in_order = _settled(sandbox)

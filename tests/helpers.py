@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 import uuid
 
 import fedmsg.encoding
@@ -331,14 +332,22 @@ def deaf(port):
 
 def in_a_child(job):
     """Fork; return the exit status: what *job* returns there, 1 if it raises; one that hangs is ended."""
+    return os.waitstatus_to_exitcode(os.waitpid(forked(job), 0)[1])
+
+
+def forked(job):
+    """Fork; return the child, for `os.waitpid`. It ends as `in_a_child` says, and tells on stderr what *job* raises."""
     child = os.fork()
     if child == 0:
         signal.alarm(60)
         try:
             os._exit(job() or 0)
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
             os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return child
 
 
 def in_threads(*jobs):

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import logging
+import shutil
 import signal
 import sqlite3
 import time
@@ -54,7 +55,7 @@ def application(box):
 def until(box, *msg_ids, state="delivered", limit=SOON):
     """Wait until all of these are in *state*; return the last."""
     for msg_id in msg_ids:
-        wait_for(lambda msg_id=msg_id: box.get(msg_id).state == state, f"{msg_id} is {state}: {box.get(msg_id)}", limit)
+        until_seen(box, msg_id, lambda one: one.state == state, f"it is {state}", limit)
     return box.get(msg_ids[-1])
 
 
@@ -172,10 +173,11 @@ def test_a_late_ack_counts(box, bus, config):
     assert found.attempts == 1 and counted(bus, "alice")[msg_id] == 1
 
 
-def test_many_for_a_dead_recipient_do_not_hold_up_another(box, bus, config):
+@pytest.mark.parametrize("count", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_many_for_a_dead_recipient_do_not_hold_up_another(box, bus, config, count):
     """Claims take turns among recipients."""
     bus.dead("alice")
-    put_many(box, config, 10_000)
+    put_many(box, config, count)
     late = put(box, config, "bob")
     box.start(**config)
     assert until(box, late, limit=15).attempts == 1
@@ -363,6 +365,24 @@ def test_a_database_that_goes_is_waited_for(bus, config, caplog):
         until(box, msg_id)
         box.stop()
     assert len([one for one in caplog.messages if "database of the outbox fails" in one]) == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_what_must_be_mended_costs_no_attempt(box, bus, config, caplog, tmp_path):
+    """A CA that goes, for longer than is bridged, is told once; when it is back everything goes on."""
+    file, elsewhere = tmp_path / "ca.crt", tmp_path / "elsewhere"
+    shutil.copy(config["ca_cert_location"], file)
+    box.start(**{**config, "ca_cert_location": str(file)})
+    until(box, put(box, config))
+    file.rename(elsewhere)
+    wait_for(lambda: any("until this is mended" in one for one in caplog.messages), "it is told")
+    msg_id = put(box, config)
+    wait_for(lambda: box.get(msg_id).created < time.time() - 2, "there were more looks")
+    assert box.get(msg_id).attempts == 0 and not box.get(msg_id).under_way
+    elsewhere.rename(file)
+    assert until(box, msg_id).attempts == 1
+    assert len([one for one in caplog.messages if "until this is mended" in one]) == 1
 
 
 def test_bad_settings_are_told_at_once(box, bus, config):

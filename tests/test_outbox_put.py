@@ -177,6 +177,27 @@ def test_bad_input_is_refused(tmp_path, options, told):
         assert box.counts()["waiting"] == 0
 
 
+def test_what_is_nested_as_deeply_as_can_be_is_stored_or_refused(tmp_path):
+    """What can be encoded by itself, but not in its message, is refused like what cannot at all."""
+
+    def refusal(depth):
+        deep = []
+        for _ in range(depth):
+            deep = [deep]
+        try:
+            json.loads(box.get(put(box, msg={"deep": deep})).body)
+        except gilmsg.ConfigurationError as error:
+            return error
+        return None
+
+    stored, refused = 1, 200_000
+    with contextlib.closing(gilmsg.outbox.Outbox(tmp_path / "box")) as box:
+        while refused - stored > 1:
+            middle = (stored + refused) // 2
+            stored, refused = (stored, middle) if refusal(middle) else (middle, refused)
+        assert refusal(stored) is None and "msg cannot be" in str(refusal(refused))
+
+
 @pytest.mark.parametrize("count", [0, -1, 1.5, True, 2**31, "5", None])
 def test_attempts_are_a_whole_number(count):
     """Anything but a positive whole number is refused."""
@@ -484,3 +505,15 @@ def test_an_error_of_the_database_has_no_body(box):
     with pytest.raises(DBAPIError) as own:
         put(box, msg={"secret": "s3cret"})
     assert "gilmsg_outbox_recipients" in str(own.value) and "s3cret" not in f"{shared.value} {own.value}"
+
+
+def test_a_database_that_takes_nothing_is_told_as_it_is(place, box, engine):
+    """The error is the database's own; no wrong database is suspected, neither by put nor by an inbox."""
+    inbox = gilmsg.outbox.Inbox(place, "handler")
+    only = "SET TRANSACTION READ ONLY" if "://" in place else "PRAGMA query_only = 1"
+    for write in (lambda where: put(box, where), lambda where: inbox.first(where, {"msg_id": "x"})):
+        with engine.connect() as connection:
+            connection.exec_driver_sql(only)
+            with pytest.raises(DBAPIError, match="read-?only"):
+                write(connection)
+    inbox.close()

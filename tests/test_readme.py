@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import contextlib
 import importlib.util
 import io
 import json
@@ -37,7 +38,10 @@ BLOCKS = {
         "import gilmsg\n\nmessages": "test_acknowledging_after_in_a_loop",
         "import gilmsg\n\nclass": "test_acknowledging_after_in_a_hub",
     },
-    "The shell": {"echo testing |": "test_the_shell", "gilmsg-tail": "test_the_shell"},
+    "The shell": {
+        "echo testing |": "test_the_shell", "gilmsg-tail": "test_the_shell",
+        "export GILMSG_OUTBOX_DATABASE": "test_the_outbox_in_the_shell",
+    },
     "Before it fails": {"gilmsg-check": "test_checking", "report =": "test_checking"},
     "A bus on the laptop": {
         "gilmsg-sandbox ~/bus": "test_a_bus_on_the_laptop", "gilmsg-sandbox --recipients": "test_a_command_on_the_bus",
@@ -160,7 +164,7 @@ def shell(lines, folder):
     """Run *lines* in *folder*, gilmsg's commands found on the PATH."""
     commands = "".join(
         f'gilmsg-{name}() {{ "{sys.executable}" -m gilmsg.commands.{name} "$@"; }}\n'
-        for name in ("check", "logger", "tail", "sandbox", "demo")
+        for name in ("check", "logger", "outbox", "tail", "sandbox", "demo")
     )
     return processes.run(["bash", "-c", commands + lines], folder)
 
@@ -285,7 +289,7 @@ def test_acknowledging_after_in_a_hub(readme, readmes_bus, tmp_path):
 @pytest.mark.slow
 def test_the_shell(readme, readmes_bus, tmp_path):
     """gilmsg-logger is silent and ends with 0; gilmsg-tail runs its command for what comes."""
-    echo, tail = readme["The shell"]
+    echo, tail, _ = readme["The shell"]
     done = shell(echo, readmes_bus.directory)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     # jq need not be installed: this one stands for it.
@@ -298,6 +302,19 @@ def test_the_shell(readme, readmes_bus, tmp_path):
     with Reader(["bash", "-c", words], readmes_bus.directory) as running:
         publish(["backend01"], msg={"id": 4711}, **readmes_bus.config)
         running.wait_for("4711\n")
+
+
+@pytest.mark.slow
+def test_the_outbox_in_the_shell(readme, readmes_bus, tmp_path):
+    """What is put waits, is listed, and is delivered once the deliverer runs."""
+    *lines, run = readme["The shell"][2].replace("/var/lib/app", str(tmp_path)).splitlines()
+    done = shell("\n".join(lines), readmes_bus.directory)
+    assert done.returncode == 0 and f"{BACKENDS[0]}: it was not sent yet" in done.stdout, done.stderr
+    words = [sys.executable, "-m", "gilmsg.commands.outbox", *run.split()[1:]]
+    deliverer = Reader(["env", f"GILMSG_OUTBOX_DATABASE={tmp_path}/outbox.sqlite", *words], readmes_bus.directory)
+    with contextlib.closing(gilmsg.outbox.Outbox(tmp_path / "outbox.sqlite")) as box, deliverer:
+        deliverer.wait_for("delivering as bodhi.app01")
+        processes.wait_for(lambda: box.counts()["delivered"] == 1, f"it is delivered: {deliverer}")
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def copied(pytester, name):
 
 def test_the_bus(pytester, inner):
     """gilmsg_bus is a real bus whose state is one test's."""
-    inner(copied(pytester, "with_bus")).assert_outcomes(passed=8)
+    inner(copied(pytester, "with_bus")).assert_outcomes(passed=10)
 
 
 def test_the_former_state_returns(pytester, inner):

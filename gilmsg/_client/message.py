@@ -25,10 +25,7 @@ def composed(topic: str, body: Any, number: int, origin: str | None = None) -> d
 def sealed(message: dict[str, Any], config: Mapping[str, Any], certname: str) -> tuple[dict[str, Any], bytes, bytes]:
     """Return *message*, signed with the key pair *certname*, the bytes that this covers, and those on the wire."""
     message = dict(message, crypto="x509")
-    try:
-        covered = _protocol.canonical(message)
-    except BadFrame as error:  # it fits, but not one level further down
-        raise PayloadError(f"msg cannot be signed: {error}") from error
+    covered = covered_by_signature(message)
     seal, wire = signed(covered, config, certname)
     return seal.on(message), covered, wire
 
@@ -38,6 +35,14 @@ def signed(covered: bytes, config: Mapping[str, Any], certname: str) -> tuple[An
     seal = _trust.key_pair(config, certname).seal(covered)
     # Neither object is empty: so the message is not encoded once more.
     return seal, b"{" + seal.members + b"," + covered[1:]
+
+
+def covered_by_signature(message: Mapping[str, Any]) -> bytes:
+    """Return the covered bytes of *message*, put together here, or raise PayloadError."""
+    try:
+        return _protocol.canonical(message)
+    except BadFrame as error:  # it fits, but not one level further down
+        raise PayloadError(f"msg cannot be signed: {error}") from error
 
 
 def read_back(topic: str, message: dict[str, Any]) -> tuple[bytes, bytes]:

@@ -64,7 +64,12 @@ News = Union[Heard, Ended, Appeared]
 
 
 class Attempt:
-    """One sending of a prepared message, of which its owner is told; *key* is the owner's."""
+    """One sending of a prepared message, of which its owner is told; *key* is the owner's.
+
+    ``message`` may be set to None once the attempt has ended: there may be many that still hear ACKs.
+    """
+
+    __slots__ = ("_reports", "key", "message")
 
     def __init__(self, key: Any, reports: _engine.Reports) -> None:
         self.key, self._reports = key, reports

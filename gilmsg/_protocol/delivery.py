@@ -9,6 +9,7 @@ from typing import Any, Callable, Generic, NamedTuple, Protocol, TypeVar
 
 from ..errors import BadFrame, ConfigurationError, Refused
 from . import wire
+from .late import Late
 from .presence import NOT_LEFT, Way
 
 #: The reason of an ACK whose digest is another.
@@ -17,17 +18,17 @@ DIGEST_DIFFERS = "its digest differs, what it received is not what was sent"
 #: Seconds for which a recipient must be unable to answer, until ``fail_fast`` ends the wait, and between two looks.
 _SURE, _LOOK_AGAIN = 1.0, 0.2
 
-#: NACKs of one consumer in a second.
-_NACKS = 5
-
 #: More messages than this that are on their way are many.
 _MANY = 4
+
+#: NACKs of one consumer in a second.
+_NACKS = 5
 
 #: ACKs with a foreign digest whose certificate is read, per message: more are a flood.
 _QUOTED = 64
 
-#: Entries, at most, whose ACKs count though their wait has ended.
-_MOST_LATE = 10_000
+#: Entries, at most, whose ACKs count though their wait has ended: each takes a kilobyte or more, its owner's share included.
+_MOST_LATE = 5_000
 
 
 class Receipt(NamedTuple):
@@ -169,7 +170,7 @@ class Delivery(Generic[E]):
         self._topic, self._nack_topic = ack_topic.encode("utf-8"), wire.nack_topic(ack_topic).encode("utf-8")
         self._entries: dict[bytes, E] = {}
         #: Those whose wait has ended, and whose ACKs still are to be heard; the oldest first.
-        self._late: dict[bytes, E] = {}
+        self._late: dict[bytes, Late] = {}
         #: Of what is settled, too: see :meth:`next_due`.
         self._deadlines: list[tuple[float, bytes]] = []
         #: When those that ``fail_fast`` are looked at next.
@@ -212,19 +213,21 @@ class Delivery(Generic[E]):
             raise BadFrame(f"{len(parts[1])} bytes are too many for an ACK")
         claimed = wire.claimed_id(parts[1])
         entry = None if claimed is None else self._entries.get(claimed) or self._late.get(claimed)
-        if entry is None:
+        if claimed is None or entry is None:
             return None
         received = wire.Received.of(parts)
         msg_id, digest = wire.parse_ack(received.message)
         if received.message.get("topic") != received.topic or msg_id != entry.msg_id:
             raise BadFrame("its signed topic or id differs from what it was sent under")
-        if parts[0] == self._nack_topic:
+        if isinstance(entry, Late):
+            if parts[0] == self._topic and entry.confirm(received, digest):
+                del self._late[claimed]
+        elif parts[0] == self._nack_topic:
             entry.deny(received, digest, wire.nack_reason(received.message), now)
-            return None
-        if not entry.confirm(received, digest, now) or self._late.pop(entry.key, None) is not None:
-            return None
-        self._drop(entry)
-        return entry
+        elif entry.confirm(received, digest, now):
+            self._drop(entry)
+            return entry
+        return None
 
     def expired(self, now: float) -> list[E]:
         """Forget and return the entries whose deadline has passed, or whose wait is in vain."""
@@ -236,14 +239,10 @@ class Delivery(Generic[E]):
                 self._drop(entry)
                 late.append(entry)
                 if entry.heard is not None:
-                    self._keep(entry)
+                    self._late[entry.key] = Late(entry, entry.heard)
+                    if len(self._late) > _MOST_LATE:
+                        del self._late[next(iter(self._late))]
         return late if now < self._look_at else late + self._hopeless(now)
-
-    def _keep(self, entry: E) -> None:
-        entry.parts = ()  # they are large
-        self._late[entry.key] = entry
-        if len(self._late) > _MOST_LATE:
-            del self._late[next(iter(self._late))]
 
     def _hopeless(self, now: float) -> list[E]:
         hasty = [entry for entry in self._entries.values() if entry.fail_fast]

@@ -16,8 +16,8 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
-from typing import Any, Callable, NoReturn, TextIO
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, TextIO
 
 import fedmsg.config
 import fedmsg.encoding
@@ -25,17 +25,27 @@ import fedmsg.encoding
 from .. import _settings
 from ..errors import ConfigurationError, GilmsgError
 
+if TYPE_CHECKING:
+    from ..outbox import Outbox
+
 SUCCESS, NOT_PROVEN, UNUSABLE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 130
 
 #: Control characters but for tab and line feed, and those that turn the direction of a text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _BREAK = re.compile("[\t\n\u2028\u2029]")
 
+#: The environment variable that says where the outbox is; ``ps`` shows it to its own user only.
+OUTBOX_VARIABLE = "GILMSG_OUTBOX_DATABASE"
+
 log = logging.getLogger(__name__)
 
 
 class Unusable(Exception):
     """Bad usage, input or configuration, in one line."""
+
+
+class Failed(Exception):
+    """The reason why what was asked could not be done, in one line."""
 
 
 def script(prog: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -48,7 +58,7 @@ def script(prog: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
             warnings.simplefilter("ignore")
             try:
                 return command(arguments)
-            except GilmsgError as error:  # before OSError, which a Timeout may be as well
+            except (GilmsgError, Failed) as error:  # before OSError, which a Timeout may be as well
                 complain(prog, error)
                 return UNUSABLE if isinstance(error, ConfigurationError) else NOT_PROVEN
             except (Unusable, ValueError, OSError) as error:
@@ -114,6 +124,55 @@ def configuration(prog: str, options: list[Any], description: str, arguments: li
     except (ValueError, TypeError, AttributeError, ImportError) as error:
         raise Unusable(f"logging: {config['logging']!r} cannot be used: {error}") from None
     return config
+
+
+def outbox_place(given: str | None, config: Mapping[str, Any] | None = None) -> str:
+    """Return where the outbox is: what is *given*, or the environment says, or the configuration.
+
+    Without a *config* its files are read, and only if they are needed.
+    """
+    found: str | None = given if given is not None else os.environ.get(OUTBOX_VARIABLE) or None
+    passed_over: tuple[str, ...] = ()
+    if found is None:
+        if config is None:
+            said = _settings.read_files(_settings.found_in())
+            if said.problems:
+                raise Unusable(f"the fedmsg configuration cannot be loaded: {'; '.join(said.problems)}")
+            config, passed_over = said.config, tuple(said.passed_over)
+        found = _settings.read(_settings.DATABASE, config)
+    if found is None:
+        unknown = f"it is not known where the outbox is; name it on the command line, in {OUTBOX_VARIABLE}, or by the key"
+        raise Unusable("; ".join([f"{unknown} {_settings.DATABASE} in fedmsg.d", *passed_over]))
+    return found
+
+
+@contextlib.contextmanager
+def opened_outbox(where: str, create: bool) -> Iterator[Outbox]:
+    """Give the outbox at *where*, made if it is not there and this is to *create* it; what its database refuses is Failed."""
+    try:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from ..outbox import Outbox
+    except ImportError:
+        raise Unusable("an outbox needs SQLAlchemy: pip install 'gilmsg[outbox]'") from None
+    try:
+        with contextlib.closing(Outbox(where, create)) as box:
+            yield box
+    except SQLAlchemyError as error:
+        # The first line of what the driver says: further ones may quote a row.
+        told = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        raise Failed(f"the database of the outbox cannot be used: {told}") from error
+
+
+def log_to_stderr(prog: str, level: int) -> None:
+    """Have gilmsg's log lines from *level* on told on stderr, unless the configuration says where they go."""
+    logger = logging.getLogger("gilmsg")
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(prog + ": %(message)s"))
+        handler.setLevel(level)
+        logger.addHandler(handler)
+        logger.setLevel(min(level, logger.getEffectiveLevel()))
 
 
 def print_config(config: dict[str, Any]) -> NoReturn:

@@ -5,14 +5,19 @@ documents: one a line, or one in all. Input that cannot be published is told wit
 of its line; all the other lines are published. Exit status: 0 if every message was confirmed,
 1 if one was not, 2 if there was bad input, usage or configuration (130 after Ctrl-C).
 
+With --outbox nobody is waited for: the messages are put into an outbox, from which gilmsg-outbox
+run delivers them under its own name. That needs recipients, and neither relay, port nor key.
+Exit status 0 means then that all of them are in it, 1 that its database failed.
+
 Examples::
 
     $ echo testing | gilmsg-logger --recipients shell-value01.example.com --ack-timeout 3
     $ echo '{"a": 1}' | gilmsg-logger --json-input --recipients backend01,backend02
     $ gilmsg-logger --message "Hello." --modname git --topic repo.update --recipients backend01
+    $ echo testing | gilmsg-logger --outbox /var/lib/app/outbox.sqlite --recipients backend01
 """
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001  those of the face are sorted, but packed
 
 import contextlib
 import itertools
@@ -21,7 +26,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TextIO
+from typing import Any, Callable, NamedTuple, Optional, TextIO
 
 import fedmsg.encoding
 from fedmsg.commands.logger import LoggerCommand
@@ -30,7 +35,11 @@ from tqdm import tqdm
 import gilmsg
 from gilmsg.errors import PayloadError
 
-from . import NOT_PROVEN, SUCCESS, UNUSABLE, Unusable, complain, configuration, option, script, tell
+from .. import _settings
+from . import (
+    NOT_PROVEN, OUTBOX_VARIABLE, SUCCESS, UNUSABLE, Failed, Unusable, complain, configuration, opened_outbox, option,
+    outbox_place, script, tell,
+)  # fmt: skip
 
 PROG = "gilmsg-logger"
 
@@ -38,10 +47,14 @@ RECIPIENTS = "Common names that must confirm; CN,CN is a group, one of which wil
 
 SECONDS = "Seconds to wait for the confirmations of each message; by default gilmsg.ack_timeout, else 0.25."
 
+OUTBOX = f"""Put the messages into this outbox, which is made if it is not there. Without a value the one that
+{OUTBOX_VARIABLE} or {_settings.DATABASE} names."""
+
 #: On top of all of fedmsg-logger's.
 OPTIONS = [
     option("--recipients", metavar="CN", nargs="+", help=RECIPIENTS),
     option("--ack-timeout", metavar="SECONDS", type=float, help=SECONDS),
+    option("--outbox", metavar="PATH_OR_URL", nargs="?", const="", help=OUTBOX),
     option("--verbose", action="store_true", help="Print a line per message."),
 ]
 
@@ -58,20 +71,65 @@ def main(arguments: list[str] | None = None) -> int:
     _log_nothing_twice()
     options = {key: config.pop(key, None) for key in ("recipients", "ack_timeout")}
     options.update(topic=config["topic"], modname=config["modname"])
+    with contextlib.ExitStack() as stack:
+        if config["outbox"] is None:
+            send = _publisher(config, options)
+        else:
+            send = stack.enter_context(_putter(config, options))
+        return _send_all(config, send)
+
+
+#: Sends a body; returns what to tell of it, None if nobody was to confirm it.
+Send = Callable[[Any], Optional[str]]
+
+
+def _publisher(config: dict[str, Any], options: dict[str, Any]) -> Send:
     # As fedmsg-logger: through the relay, under the certificate of --cert-prefix.
     config.update(active=True, name="relay_inbound", mute=False)
     gilmsg.init(**config)
+
+    def publish(body: Any) -> str | None:
+        receipt = gilmsg.publish(msg=body, **options)
+        if receipt is None:
+            return None
+        acks = ", ".join(f"{cn} ({seconds * 1000:.1f} ms)" for cn, seconds in sorted(receipt.acks.items()))
+        return f"{receipt.topic} {receipt.msg_id} confirmed by {acks}"
+
+    return publish
+
+
+@contextlib.contextmanager
+def _putter(config: dict[str, Any], options: dict[str, Any]) -> Iterator[Send]:
+    if options.pop("ack_timeout") is not None:
+        raise Unusable("--ack-timeout: with --outbox nobody waits; gilmsg.outbox.ack_timeout is the deliverer's")
+    where = outbox_place(config.pop("outbox") or None, config)
+    settings = {key: value for key, value in config.items() if key not in options}
+    count = 0
+    try:
+        with opened_outbox(where, create=True) as box:
+
+            def put(body: Any) -> str:
+                nonlocal count
+                msg_id = box.put(msg=body, **options, **settings)
+                count += 1
+                return f"{msg_id} is in the outbox"
+
+            yield put
+    except Failed as error:
+        raise Failed(f"{error}; of this input {count} messages were put, and nothing after them") from error
+
+
+def _send_all(config: dict[str, Any], send: Send) -> int:
     # Progress is shown where stderr is a terminal (None), but not while the lines are typed at one.
     silent = True if sys.stdin.isatty() else None
     given = inputs(config, sys.stdin)
     statuses = set()
     for one in tqdm(given, PROG, unit=" messages", file=sys.stderr, disable=silent, leave=False, delay=1.0):
-        status, receipt = _publish(one, options)
-        if receipt is not None and config["verbose"]:
-            acks = ", ".join(f"{cn} ({seconds * 1000:.1f} ms)" for cn, seconds in sorted(receipt.acks.items()))
+        status, told = _send(one, send)
+        if told is not None and config["verbose"]:
             with tqdm.external_write_mode(file=sys.stdout):
-                tell(f"{receipt.topic} {receipt.msg_id} confirmed by {acks}")
-        if status == SUCCESS and receipt is None and SUCCESS not in statuses:
+                tell(told)
+        if status == SUCCESS and told is None and SUCCESS not in statuses:
             _complain("no recipients: the messages are published, nobody confirms them")
         statuses.add(status)
     return max(statuses, default=SUCCESS)
@@ -85,12 +143,12 @@ class Input(NamedTuple):
     problem: str | None = None
 
 
-def _publish(one: Input, options: dict[str, Any]) -> tuple[int, gilmsg.Receipt | None]:
-    """Publish one input: what is wrong with it, and only with it, is told and stops no other."""
+def _send(one: Input, send: Send) -> tuple[int, str | None]:
+    """Send one input: what is wrong with it, and only with it, is told and stops no other."""
     try:
         if one.problem is not None:
             raise PayloadError(one.problem)
-        return SUCCESS, gilmsg.publish(msg=one.body, **options)
+        return SUCCESS, send(one.body)
     except PayloadError as error:
         _complain(f"{one.where}{error}")
         return UNUSABLE, None

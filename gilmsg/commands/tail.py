@@ -37,7 +37,7 @@ import gilmsg
 
 from .._meta import answers, sentence, who
 from .._protocol import MARKER, unmarked
-from . import SUCCESS, Ended, Signals, Unusable, configuration, option, printable, printable_line, script
+from . import SUCCESS, Ended, Signals, Unusable, configuration, log_to_stderr, option, printable, printable_line, script
 
 PROG = "gilmsg-tail"
 
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     config = configuration(PROG, TailCommand.extra_args + OPTIONS, __doc__ or "", arguments)
     if config.get("sign_messages", False) and not config.get("name"):
         raise Unusable("sign_messages is on, but there is no name to acknowledge under; give --name")
-    _log_to_stderr()
+    log_to_stderr(PROG, logging.WARNING)
     topic, command = config.pop("topic") or "", config.pop("exec")
     view = View(config)
     signals = Signals(signal.SIGTERM, signal.SIGINT)
@@ -92,15 +92,6 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         gilmsg.destroy()
     return SUCCESS
-
-
-def _log_to_stderr() -> None:
-    """Have gilmsg's warnings told on stderr, unless the configuration says where they go."""
-    if not logging.getLogger("gilmsg").hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter(PROG + ": %(message)s"))
-        handler.setLevel(logging.WARNING)
-        logging.getLogger("gilmsg").addHandler(handler)
 
 
 def _end_when_unread() -> None:

@@ -26,7 +26,9 @@ SQLAlchemy's recipe for real transactions ("Serializable isolation / Savepoints 
 is needed: without it the release of a savepoint may commit, and the message leaves though the rest is rolled back.
 
 Inside: ``database`` (engine, making of tables, clock), ``schema`` (the tables), ``transactions`` (whatever stands for the
-caller's), ``putting``, ``queue`` (what operators see), ``inbox``; ``box`` has the :class:`Outbox`.
+caller's), ``putting``, ``queue`` (what operators see), ``inbox``; ``box`` has the :class:`Outbox`. The deliverer's thread
+is in ``delivery``; ``rows`` has its statements, ``claims`` the rows that it has in hand and their leases, ``windows`` how many
+may be, ``sending`` what leaves, ``ledger`` what came of it and is still to be stored, ``arrivals`` who has appeared.
 """
 
 from __future__ import annotations

@@ -25,6 +25,11 @@ _PUT = "gilmsg outboxes"
 #: Seconds between two looks of :meth:`Outbox.run` whether it was stopped.
 _LOOK_AGAIN = 0.2
 
+_WHERE = (
+    "on the application's engine put() needs the session or connection whose transaction the message is to share: "
+    "put(session, ...)"
+)
+
 
 class Outbox(Queue):
     """An outbox: what is committed there is sent until every recipient has proven receipt.
@@ -70,18 +75,15 @@ class Outbox(Queue):
     ) -> str:
         """Put a message; it is sent once the transaction *where* has committed, and never if that is rolled back.
 
-        Nothing is sent here, and nobody is waited for: ``gilmsg-outbox run``, or :meth:`start`, delivers. Topic, sender's
-        user name and time are those of this call; the deliverer signs, with its own certificate.
+        Nothing is sent here: a deliverer does that, and signs. Topic, user name and time are those of this call.
 
         Args:
             where: the transaction that the message becomes part of: an SQLAlchemy ``Session`` or ``Connection`` (of an
                 ``AsyncSession``: ``await session.run_sync(lambda session: box.put(session, ...))``), or a connection of
                 sqlite3 or psycopg (Django: ``connection.connection`` within ``transaction.atomic()``). It is neither
                 begun, committed nor rolled back. Without it an outbox of its own path or URL commits by itself.
-            topic, msg, modname, recipients: as for :func:`gilmsg.publish`; but somebody must be named, in the call or by
-                ``gilmsg.recipients``.
-            expires: the message fails after so many seconds (a number), or after so many attempts
-                (:func:`gilmsg.outbox.attempts`); by default never.
+            topic, msg, modname, recipients: as for :func:`gilmsg.publish`; but somebody must be named.
+            expires: seconds (a number) after which it fails, or :func:`gilmsg.outbox.attempts`; by default never.
             **config: fedmsg configuration, used if this thread has no context; the ``gilmsg.*`` keys always count.
 
         Returns:
@@ -89,14 +91,11 @@ class Outbox(Queue):
 
         Raises:
             ConfigurationError: an argument, setting or file is not usable; *where* is of another database, in AUTOCOMMIT
-                mode, or missing on an application's engine. Nothing was put; PostgreSQL may want a rollback.
-            sqlalchemy.exc.SQLAlchemyError, or the error of a raw connection's driver: the database refused.
+                mode, or missing on an application's engine. Nothing was put.
+            SQLAlchemyError, or the error of a raw connection's driver: the database refused. Roll back.
         """
         if where is None and not self.own:
-            raise ConfigurationError(
-                "on the application's engine put() needs the session or connection whose transaction the message is to "
-                "share: put(session, ...)"
-            )
+            raise ConfigurationError(_WHERE)
         message, lifetime = self._finisher.finish(topic, msg, modname, recipients, config), putting.expiry(expires)
         if where is None:
             with self.brief_transaction() as own:

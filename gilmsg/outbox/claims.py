@@ -33,17 +33,17 @@ class Claim:
         self.id, self.token, self.since, self.clock = row.id, token, since, clock
         self.msg_id = row.msg_id.decode("utf-8", "replace")
         self.entries, self.met = row.entries, row.met
-        self.missing = [entry for entry in row.entries if entry not in row.met]
+        self.missing = tuple(entry for entry in row.entries if entry not in row.met)
         self.attempts, self.most_attempts, self.expires_at = row.attempts, row.most_attempts, row.expires_at
         #: Whether the attempt is over.
         self.ended = False
         #: The entries in whose windows it takes a place.
-        self.slots: set[str] = set()
+        self.slots: frozenset[str] = frozenset()
 
     def confirmed_by(self, signer: str) -> list[str]:
         """Take in an ACK; return the entries that it meets."""
         met = [entry for entry in self.missing if signer in _protocol.members(entry)]
-        self.missing = [entry for entry in self.missing if entry not in met]
+        self.missing = tuple(entry for entry in self.missing if entry not in met)
         return met
 
     def why_over(self, attempts: int, missing: Sequence[str], now: float) -> str | None:
@@ -98,11 +98,11 @@ class Claimer:
         """Give up the places that *claim* takes in the windows of *entries*; of all, if none is named."""
         for entry in claim.slots.intersection(entries) if entries else list(claim.slots):
             self.windows.of(entry).under_way -= 1
-            claim.slots.discard(entry)
+            claim.slots -= {entry}
             self._in_hand -= not claim.slots
 
     def _occupy(self, claim: Claim) -> None:
-        claim.slots.update(claim.missing)
+        claim.slots = frozenset(claim.missing)
         self._in_hand += bool(claim.slots)
         for entry in claim.slots:
             self.windows.of(entry).under_way += 1

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, Union
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, select, text
@@ -49,11 +50,11 @@ class Database:
 
     def __init__(self, where: Place, create: bool = True) -> None:
         self.own = not isinstance(where, Engine)
-        self._engine = _opened(where)
+        self._engine = _opened(where, create)
         self._pid = os.getpid()
         self.tables = schema.tables(MetaData())
         try:
-            self.origin = self._prepared(create)
+            self.origin = self._opened(create)
         except DatabaseError as error:
             if "file is not a database" in str(error):
                 raise ConfigurationError(f"{self._engine.url.database} is not a database of SQLite's") from error
@@ -87,7 +88,7 @@ class Database:
                 connection.execution_options(**{_READS: True})
             with connection.begin():
                 if not (reads or self.own) and connection.dialect.name == "sqlite":
-                    self._keep_writers_out(connection)
+                    _begin_anew(connection)
                 yield connection
 
     @contextlib.contextmanager
@@ -103,18 +104,22 @@ class Database:
         except self.engine.dialect.loaded_dbapi.Error as error:
             raise DBAPIError.instance(None, None, error, self.engine.dialect.loaded_dbapi.Error) from error
 
-    def _keep_writers_out(self, connection: Connection) -> None:
-        """Begin an immediate transaction on an application's SQLite engine, which may have begun an ordinary one."""
-        if not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        elif inspect(connection).has_table(self.tables.messages.name):  # any statement that might write does it
-            connection.exec_driver_sql(f"DELETE FROM {self.tables.messages.name} WHERE 0")
-
     def now(self, connection: Connection) -> float:
         """Return the time, in seconds since the epoch: PostgreSQL's, which all hosts share; for SQLite the host's."""
         if connection.dialect.name == "postgresql":
             return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
         return time.time()
+
+    def _opened(self, create: bool) -> str:
+        """Return the origin of the database, prepared; makers that find each other's lock try again."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self._prepared(create)
+            except OperationalError as error:  # where an application's SQLite engine waits for no lock, or not for long
+                if "locked" not in str(error.orig) or time.monotonic() > until:
+                    raise
+            time.sleep(0.05)
 
     def _prepared(self, create: bool) -> str:
         """Return the origin. Make what is missing; where *create* is False only what no migration can make: the origin."""
@@ -123,10 +128,12 @@ class Database:
         if missing and not create:
             raise ConfigurationError(
                 f"{self._told} has no table {', '.join(missing)}; have your migrations make what gilmsg.outbox.tables(metadata) "
-                "declares, or leave create=False out"
+                "declares, or leave create=False out (gilmsg-outbox run makes them, too)"
             )
-        if missing or "origin" not in about or "version" not in about:
-            about = self._made()
+        if missing or len(about) < 2:
+            with self.transaction() as connection:
+                self._make(connection)
+                about = self._found(connection)[1]
         if about["version"] != str(schema.VERSION):
             raise ConfigurationError(
                 f"the tables in {self._told} have layout {about['version']}; this gilmsg knows {schema.VERSION} only: use the "
@@ -142,22 +149,6 @@ class Database:
         if about.name in missing:
             return missing, {}
         return missing, {key: value for key, value in connection.execute(select(about.c.key, about.c.value))}
-
-    def _made(self) -> dict[str, str]:
-        """Make what is missing, in one transaction; return what the database then says about itself.
-
-        On an application's SQLite engine makers may find each other's lock in the middle: they try again.
-        """
-        until = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                with self.transaction() as connection:
-                    self._make(connection)
-                    return self._found(connection)[1]
-            except OperationalError as error:
-                if "locked" not in str(error.orig) or time.monotonic() > until:
-                    raise
-            time.sleep(0.05)
 
     def _make(self, connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
@@ -176,11 +167,12 @@ class Database:
 
     @property
     def _told(self) -> str:
-        return self._engine.url.render_as_string(hide_password=True)
+        # A password may stand in the query as well.
+        return self._engine.url.set(query={}).render_as_string(hide_password=True)
 
 
-def _opened(where: Place) -> Engine:
-    """Return the application's engine, or one of our own."""
+def _opened(where: Place, create: bool) -> Engine:
+    """Return the application's engine, or one of our own; an SQLite file is made only if this is to *create*."""
     if isinstance(where, Engine):
         _require_usable(where.dialect, where.url)
         return where
@@ -189,7 +181,7 @@ def _opened(where: Place) -> Engine:
     url = _url(where)
     try:
         _require_usable(url.get_dialect(), url)
-        return _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+        return _sqlite(url, create) if url.get_backend_name() == "sqlite" else _postgresql(url)
     except NoSuchModuleError as error:
         raise ConfigurationError(_other(url.drivername)) from error
     except ImportError as error:
@@ -227,15 +219,19 @@ def _require_usable(dialect: Any, url: URL) -> None:
 
 
 def _postgresql(url: URL) -> Engine:
+    if url.drivername == "postgresql" and find_spec("psycopg2") is None:  # which SQLAlchemy 2.0 would take
+        url = url.set(drivername="postgresql+psycopg")
     return create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
 
 
-def _sqlite(url: URL) -> Engine:
+def _sqlite(url: URL, create: bool) -> Engine:
     """Return an engine of our own for a file: what it says is committed is on the disk, and only its user reads it."""
     name = url.database or ":memory:"
     if ":memory:" in name or name.startswith("file:") or url.query.get("mode") == "memory":
         raise ConfigurationError(f"an outbox needs the plain path of a file, which outlives the process; {name!r} was given")
     path = os.path.abspath(name)
+    if not create and not os.path.lexists(path):
+        raise ConfigurationError(f"there is no outbox at {path}")
     try:
         # Not opened: closing a file takes from this process the locks that SQLite has on it.
         os.mknod(path, stat.S_IFREG | stat.S_IRUSR | stat.S_IWUSR)
@@ -268,3 +264,11 @@ def _set_up(connection: Any, _record: Any) -> None:
 def _begin(connection: Connection) -> None:
     reads = connection.get_execution_options().get(_READS)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _begin_anew(connection: Connection) -> None:
+    """Begin an immediate transaction on an application's engine, whatever that does when SQLAlchemy has it begin one."""
+    driver: Any = connection.connection.driver_connection
+    if driver.in_transaction:
+        connection.exec_driver_sql("ROLLBACK")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

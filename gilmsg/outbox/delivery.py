@@ -75,6 +75,7 @@ class Deliverer:
         self._warn = _engine.RateLimitedLog(log, LINE_EVERY).warning
         self._sender = prepared.Sender(whole, box.origin, self._news.put)
         self._sender.check()
+        self._endpoint = self._sender.port().endpoint
         self._outgoing = Outgoing(self._sender, self._settings, self._claimer, self._ledger)
         self._thread = threading.Thread(target=self._run, name="gilmsg-outbox", daemon=True)
 
@@ -84,11 +85,14 @@ class Deliverer:
         return self._pid == os.getpid() and self._thread.is_alive()
 
     def start(self) -> None:
+        """Begin to deliver, once."""
+        log.info("delivering as %s from %s", self._sender.config["name"], self._endpoint)
         self._thread.start()
 
     def look(self) -> None:
         """Look for what is due, now and in a moment: something was put. For any thread; returns at once."""
-        self._news.put(None)
+        if self._pid == os.getpid():  # a forked child has no thread that would
+            self._news.put(None)
 
     def stop(self) -> None:
         """Give back what has not left, wait for the ACKs of what has; returns within ``ack_timeout`` and 1 s."""
@@ -104,7 +108,6 @@ class Deliverer:
     # The thread.
 
     def _run(self) -> None:
-        log.info("delivering as %s from %s", self._sender.config["name"], self._sender.port().endpoint)
         try:
             while self._stopped_at is None:
                 self._gather(self._seconds())
@@ -178,6 +181,7 @@ class Deliverer:
             self._ledger.unanswered.append(Unanswered(claim, {}, pause(1)))
         else:
             self._ledger.returned.append((claim, TRY_AGAIN))
+        attempt.message = None
 
     def _unanswered(self, attempt: prepared.Attempt, timeout: Timeout) -> Unanswered:
         """Return what the *timeout* of an attempt says, and when to try again."""

@@ -1,4 +1,4 @@
-"""What attempts have brought, until a transaction has stored it."""
+"""The results of attempts, until a transaction has stored them."""
 
 from __future__ import annotations
 

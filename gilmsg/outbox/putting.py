@@ -15,7 +15,7 @@ from sqlalchemy.engine import Dialect
 from .. import _protocol, _settings, _trust
 from .._client import context as _context
 from .._client import message as _message
-from ..errors import BadFrame, ConfigurationError, PayloadError
+from ..errors import ConfigurationError
 from .schema import WAITING, Tables
 from .transactions import Joined, Statement, lacks_table
 
@@ -90,10 +90,7 @@ class Finisher:
         message = _message.composed(full, body, next(self._count), self._origin)
         if whole.get("sign_messages", False):
             message["crypto"] = "x509"  # the signature covers it
-        try:
-            return Finished(message["msg_id"], full, entries, _protocol.canonical(message).decode("utf-8"))
-        except BadFrame as error:
-            raise PayloadError(f"msg cannot be stored: {error}") from error
+        return Finished(message["msg_id"], full, entries, _message.covered_by_signature(message).decode("utf-8"))
 
     def _whole(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the configuration that holds: that of the thread's context, else the process's with *config* over it."""

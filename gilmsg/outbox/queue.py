@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, literal_column, select, update
 
 from ..errors import ConfigurationError, Reason
 from .database import Database
@@ -89,10 +89,12 @@ class Queue(Database):
 
     def counts(self) -> dict[str, int]:
         """Return how many messages are in each state."""
-        state = self.tables.messages.c.state
+        one = self.tables.messages.c
+        waiting = select(func.count()).where(one.state == literal_column("'waiting'"))  # as the index has it
         with self.transaction(reads=True) as connection:
-            found = connection.execute(select(state, func.count()).group_by(state))
-            return {**dict.fromkeys(_STATES, 0), **{name: count for name, count in found}}
+            found = connection.execute(select(one.state, func.count()).where(one.ended.is_not(None)).group_by(one.state))
+            ended = {name: count for name, count in found}
+            return {**dict.fromkeys(_STATES, 0), **ended, WAITING: connection.execute(waiting).scalar_one()}
 
     def retry(self, msg_ids: str | Iterable[str]) -> tuple[str, ...]:
         """Let failed messages wait again, due at once, their attempts counted anew; they expire no more.

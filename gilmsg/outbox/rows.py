@@ -5,6 +5,7 @@ The state stands in them as a literal, never as a parameter: the partial index w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -67,7 +68,7 @@ class Rows:
 
     def _walk(self, table: Any, column: str, condition: str) -> Any:
         """Return the different values of an indexed *column*: one step of the index for each, not one for each row."""
-        where = literal_column(condition)
+        where: Any = literal_column(condition)
         walk = select(func.min(table.c[column]).label("value")).where(where).cte("walk", recursive=True)
         other = table.alias("other")
         following = select(func.min(other.c[column])).where(where, other.c[column] > walk.c.value).scalar_subquery()
@@ -103,13 +104,13 @@ class Rows:
         found = {row[0]: row for row in connection.execute(query)}
         entries: dict[int, list[tuple[str, bool]]] = {key: [] for key in found}
         for key, entry, met in self._entries(connection, found):
-            entries[key].append((entry, met is not None))
+            entries[key].append((sys.intern(entry), met is not None))  # the same few names again and again
         return [
             Row(
-                key, _bytes(body), _bytes(msg_id), *more, tuple(entry for entry, _ in entries[key]),
+                key, _bytes(body), _bytes(msg_id), attempts, most, expires_at, tuple(entry for entry, _ in entries[key]),
                 frozenset(entry for entry, met in entries[key] if met),
             )
-            for key, body, msg_id, *more in found.values()
+            for key, body, msg_id, attempts, most, expires_at in found.values()
         ]  # fmt: skip
 
     def _entries(self, connection: Connection, ids: Collection[int]) -> Iterable[Any]:

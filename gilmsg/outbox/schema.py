@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -17,6 +17,9 @@ from sqlalchemy import (
     Text,
     text,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy.types import TypeEngine
 
 #: The number of this layout, kept in the table ``gilmsg_outbox_about``; another one is refused.
 VERSION = 1
@@ -42,29 +45,7 @@ def tables(metadata: MetaData) -> Tables:
     """
     key = BigInteger().with_variant(Integer, "sqlite")  # there only INTEGER numbers itself
     about = Table("gilmsg_outbox_about", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
-    messages = Table(
-        "gilmsg_outbox", metadata,
-        Column("id", key, primary_key=True),
-        Column("msg_id", Text, nullable=False, unique=True),
-        Column("topic", Text, nullable=False),
-        # The covered bytes of the message, as text: finished, marked, unsigned. Never changed.
-        Column("body", Text, nullable=False),
-        Column("state", Text, nullable=False),
-        # The first of its recipients that has not confirmed: claims take turns among these.
-        Column("turn", Text, nullable=False),
-        Column("created", Float, nullable=False),
-        Column("due", Float, nullable=False),
-        Column("attempts", Integer, nullable=False, server_default="0"),
-        # Whose attempt is under way, and until when that is believed.
-        Column("lease", Text), Column("leased_until", Float),
-        # When it fails: after so many attempts, or at this time.
-        Column("most_attempts", Integer), Column("expires_at", Float),
-        # When and why it ended.
-        Column("ended", Float), Column("reason", Text),
-    )  # fmt: skip
-    waiting = text("state = 'waiting'")
-    Index("gilmsg_outbox_due", messages.c.turn, messages.c.due, sqlite_where=waiting, postgresql_where=waiting)
-    Index("gilmsg_outbox_ended", messages.c.state, messages.c.ended)
+    messages = _messages(metadata, key)
     recipients = Table(
         "gilmsg_outbox_recipients", metadata,
         Column("message", key, ForeignKey("gilmsg_outbox.id", ondelete="CASCADE"), nullable=False),
@@ -89,3 +70,32 @@ def tables(metadata: MetaData) -> Tables:
         PrimaryKeyConstraint("name", "msg_id", "digest"),
     )  # fmt: skip
     return Tables(about, messages, recipients, acks, inbox)
+
+
+def _messages(metadata: MetaData, key: TypeEngine[int]) -> Table:
+    messages = Table(
+        "gilmsg_outbox", metadata,
+        Column("id", key, primary_key=True),
+        Column("msg_id", Text, nullable=False, unique=True),
+        Column("topic", Text, nullable=False),
+        # The covered bytes of the message, as text: finished, marked, unsigned. Never changed.
+        Column("body", Text, nullable=False),
+        Column("state", Text, nullable=False),
+        # One of its recipients that has not confirmed: claims take turns among these. The first, or one that can take no more.
+        Column("turn", Text, nullable=False),
+        Column("created", Float, nullable=False),
+        Column("due", Float, nullable=False),
+        Column("attempts", Integer, nullable=False, server_default="0"),
+        # Whose attempt is under way, and until when that is believed.
+        Column("lease", Text), Column("leased_until", Float),
+        # When it fails: after so many attempts, or at this time.
+        Column("most_attempts", Integer), Column("expires_at", Float),
+        # When and why it ended.
+        Column("ended", Float), Column("reason", Text),
+    )  # fmt: skip
+    waiting = text("state = 'waiting'")
+    Index("gilmsg_outbox_due", messages.c.turn, messages.c.due, sqlite_where=waiting, postgresql_where=waiting)
+    # Of those only that have ended: SQLite would look by it for what waits, too, and read all of that.
+    ended = text("ended IS NOT NULL")
+    Index("gilmsg_outbox_ended", messages.c.state, messages.c.ended, sqlite_where=ended, postgresql_where=ended)
+    return messages

@@ -40,9 +40,11 @@ class Done(Protocol):
     """A cursor, or SQLAlchemy's result."""
 
     @property
-    def rowcount(self) -> int: ...
+    def rowcount(self) -> int:
+        """How many rows were changed."""
 
-    def fetchone(self) -> Any: ...
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
 
 
 class Statement(NamedTuple):

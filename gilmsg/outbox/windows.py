@@ -35,6 +35,7 @@ class Window:
 
     @property
     def room(self) -> int:
+        """How many more may be under way now."""
         return max(0, self.size - self.under_way)
 
     def confirmed(self) -> None:
@@ -59,6 +60,7 @@ class Windows:
         self._windows: dict[str, Window] = {}
 
     def of(self, entry: str) -> Window:
+        """Return the window of *entry*, a recipient or group."""
         if entry not in self._windows:
             self._windows[entry] = Window(self.most)
         return self._windows[entry]

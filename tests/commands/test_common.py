@@ -1,5 +1,6 @@
 """The parts that all commands share."""
 
+import logging
 import os
 import re
 import signal
@@ -60,8 +61,8 @@ def test_a_chosen_file_is_all_the_configuration(tmp_path, monkeypatch):
 
 def test_logging_that_is_configured_is_left_as_it_is(caplog):
     """Where somebody already takes gilmsg's log lines, none of them go to stderr besides."""
-    tail._log_to_stderr()  # pytest takes them
-    assert tail.logging.getLogger("gilmsg").handlers == []
+    commands.log_to_stderr("prog", logging.WARNING)  # pytest takes them
+    assert logging.getLogger("gilmsg").handlers == []
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Tests that use gilmsg_bus, run in a pytest of their own: each clause of what README says of it."""
 
+import os
 import threading
 
 import fedmsg
@@ -82,3 +83,21 @@ def test_any_thread_publishes_here_and_plain_messages_too(gilmsg_bus):
     fedmsg.publish(topic="plain", msg={"b": 2}, modname="m")
     for name in gilmsg_bus.recipients:
         wait_for(lambda name=name: len(gilmsg_bus.received[name]) == 4, "received")
+
+
+def test_an_outbox_delivers(gilmsg_bus):
+    box = gilmsg_bus.outbox()
+    msg_id = box.put(topic="t", msg={"a": 1}, recipients=gilmsg_bus.recipients)
+    wait_for(lambda: box.get(msg_id).state == "delivered", "it is delivered")
+    for name in gilmsg_bus.recipients:
+        assert msg_id in [message["msg_id"] for message in gilmsg_bus.received[name]]
+    gilmsg_bus.kill("recipient1")
+    with box.engine.begin() as transaction:
+        box.put(transaction, topic="t", msg={}, recipients=["recipient1"])
+    test_an_outbox_delivers.path = box.engine.url.database
+
+
+def test_its_outboxes_end_with_a_test(gilmsg_bus):
+    assert not os.path.exists(test_an_outbox_delivers.path)
+    assert "gilmsg-outbox" not in [thread.name for thread in threading.enumerate()]
+    assert gilmsg_bus.outbox().counts()["waiting"] == 0

@@ -1,5 +1,7 @@
 """ACKs that count, ACKs that do not, deadlines, and the order of leaving: with a clock of numbers."""
 
+import contextlib
+
 import pytest
 
 from gilmsg import _protocol as protocol
@@ -471,3 +473,69 @@ def test_a_threads_items_leave_in_its_order(submitted, ripe, due):
     assert all(lines._lines.values())  # threads come and go: nothing is kept of those that hold nothing
     assert len(lines.clear()) == len(submitted) - len(ripe)
     assert not lines._lines
+
+
+def heard(*recipients, **options):
+    """An entry whose ACKs are told one by one, and the list of whom was heard."""
+    signers = []
+    one = Entry("1", TOPIC, DIGEST, [b"t", b"{}"], recipients, 5.0, Verifier(), way(), heard=signers.append, **options)
+    return one, signers
+
+
+def test_each_ack_that_counts_is_told():
+    """One by one, as they come: each signer once, of a group each member until the last entry is met; no other one."""
+    awaits, (one, signers) = Delivery(ACKS), heard("alice", "bob,carol")
+    awaits.expect(one, 100.0)
+    for signer in ("carol", "carol", "!alice", "mallory", "bob"):
+        assert awaits.frame(ack(signer), 101.0) is None
+    assert awaits.frame(ack("alice", digest="1" * 64), 101.0) is None
+    assert signers == ["carol", "bob"]
+    assert awaits.frame(ack(), 102.0) is one
+    assert signers == ["carol", "bob", "alice"]
+
+
+def test_a_late_ack_is_told_until_the_next_attempt():
+    """It settles nothing, for the end was told; what is met then is forgotten. A next attempt takes its place."""
+    awaits, (one, signers) = Delivery(ACKS), heard("alice", "bob")
+    awaits.expect(one, 100.0)
+    assert awaits.expired(105.0) == [one] and awaits.next_due() is None
+    assert awaits.frame(ack(), 106.0) is None and signers == ["alice"]
+    next_one, next_signers = heard("alice", "bob", met=["alice"])
+    awaits.expect(next_one, 107.0)
+    assert awaits.frame(ack("alice"), 108.0) is None
+    assert awaits.frame(ack("bob"), 108.0) is next_one
+    assert (signers, next_signers) == (["alice"], ["alice", "bob"])
+    (one, signers) = heard("alice", "bob")
+    awaits.expect(one, 110.0)
+    assert awaits.frame(ack(), 111.0) is None
+    assert awaits.expired(115.0) == [one]
+    for forged in (ack("!bob"), ack("mallory"), ack("bob", digest="1" * 64), ack("alice"), ack("bob", envelope=NACK)):
+        with contextlib.suppress(BadFrame):
+            assert awaits.frame(forged, 116.0) is None and signers == ["alice"]
+    assert awaits.frame(ack("bob"), 116.0) is None and signers == ["alice", "bob"] and not awaits._late
+    assert awaits.frame(ack("bob"), 117.0) is None and signers == ["alice", "bob"]
+
+
+def test_late_entries_are_few(monkeypatch):
+    """The oldest go; those whose owner is told the end only are not kept, nor what is cleared."""
+    monkeypatch.setattr(delivery, "_MOST_LATE", 2)
+    awaits = Delivery(ACKS)
+    for number in range(4):
+        one = Entry(str(number), TOPIC, DIGEST, [b"t"], ["alice"], 5.0, Verifier(), way(), heard=[].append)
+        awaits.expect(one, 100.0)
+        assert awaits.expired(105.0) == [one]
+    awaits.expect(entry("9"), 100.0)
+    awaits.expired(105.0)
+    assert [late.msg_id for late in awaits._late.values()] == ["2", "3"]
+    assert awaits.clear() == [] and not awaits._late
+
+
+def test_those_who_are_met_are_not_waited_for():
+    """They are named by the message, so their ACKs are no strangers'; the end speaks of the others."""
+    awaits, (one, signers) = Delivery(ACKS), heard("alice", "bob", "carol", met=["alice", "bob"])
+    assert one.missing() == ["carol"]
+    awaits.expect(one, 100.0)
+    assert awaits.frame(ack("alice"), 101.0) is None and not one.strangers and signers == ["alice"]
+    [late] = awaits.expired(105.0)
+    end = protocol.result(late)
+    assert list(end.missing) == ["carol"] and "2 of 3 recipients acknowledged" in str(end)

@@ -200,3 +200,35 @@ def test_a_listener_awaits_what_it_has_announced_itself_for(events, awaits):
 def test_ready_means_all_and_of_a_group_one(recipients, frames, options, expected):
     """Each is announced, and linked where that is known, of a group one; a relay's subscription stands for all."""
     assert way(*frames, **options).ready(recipients) is expected
+
+
+@pytest.mark.parametrize(
+    ("frames", "told"),
+    [
+        ([on(ALICE)], ("", "alice")), ([on(announcement(TOPIC, "bob"))], (TOPIC, "bob")), ([on(ALICE)] * 2, ("", "alice")),
+        ([on(b"org")], None), ([on(ALICE), off(ALICE)], None), ([on(b"x" * 2000 + ALICE)], None), ([b""], None),
+    ],
+)  # fmt: skip
+def test_an_announcement_is_told(frames, told):
+    """Each, though another peer has announced the same: of two the first may be of one that has lost its connection."""
+    here = Peers()
+    assert [here.note(frame) for frame in frames][-1] == told
+    assert here.note(on(announcement("more", "carol")), b"frames") is None
+
+
+def test_the_announcements_in_force():
+    """One for each topic and name, until its last one ends."""
+    here = peers(on(ALICE), on(ALICE), off(ALICE), on(announcement(TOPIC, "alice")), on(announcement("", "bob")))
+    assert sorted(here.announced()) == [("", "alice"), ("", "bob"), (TOPIC, "alice")]
+
+
+@pytest.mark.parametrize(
+    ("topic", "ours"),
+    [
+        ("", True), ("org.exam", True), ("org.example.dev.", True), ("org.example.dev.a.b", True),
+        ("org.example.prod", False), ("com", False),
+    ],
+)  # fmt: skip
+def test_who_may_get_messages_of_our_bus(topic, ours):
+    """Who subscribes to a beginning of its topics, or to one of them."""
+    assert presence.of_our_bus(topic, ACKS) == ours

@@ -94,6 +94,13 @@ def test_any_of():
         ({"gilmsg.required": None}, "gilmsg.required must be True or False; it is None"),
         ({"gilmsg.fail_fast": 1}, "gilmsg.fail_fast must be True or False; it is 1"),
         ({"gilmsg.fail_fast": "True"}, "it is 'True'"), ({"gilmsg.fail_fast": None}, "it is None"),
+        ({"gilmsg.outbox.window": 0}, "gilmsg.outbox.window must be a whole number of at least 1; it is 0"),
+        ({"gilmsg.outbox.window": 2.0}, "it is 2.0"), ({"gilmsg.outbox.window": True}, "it is True"),
+        ({"gilmsg.outbox.poll": 0}, "gilmsg.outbox.poll must be a positive"),
+        ({"gilmsg.outbox.ack_timeout": 0}, "gilmsg.outbox.ack_timeout must be a positive"),
+        ({"gilmsg.outbox.keep": -1}, "gilmsg.outbox.keep must be a non-negative"),
+        ({"gilmsg.outbox.database": ""}, "gilmsg.outbox.database must be the path of an SQLite file, or a database URL"),
+        ({"gilmsg.outbox.database": b"x"}, "it is b'x'"),
         ({"gilmsg.head_start": 2 * threading.TIMEOUT_MAX}, f"at most {threading.TIMEOUT_MAX:g}".replace("+", r"\+")),
     ],
 )
@@ -108,7 +115,8 @@ def test_a_key_that_does_not_exist_is_refused():
     """Among keywords and in a configuration; the words name those that there are."""
     words = (
         "no setting 'gilmsg.recipient'; these are: gilmsg.recipients, gilmsg.ack_timeout, gilmsg.head_start, "
-        "gilmsg.required, gilmsg.fail_fast"
+        "gilmsg.required, gilmsg.fail_fast, gilmsg.outbox.database, gilmsg.outbox.ack_timeout, gilmsg.outbox.window, "
+        "gilmsg.outbox.poll, gilmsg.outbox.keep"
     )
     with pytest.raises(ConfigurationError, match=words):
         _settings.require_known({"gilmsg.recipient": 1})
@@ -173,3 +181,15 @@ def test_a_table_that_was_changed_is_checked_anew():
             _settings.settings(config, None)
     del table["org.b"]
     assert _settings.settings(config, None).table == {"org.a": ("alice", "bob")}
+
+
+def test_the_settings_of_a_deliverer():
+    """Its own keys, and the head start; each has a default, each is checked."""
+    assert _settings.outbox_settings({}) == (2.0, 5.0, 100, 1.0, 7 * 86400.0)
+    own = {"ack_timeout": 7, "window": 3, "poll": 0.5, "keep": 0}
+    config = {"gilmsg.head_start": 0, **{f"gilmsg.outbox.{key}": value for key, value in own.items()}}
+    assert _settings.outbox_settings(config) == (0.0, 7.0, 3, 0.5, 0.0)
+    assert _settings.read("gilmsg.outbox.database", {"gilmsg.outbox.database": "/a"}) == "/a"
+    assert _settings.read("gilmsg.outbox.database", {}) is None
+    with pytest.raises(ConfigurationError, match="no setting 'gilmsg.outbox.pol'"):
+        _settings.outbox_settings({"gilmsg.outbox.pol": 1})
