@@ -198,7 +198,7 @@ class Deliverer:
         seen = self._arrivals.seen(reasons)
         if self._arrivals.seen(missed) > attempt.sent_at:  # it came too late for this attempt
             seconds = 0.0
-        elif len(away) == len(reasons):
+        elif len(away) == len(reasons) and self._stopped_at is None:  # once stopped, nobody here would see it appear
             seconds = longest_pause()
         else:
             # After an appearance it was not the recipient's silence that made so many attempts.

@@ -19,7 +19,11 @@ _SHOWN = 20
 
 
 def main(arguments=None):
-    options = _options().parse_args(arguments)
+    return go(parser("python -m tests.faults", __doc__).parse_args(arguments), _played)
+
+
+def go(options, played):
+    """Have *played* (seed, whether there are partitions, options) return verdict and folder; return the exit status."""
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     print(f"seed {seed}, {options.seconds:g} s", flush=True)
     reason = hosts.unavailable()
@@ -29,13 +33,18 @@ def main(arguments=None):
             print("GILMSG_NO_SKIPS forbids that", file=sys.stderr)
             return 2
     try:
-        with Run(seed, options.seconds, not reason, options.forgetful) as run:
-            verdict = check(*run.play())
-            run.keep = bool(verdict.violations)
+        verdict, folder = played(seed, not reason, options)
     except Exception:  # noqa: BLE001  whatever it is, it is told
         traceback.print_exc()
         return 2
-    return report(verdict, run.folder)
+    return report(verdict, folder)
+
+
+def _played(seed, partitions, options):
+    with Run(seed, options.seconds, partitions, options.forgetful) as run:
+        verdict = check(*run.play())
+        run.keep = bool(verdict.violations)
+    return verdict, run.folder
 
 
 def report(verdict, folder):
@@ -52,8 +61,8 @@ def report(verdict, folder):
     return 1 if verdict.violations else 0
 
 
-def _options():
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+def parser(program, description):
+    parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("--seconds", type=float, default=30.0, help="for how long faults happen (30)")
     parser.add_argument("--seed", type=int, help="of a run to repeat; random by default")
     parser.add_argument(

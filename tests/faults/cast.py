@@ -1,6 +1,7 @@
 """The participants of a run, as their director sees them: processes that can be harmed and healed."""
 
 import itertools
+import json
 import os
 import pathlib
 import threading
@@ -17,13 +18,17 @@ class Actor:
     """One participant: a process, started anew as often as it dies; a log; perhaps a host.
 
     Args:
-        task: what it is told, see :mod:`tests.faults.actors`.
+        task: what it is told, see *module*.
         host: a :class:`tests.faults.hosts.Host`, or None for this one.
+        module: which its process runs; of a hub, in which its consumer is.
     """
 
-    def __init__(self, folder, name, task, host):
+    MODULE = "tests.faults.actors"
+
+    def __init__(self, folder, name, task, host, module=None):
         self.name = name
         self.host = host
+        self._module = module or self.MODULE
         self.log = os.path.join(folder, name + ".log")
         self.slow_file = os.path.join(folder, name + ".slow")
         self._folder = folder
@@ -43,9 +48,7 @@ class Actor:
     def start(self):
         """Start its process; do not wait."""
         seed = f"{self._task['seed']}/{next(self._incarnations)}"
-        self._process = Talker(
-            "tests.faults.actors", dict(self._task, seed=seed), cwd=self._folder, prefix=self._prefix
-        )
+        self._process = Talker(self._module, dict(self._task, seed=seed), cwd=self._folder, prefix=self._prefix)
 
     def wait(self):
         """Return when its process is ready."""
@@ -65,6 +68,11 @@ class Actor:
         if self._process is not None:
             self._process.__exit__()
 
+    def entries(self):
+        """What stands in its log."""
+        with open(self.log) as stream:
+            return [json.loads(line) for line in stream]
+
     def slow(self, seconds):
         """Make it take *seconds* for each message; 0 ends that."""
         temporary = self.slow_file + ".new"
@@ -76,10 +84,12 @@ class Actor:
 class HubActor(Actor):
     """A consumer in a fedmsg-hub."""
 
+    MODULE = "tests.faults.actors_hub"
+
     def start(self):
         folder = pathlib.Path(self._folder) / (f"{self.name}-{next(self._incarnations)}")
         config = dict(self._task["config"], **{"moksha.workers_per_consumer": 2})
-        self._process = Hub(folder, config, ["Logger"], "tests.faults.actors_hub", self._prefix)
+        self._process = Hub(folder, config, ["Logger"], self._module, self._prefix)
 
     @property
     def pid(self):

@@ -44,15 +44,17 @@ _QUIET = (3.0, 12.0)
 
 def plan(seed, seconds, recipients, publishers, partitions) -> list[Planned]:
     """Return the faults of a run, in order of time; never two at once for one participant."""
+    planned = of_side(seed, seconds, recipients, RECIPIENT, partitions and publishers)
+    return sorted(planned + of_side(seed, seconds, publishers, PUBLISHER, partitions and recipients))
+
+
+def of_side(seed, seconds, names, kinds, peers) -> list[Planned]:
+    """Return the faults of these *kinds*, and partitions where there are *peers*, that befall each of *names*."""
     planned = []
-    for name in recipients + publishers:
+    for name in names:
         chance = random.Random(f"{seed}/plan/{name}")
-        kinds = dict(RECIPIENT if name in recipients else PUBLISHER)
-        if partitions:
-            kinds.update(PARTITIONS)
-        peers = publishers if name in recipients else recipients
-        planned += _of_one(chance, name, kinds, seconds, peers)
-    return sorted(planned)
+        planned += _of_one(chance, name, {**kinds, **(PARTITIONS if peers else {})}, seconds, peers)
+    return planned
 
 
 def _of_one(chance, name, kinds, seconds, peers):
