@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from sqlalchemy import func, insert, literal_column, select
+from sqlalchemy import ClauseElement, func, insert, literal, literal_column, null, select
 
-import gilmsg
 from gilmsg.outbox import Outbox
 from tests.benchmarks.figures import Figure, Outcome, alternate, flat, median, percentile, ratio, timed
 from tests.benchmarks.members import publish
@@ -80,9 +79,9 @@ def put(box: Outbox, *where: Any, to: str = "tail") -> str:
 
 @contextmanager
 def shelf(place: str) -> Iterator[Shelf]:
-    with tempfile.TemporaryDirectory(prefix="gilmsg-benchmarks-", dir=PLACES[place]) as folder:
-        with closing(Shelf(folder)) as found:
-            yield found
+    temporary = tempfile.TemporaryDirectory(prefix="gilmsg-benchmarks-", dir=PLACES[place])
+    with temporary as folder, closing(Shelf(folder)) as found:
+        yield found
 
 
 def putting(scale: Scale) -> Outcome:
@@ -232,6 +231,4 @@ def _fill(box: Outbox, count: int) -> None:
 
 
 def _literal(value: Any) -> Any:
-    from sqlalchemy import ClauseElement, literal, null
-
     return value if isinstance(value, ClauseElement) else null() if value is None else literal(value)
