@@ -67,7 +67,7 @@ class Rows:
 
     def _walk(self, table: Any, column: str, condition: str) -> Any:
         """Return the different values of an indexed *column*: one step of the index for each, not one for each row."""
-        where = literal_column(condition)
+        where: Any = literal_column(condition)
         walk = select(func.min(table.c[column]).label("value")).where(where).cte("walk", recursive=True)
         other = table.alias("other")
         following = select(func.min(other.c[column])).where(where, other.c[column] > walk.c.value).scalar_subquery()
@@ -106,10 +106,10 @@ class Rows:
             entries[key].append((entry, met is not None))
         return [
             Row(
-                key, _bytes(body), _bytes(msg_id), *more, tuple(entry for entry, _ in entries[key]),
+                key, _bytes(body), _bytes(msg_id), attempts, most, expires_at, tuple(entry for entry, _ in entries[key]),
                 frozenset(entry for entry, met in entries[key] if met),
             )
-            for key, body, msg_id, *more in found.values()
+            for key, body, msg_id, attempts, most, expires_at in found.values()
         ]  # fmt: skip
 
     def _entries(self, connection: Connection, ids: Collection[int]) -> Iterable[Any]:
