@@ -162,7 +162,10 @@ def rows(scale: Scale) -> Outcome:
     return Outcome(
         [
             Figure(f"outbox, {scale.waiting[1]} waiting: memory", many / 2.0**20, "MiB"),
-            Figure(f"outbox, memory with {scale.waiting[1]} waiting / with {scale.waiting[0]}", many / few, "x", "<= 1.1"),
+            Figure(
+                f"outbox, memory with {scale.waiting[1]} waiting / with {scale.waiting[0]}", many / few, "x", "<= 1.1",
+                f"after {scale.waiting[0]} attempts each: further ones hold what a late ACK needs",
+            ),
             Figure("outbox, a poll: CPU", 1e6 * cost[0], "us"),
             Figure(f"outbox, a poll with {scale.stored} delivered / with none", cost[1] / cost[0], "x", "<= 1.1"),
         ]
