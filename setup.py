@@ -88,6 +88,7 @@ setup(
             "django>=4.2",
             "docutils>=0.20",
             "eventlet>=0.36",
+            "flask>=2.3",
             "gevent>=24.10.1",
             "gunicorn>=22",
             "hypothesis>=6.100",

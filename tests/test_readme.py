@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 
@@ -18,6 +19,7 @@ import docutils.nodes
 import pytest
 
 import gilmsg
+import gilmsg.outbox
 from gilmsg.sandbox import Sandbox
 
 from . import inside, processes
@@ -37,6 +39,11 @@ BLOCKS = {
     "Acknowledging after": {
         "import gilmsg\n\nmessages": "test_acknowledging_after_in_a_loop",
         "import gilmsg\n\nclass": "test_acknowledging_after_in_a_hub",
+    },
+    "The outbox": {
+        "# database.py": "test_an_outbox_with_flask", "# web.py": "test_an_outbox_with_flask",
+        "# views.py": "test_an_outbox_with_django", "import gilmsg.outbox\n\nbox": "test_an_outbox_of_ones_own",
+        "import gilmsg\nimport gilmsg.outbox": "test_an_inbox",
     },
     "The shell": {
         "echo testing |": "test_the_shell", "gilmsg-tail": "test_the_shell",
@@ -284,6 +291,124 @@ def test_acknowledging_after_in_a_hub(readme, readmes_bus, tmp_path):
     config = dict(readmes_bus.config, name="backend01")
     with Hub(tmp_path / "hub", config, ["MyConsumer"], readme["Acknowledging after"][1]):
         stores(readmes_bus.config, tmp_path / "hub")
+
+
+def outbox_block(readme, number, folder):
+    """The block of README's section, its databases in *folder*."""
+    return readme["The outbox"][number].replace("/var/lib/app", str(folder))
+
+
+@pytest.fixture
+def applications_database(readme, readmes_bus, tmp_path, monkeypatch):
+    """README's database.py in the folder of the bus, with the update 7; the database is in *tmp_path*."""
+    folder = pathlib.Path(readmes_bus.directory)
+    (folder / "database.py").write_text(outbox_block(readme, 0, tmp_path))
+    monkeypatch.chdir(folder)
+    ran(folder, "from database import *", "with Session.begin() as session: session.add(Update(id=7, state='new'))")
+    return tmp_path / "app.sqlite"
+
+
+def ran(folder, *lines):
+    """What a process in *folder* prints that runs *lines*."""
+    done = processes.run([sys.executable, "-W", "ignore", "-c", "\n".join(lines)], folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def delivered(box, msg_id, limit=30):
+    processes.wait_for(lambda: box.get(msg_id).state == "delivered", f"it is delivered: {box.get(msg_id)}", limit)
+    return box.get(msg_id)
+
+
+def arrives_once(database, msg_id, bus):
+    """What an application has put is delivered from its *database*; and the update was changed with it."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT state FROM updates").fetchall() == [("pushing",)]
+    with contextlib.closing(gilmsg.outbox.Outbox(database)) as box:
+        box.start(**bus.config)
+        assert list(delivered(box, msg_id).acks) == BACKENDS[:1]
+        box.stop()
+        assert list(box.list()) == []
+    [message] = bus.received(BACKENDS[0])
+    assert (message["topic"], message["msg"]["id"]) == ("org.example.prod.bodhi.update.request", 7)
+
+
+@pytest.mark.slow
+def test_an_outbox_with_flask(readme, readmes_bus, applications_database):
+    """A request changes the update and puts the message; where the update is not there, neither."""
+    folder = pathlib.Path(readmes_bus.directory)
+    (folder / "web.py").write_text(outbox_block(readme, 1, folder))
+    [status, msg_id, unknown] = ran(
+        folder, "from web import app", "client = app.test_client()", "response = client.post('/updates/7/push')",
+        "print(response.status_code, response.json['msg_id'], client.post('/updates/8/push').status_code)",
+    )  # fmt: skip
+    assert (status, unknown) == ("202", "500")
+    arrives_once(applications_database, msg_id, readmes_bus)
+
+
+#: The application that README's views.py belongs to, and a request to it.
+DJANGO = """
+import django, json
+from django.conf import settings
+database = {"ENGINE": "django.db.backends.sqlite3", "NAME": DATABASE}
+settings.configure(INSTALLED_APPS=["bodhi"], DATABASES={"default": database}, DEFAULT_AUTO_FIELD="django.db.models.AutoField")
+django.setup()
+from django.test import RequestFactory
+import views
+print(json.loads(views.push(RequestFactory().post("/"), 7).content)["msg_id"])
+"""
+
+MODELS = """
+from django.db import models
+class Update(models.Model):
+    state = models.TextField()
+    class Meta:
+        db_table = "updates"
+        managed = False
+"""
+
+
+@pytest.mark.slow
+def test_an_outbox_with_django(readme, readmes_bus, applications_database):
+    """A view changes the update and puts the message, in Django's transaction."""
+    folder = pathlib.Path(readmes_bus.directory)
+    (folder / "bodhi").mkdir()
+    (folder / "bodhi" / "__init__.py").touch()
+    (folder / "bodhi" / "models.py").write_text(MODELS)
+    (folder / "views.py").write_text(outbox_block(readme, 2, applications_database.parent))
+    [msg_id] = ran(folder, f"DATABASE = {str(applications_database)!r}", DJANGO)
+    arrives_once(applications_database, msg_id, readmes_bus)
+
+
+@pytest.mark.slow
+def test_an_outbox_of_ones_own(readme, readmes_bus, tmp_path, monkeypatch):
+    """The message is delivered from that file."""
+    monkeypatch.chdir(readmes_bus.directory)
+    names = {"__name__": "example"}
+    exec(compile(outbox_block(readme, 3, tmp_path), "README", "exec"), names)  # noqa: S102  # that is what is tested
+    with contextlib.closing(names["box"]) as box:
+        assert list(delivered(box, names["msg_id"]).acks) == BACKENDS[:1]
+        box.stop()
+
+
+@pytest.mark.slow
+def test_an_inbox(readme, readmes_bus, applications_database, tmp_path):
+    """A message that comes again, as from a restored backup, is acknowledged again; its work is done once."""
+    folder, config = tmp_path / "hub", dict(readmes_bus.config, name="backend01")
+    source, place = outbox_block(readme, 4, tmp_path), tmp_path / "sender.sqlite"
+    folder.mkdir()
+    (folder / "database.py").write_text(outbox_block(readme, 0, tmp_path))
+    with Hub(folder, config, ["Pusher"], source), contextlib.closing(gilmsg.outbox.Outbox(place)) as box:
+        how = {"topic": "update.request", "modname": "bodhi", "recipients": ["backend01"], **readmes_bus.config}
+        msg_id = box.put(msg={"id": 4711}, **how)
+        with contextlib.closing(sqlite3.connect(place)) as source, contextlib.closing(sqlite3.connect(tmp_path / "copy")) as copy:
+            source.backup(copy)
+        for one in (box, gilmsg.outbox.Outbox(tmp_path / "copy")):
+            one.start(**readmes_bus.config)
+            assert delivered(one, msg_id).attempts == 1
+            one.stop()
+    with contextlib.closing(sqlite3.connect(applications_database)) as connection:
+        assert connection.execute("SELECT id, state FROM updates").fetchall() == [(7, "new"), (4711, "pushed")]
 
 
 @pytest.mark.slow

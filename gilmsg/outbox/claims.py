@@ -62,6 +62,8 @@ class Claimer:
         self.windows = Windows(window)
         #: What has a place in some window.
         self._in_hand = 0
+        #: Whether the last claim may have left something that is due, and for which there is room.
+        self.left = False
         #: Who was claimed for last.
         self._last_turn = ""
 
@@ -78,9 +80,12 @@ class Claimer:
                 self._rows.reset(connection, turn.entry, now, self._far(now))
         turns = self._turns(known, now)
         turns.sort(key=lambda entry: entry <= self._last_turn)  # those after it come first
+        self.left = len(turns) > BATCH
         for entry in turns[:BATCH]:
-            room = min(self.windows.of(entry).room, max(1, BATCH // len(turns)), _MOST_UNDER_WAY - self._in_hand)
-            for row in self._rows.due(connection, entry, now, self._far(now), room) if room > 0 else ():
+            window, free = self.windows.of(entry), _MOST_UNDER_WAY - self._in_hand
+            most = min(window.room, max(1, BATCH // len(turns)), free)
+            found = self._rows.due(connection, entry, now, self._far(now), most) if most > 0 else []
+            for row in found:
                 claim = Claim(row, token, since, now)
                 crowded = self.windows.crowded(other for other in claim.missing if other != entry)
                 if crowded is not None:
@@ -88,6 +93,7 @@ class Claimer:
                 else:
                     self._occupy(claim)
                     claimed.append((claim, row.body))
+            self.left |= len(found) == most and window.room > 0
             self._last_turn = entry
         if moved:
             self._rows.move(connection, moved)

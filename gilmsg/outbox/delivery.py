@@ -218,8 +218,8 @@ class Deliverer:
             self._sweep(now)
             return
         claimed = self._store(claims=self._outgoing.ready())
-        if claimed:
-            self._looks.appendleft(0.0)  # there may be more
+        if claimed and self._claimer.left:
+            self._looks.appendleft(0.0)
         self._outgoing.send(claimed, lambda: self._stopped_at is not None)
 
     def _finds(self) -> bool:

@@ -1,10 +1,12 @@
 """Statements of a deliverer: whose turn it is, leases, and what is stored of attempts. Their callers begin the transactions.
 
+Each is built once: SQLAlchemy takes longer to build one, and to see that it knows it, than the database to execute it.
 The state stands in them as a literal, never as a parameter: the partial index would not be used.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     Connection,
     Float,
+    Integer,
     LargeBinary,
     Text,
     and_,
@@ -63,7 +66,6 @@ class Rows:
         self._tables, self._dialect = tables, dialect
         one = tables.messages.c
         self._waits = one.state == literal_column("'waiting'")
-        self._turns = self._walk(tables.messages, "turn", "state = 'waiting'")
         self._own = and_(one.id == bindparam("row"), self._waits, one.lease == bindparam("token"))
 
     def _walk(self, table: Any, column: str, condition: str) -> Any:
@@ -74,15 +76,18 @@ class Rows:
         following = select(func.min(other.c[column])).where(where, other.c[column] > walk.c.value).scalar_subquery()
         return walk.union_all(select(following).where(walk.c.value.is_not(None)))
 
-    def turns(self, connection: Connection) -> list[Turn]:
-        """Return who has rows that wait."""
-        one, walk = self._tables.messages.c, self._turns
+    @functools.cached_property
+    def _turns(self) -> Any:
+        one, walk = self._tables.messages.c, self._walk(self._tables.messages, "turn", "state = 'waiting'")
         dues = [
             select(which(one.due)).where(self._waits, one.turn == walk.c.value).correlate(walk).scalar_subquery()
             for which in (func.min, func.max)
         ]
-        found = connection.execute(select(walk.c.value, *dues).where(walk.c.value.is_not(None)))
-        return [Turn(*row) for row in found if row[1] is not None]
+        return select(walk.c.value, *dues).where(walk.c.value.is_not(None))
+
+    def turns(self, connection: Connection) -> list[Turn]:
+        """Return who has rows that wait."""
+        return [Turn(*row) for row in connection.execute(self._turns) if row[1] is not None]
 
     def reset(self, connection: Connection, turn: str, now: float, far: float) -> None:
         """Make due what waits for *turn* until later than *far*: the clock was set back."""
@@ -91,17 +96,21 @@ class Rows:
             update(one).where(self._waits, one.c.turn == turn, one.c.due > far).values(due=now)
         )  # fmt: skip
 
-    def due(self, connection: Connection, turn: str, now: float, far: float, limit: int) -> list[Row]:
-        """Return rows that are due, and leased by nobody; locked, where the database locks rows."""
-        one = self._tables.messages.c
+    @functools.cached_property
+    def _due(self) -> Any:
+        one, now, far = self._tables.messages.c, bindparam("now", type_=Float), bindparam("far", type_=Float)
         kind = LargeBinary if self._dialect == "sqlite" else Text
         free = or_(one.leased_until.is_(None), one.leased_until <= now, one.leased_until > far)
-        query = (
+        return (
             select(one.id, cast(one.body, kind), cast(one.msg_id, kind), one.attempts, one.most_attempts, one.expires_at)
-            .where(self._waits, one.turn == turn, one.due <= now, free)
-            .order_by(one.due).limit(min(limit, BATCH)).with_for_update(skip_locked=True)
+            .where(self._waits, one.turn == bindparam("whose"), one.due <= now, free)
+            .order_by(one.due).limit(bindparam("most", type_=Integer)).with_for_update(skip_locked=True)
         )  # fmt: skip
-        found = {row[0]: row for row in connection.execute(query)}
+
+    def due(self, connection: Connection, turn: str, now: float, far: float, limit: int) -> list[Row]:
+        """Return rows that are due, and leased by nobody; locked, where the database locks rows."""
+        values = {"whose": turn, "now": now, "far": far, "most": min(limit, BATCH)}
+        found = {row[0]: row for row in connection.execute(self._due, values)}
         entries: dict[int, list[tuple[str, bool]]] = {key: [] for key in found}
         for key, entry, met in self._entries(connection, found):
             entries[key].append((sys.intern(entry), met is not None))  # the same few names again and again
@@ -113,15 +122,24 @@ class Rows:
             for key, body, msg_id, attempts, most, expires_at in found.values()
         ]  # fmt: skip
 
-    def _entries(self, connection: Connection, ids: Collection[int]) -> Iterable[Any]:
+    @functools.cached_property
+    def _entries_of(self) -> Any:
         one = self._tables.recipients.c
-        query = select(one.message, one.entry, one.met).where(one.message.in_(ids)).order_by(one.message, one.place)
-        return connection.execute(query) if ids else ()
+        which = one.message.in_(bindparam("ids", expanding=True))
+        return select(one.message, one.entry, one.met).where(which).order_by(one.message, one.place)
+
+    def _entries(self, connection: Connection, ids: Collection[int]) -> Iterable[Any]:
+        return connection.execute(self._entries_of, {"ids": list(ids)}) if ids else ()
+
+    @functools.cached_property
+    def _lease(self) -> Any:
+        one = self._tables.messages
+        values = {"lease": bindparam("token"), "leased_until": bindparam("until", type_=Float)}
+        return update(one).where(one.c.id.in_(bindparam("ids", expanding=True))).values(values)
 
     def lease(self, connection: Connection, ids: Sequence[int], token: str, until: float) -> None:
         """Lease rows that `due` has returned."""
-        one = self._tables.messages
-        connection.execute(update(one).where(one.c.id.in_(ids)).values(lease=token, leased_until=until))
+        connection.execute(self._lease, {"ids": list(ids), "token": token, "until": until})
 
     def move(self, connection: Connection, turns: Sequence[tuple[int, str]]) -> None:
         """Have rows that `due` has returned wait for another of their recipients: row -> whom."""
@@ -129,26 +147,30 @@ class Rows:
         statement = update(one).where(one.c.id == bindparam("row")).values(turn=bindparam("whose"))
         connection.execute(statement, [{"row": key, "whose": entry} for key, entry in turns])
 
+    @functools.cached_property
+    def _hear(self) -> Any:
+        acknowledged, one, key = self._tables.acks, self._tables.messages.c, bindparam("id_heard", type_=Text)
+        values = select(key, bindparam("by", type_=Text), bindparam("at_time", type_=Float)).where(
+            exists().where(one.msg_id == key)
+        )
+        insert: Any = (sqlite if self._dialect == "sqlite" else postgresql).insert(acknowledged)
+        return insert.from_select(["msg_id", "signer", "at"], values).on_conflict_do_nothing()
+
     def hear(self, connection: Connection, acks: Iterable[tuple[str, str]], now: float) -> None:
         """Store ACKs, (msg_id, signer) each, of messages that are there still; a second insert is harmless."""
-        acknowledged, one = self._tables.acks, self._tables.messages.c
-        values = select(
-            bindparam("id_heard", type_=Text), bindparam("by", type_=Text), bindparam("at_time", type_=Float)
-        ).where(exists().where(one.msg_id == bindparam("id_heard", type_=Text)))
-        insert: Any = (sqlite if self._dialect == "sqlite" else postgresql).insert(acknowledged)
-        statement = insert.from_select(["msg_id", "signer", "at"], values).on_conflict_do_nothing()
-        connection.execute(statement, [{"id_heard": key, "by": name, "at_time": now} for key, name in acks])
+        connection.execute(self._hear, [{"id_heard": key, "by": name, "at_time": now} for key, name in acks])
+
+    @functools.cached_property
+    def _meet(self) -> Any:
+        one, message = self._tables.recipients, self._tables.messages.c
+        same = exists().where(message.id == bindparam("row"), message.msg_id == bindparam("name"))
+        which = (one.c.message == bindparam("row"), one.c.entry == bindparam("whose"), one.c.met.is_(None), same)
+        return update(one).where(*which).values(met=bindparam("at_time", type_=Float), code=null(), reason=null())
 
     def meet(self, connection: Connection, met: Iterable[tuple[int, str, str]], now: float) -> None:
         """Note that entries, (row, msg_id, entry) each, are met."""
-        one, message = self._tables.recipients, self._tables.messages.c
-        same = exists().where(message.id == bindparam("row"), message.msg_id == bindparam("name"))
-        statement = (
-            update(one)
-            .where(one.c.message == bindparam("row"), one.c.entry == bindparam("whose"), one.c.met.is_(None), same)
-            .values(met=now, code=null(), reason=null())
-        )
-        connection.execute(statement, [{"row": key, "name": name, "whose": entry} for key, name, entry in met])
+        values = [{"row": key, "name": name, "whose": entry, "at_time": now} for key, name, entry in met]
+        connection.execute(self._meet, values)
 
     def missing(self, connection: Connection, ids: Collection[int]) -> dict[int, list[str]]:
         """Return the entries of rows that are not met, in order."""
@@ -186,12 +208,16 @@ class Rows:
         ended = self._ended(self._own, state="failed", ended=now, reason=bindparam("told"))
         return connection.execute(ended, {key: row[key] for key in ("row", "token", "sent", "told")}).rowcount == 1
 
+    @functools.cached_property
+    def _deliver(self) -> Any:
+        one = self._tables.messages.c
+        free = or_(one.lease == bindparam("token"), one.lease.is_(None), one.leased_until <= bindparam("now", type_=Float))
+        condition = and_(one.id == bindparam("row"), one.msg_id == bindparam("name"), self._waits, free)
+        return self._ended(condition, state="delivered", ended=bindparam("now", type_=Float))
+
     def deliver(self, connection: Connection, rows: Sequence[dict[str, Any]], now: float, kept: bool) -> None:
         """End rows of which every entry is met: row, name, token, sent. Also one that nobody has leased any more."""
-        one = self._tables.messages.c
-        free = or_(one.lease == bindparam("token"), one.lease.is_(None), one.leased_until <= now)
-        condition = and_(one.id == bindparam("row"), one.msg_id == bindparam("name"), self._waits, free)
-        connection.execute(self._ended(condition, state="delivered", ended=now), list(rows))
+        connection.execute(self._deliver, [{**row, "now": now} for row in rows])
         if not kept:
             self._delete(connection, [row["row"] for row in rows])
 

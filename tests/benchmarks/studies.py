@@ -16,6 +16,7 @@ from tests.benchmarks.former import threads
 from tests.benchmarks.many import endpoints, recipients
 from tests.benchmarks.members import publish
 from tests.benchmarks.others import others
+from tests.benchmarks.outbox import delivery, putting, rows
 from tests.benchmarks.parties import Bus
 from tests.benchmarks.scale import Scale
 from tests.processes import module
@@ -210,5 +211,8 @@ STUDIES: dict[str, Callable[[Scale], Outcome]] = {
     "deadlines": deadlines,
     "processes": processes,
     "endpoints": endpoints,
+    "outbox-put": putting,
+    "outbox-delivery": delivery,
+    "outbox-rows": rows,
     "others": others,
 }
