@@ -485,6 +485,7 @@ def test_a_command_on_the_bus(readme, tmp_path):
 #: statuses are right; and what it prints then. Where a status judges a stopwatch, either may come.
 SMALL = {
     "tests.faults": ("--seconds 1", [0], "violations +0"),
+    "tests.faults.outbox": ("--seconds 1 --database sqlite", [0], "violations +0"),
     "tests.faults.leftovers": ("--count 20", [0], "nothing left behind"),
     "tests.faults.interrupts": ("--seconds 1", [0], "'struck': [0-9]+"),
     "tests.faults.flood": ("--seconds 1 --rate 200 --kind unknown --ack-timeout 20", [0], "unknown +[0-9]+"),

@@ -47,6 +47,8 @@ class Ledger:
     def store(self, connection: Connection, now: float) -> list[tuple[str, str]]:
         """Store it all, and change nothing here: the transaction may fail. Return (msg_id, reason) of what has failed."""
         rows = self._rows
+        ended = [claim.id for claim, _ in self.complete] + [one.claim.id for one in self.unanswered]
+        rows.lock(connection, {row for row, *_ in self.met}.union(ended))
         if self.acks:
             rows.hear(connection, sorted(self.acks), now)
         if self.met:

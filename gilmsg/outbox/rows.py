@@ -172,6 +172,20 @@ class Rows:
         values = [{"row": key, "name": name, "whose": entry, "at_time": now} for key, name, entry in met]
         connection.execute(self._meet, values)
 
+    @functools.cached_property
+    def _lock(self) -> Any:
+        one = self._tables.messages.c
+        return select(one.id).where(one.id.in_(bindparam("rows", expanding=True))).order_by(one.id).with_for_update()
+
+    def lock(self, connection: Connection, ids: Collection[int]) -> None:
+        """Keep other deliverers from storing anything of these rows until the transaction ends; on SQLite it is alone.
+
+        Else one could note the last entry as met, and leave the row to the other's lease, while that gives its lease back
+        for want of this very entry: the row would wait for its longest pause, with nobody missing.
+        """
+        if ids and self._dialect != "sqlite":
+            connection.execute(self._lock, {"rows": sorted(ids)})
+
     def missing(self, connection: Connection, ids: Collection[int]) -> dict[int, list[str]]:
         """Return the entries of rows that are not met, in order."""
         found: dict[int, list[str]] = {key: [] for key in ids}

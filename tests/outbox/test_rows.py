@@ -1,6 +1,7 @@
 """A deliverer's statements, on each database: turns, leases, results, and how they find their rows."""
 
 import contextlib
+import threading
 import time
 
 import pytest
@@ -158,6 +159,35 @@ def test_the_acks_of_another_deliverer_count(box, put, claim, store, what):
         store(lambda ledger: ledger.returned.append((one, 0.0)))
         [again] = claim()
         assert (again.missing, again.entries) == ((), ("a",))
+
+
+def test_two_deliverers_store_one_after_the_other(box, rows, put, claim, monkeypatch):
+    """One notes the last ACK while the other gives its lease back for want of it: the row is delivered all the same."""
+    put("a")
+    [old] = claim()
+    change(box, leased_until=time.time() - 1)
+    [new] = claim()
+    mine, theirs = Ledger(rows, True), Ledger(rows, True)
+    mine.unanswered.append(Unanswered(new, {"a": Reason("silent", "silent")}, 300.0))
+    theirs.acks[old.msg_id, "a"] = None
+    theirs.met.append((old.id, old.msg_id, "a"))
+    theirs.complete.append((old, 0))
+
+    def store(ledger):
+        with box.transaction() as connection:
+            ledger.store(connection, box.now(connection))
+
+    other, explain = threading.Thread(target=store, args=(theirs,)), rows.explain
+
+    def between(*arguments):
+        other.start()
+        other.join(0.5)  # it has to wait; were it not so, it would be through by then
+        explain(*arguments)
+
+    monkeypatch.setattr(rows, "explain", between)
+    store(mine)
+    other.join(30)
+    assert table(box, "messages", "state") == [("delivered",)]
 
 
 def test_the_number_of_a_row_may_be_another_messages(box, put, claim, store):
