@@ -50,24 +50,27 @@ def lost(recipients, **options):
 
 def lost_when(seen, recipients, **options):
     """The same, with ever more time until *seen* holds of the Timeout: an ACK may take long on a busy machine."""
-    for ack_timeout in (0.5, 3.0, 20.0):
-        timeout = lost(recipients, **{**options, "ack_timeout": ack_timeout})
-        if seen(timeout):
-            break
-    return timeout
+    return _patiently(functools.partial(publish, recipients, **options), seen, (0.5, 3.0, 20.0))
 
 
-def told(words, call, patience=(1.0, 5.0, 20.0)):
-    """*call*(ack_timeout=seconds) with ever more *patience*, until its Timeout has *words* among its reasons; return it.
+def told(words, call):
+    """*call*(ack_timeout=seconds) with ever more patience, until its Timeout has *words* among its reasons; return it.
 
     What is to be told of has to come in time, and a machine may be busy.
     """
+    timeout = _patiently(call, lambda one: any(words in reason for reason in one.missing.values()), (1.0, 5.0, 20.0))
+    assert any(words in reason for reason in timeout.missing.values()), f"{words!r} is not said: {timeout.missing}"
+    return timeout
+
+
+def _patiently(call, seen, patience):
+    """The first Timeout of *call*(ack_timeout=seconds) of which *seen* holds; the last, if it holds of none."""
     for seconds in patience:
         with pytest.raises(gilmsg.Timeout) as raised:
             call(ack_timeout=seconds)
-        if any(words in reason for reason in raised.value.missing.values()):
-            return raised.value
-    raise AssertionError(f"{words!r} is not said: {raised.value.missing}")
+        if seen(raised.value):
+            break
+    return raised.value
 
 
 # What is on the wire: DESIGN, section 4.

@@ -174,8 +174,7 @@ class Engine(Mailbox):
         dues = [due for due in [one.next_due() for one in self._scheduled] if due is not None]
         if not dues:
             return -1
-        due = min(dues)
-        return min(_LONGEST_SLEEP, max(0, int((due - time.monotonic()) * 1000) + 1))
+        return min(_LONGEST_SLEEP, max(0, int((min(dues) - time.monotonic()) * 1000) + 1))
 
     def _ends(self) -> list[Out | Ear]:
         return [*self._outs.values(), *self._ears.values()]

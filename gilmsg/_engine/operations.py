@@ -77,12 +77,7 @@ class Held:
         self.outcome: Outcome[None] = Outcome()
 
     def run(self, engine: Engine, now: float) -> None:
-        if self.out.closed:
-            self.fail(closed())
-        elif not self.out.lines and (now >= self.until or self.ready()):
-            self.leave(engine)
-        else:
-            self.out.lines.submit(self.thread, self)
+        _leave_or_wait(self, engine, now)
 
     def ready(self) -> bool:
         return True
@@ -191,12 +186,10 @@ class Message(protocol.Entry):
         self.thread: int | None = threading.get_ident()
 
     def run(self, engine: Engine, now: float) -> None:
-        if self.out.closed or self.ear.closed:
+        if self.ear.closed:
             self.fail(closed())
-        elif not self.out.lines and (now >= self.until or self.ready()):
-            self.leave(engine)
         else:
-            self.out.lines.submit(self.thread, self)
+            _leave_or_wait(self, engine, now)
 
     def ready(self) -> bool:
         return self.way.ready(self.missing())
@@ -226,3 +219,13 @@ class Message(protocol.Entry):
 
 #: What waits to leave at a publishing socket.
 Leaving = Union[Held, Message]
+
+
+def _leave_or_wait(item: Leaving, engine: Engine, now: float) -> None:
+    """Let *item* leave if nothing waits at its socket, and it is ready or due; else have it wait there."""
+    if item.out.closed:
+        item.fail(closed())
+    elif not item.out.lines and (now >= item.until or item.ready()):
+        item.leave(engine)
+    else:
+        item.out.lines.submit(item.thread, item)
