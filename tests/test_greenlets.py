@@ -5,10 +5,11 @@ import pytest
 from .conftest import own_config
 from .processes import program
 
-WHAT = ["once", "many", "asynchronous", "destroyed", "tail", "after", "check", "half", "late", "late_unused"]
+WHAT = ["once", "asynchronous", "tail", "after", "check", "late"]
+LONGER = ["many", "destroyed", "half", "late_unused"]
 
 
-@pytest.mark.parametrize("what", WHAT)
+@pytest.mark.parametrize("what", [*WHAT, *(pytest.param(one, marks=pytest.mark.slow) for one in LONGER)])
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
 def test_greenlets(bus, library, what):
     """It works, and other greenlets run meanwhile; or it is refused with words that name the patch."""

@@ -237,6 +237,7 @@ def test_without_sqlalchemy_it_says_what_to_install(tmp_path, path):
     assert command("list", "--help", PYTHONPATH=paths).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_password_is_told_nowhere(postgres):
     """Of a database that does not answer, holds no outbox, or has another driver, the URL's password is not printed."""
     url = make_url(postgres.url()).set(password=SECRET)
@@ -344,6 +345,7 @@ def test_the_logger_refuses_what_an_outbox_cannot_take(hosts, path, words, statu
     assert done.returncode == status and len(done.stderr.splitlines()) == 1 and told in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_a_program_in_a_sandbox_uses_the_commands(tmp_path):
     """gilmsg-sandbox gives all that is needed: what is put there is delivered there."""
     script = tmp_path / "script"
@@ -365,6 +367,7 @@ def test_a_program_in_a_sandbox_uses_the_commands(tmp_path):
     assert "confirmed by r1\n" in done.stdout and '{"log": "hello"}' in done.stderr, done.stdout
 
 
+@pytest.mark.slow
 def test_the_demo_shows_the_outbox(tmp_path):
     """Two messages wait for a recipient that is dead, and are confirmed once it is back; nothing is left."""
     words = ["gilmsg.commands.demo", "--outbox"]

@@ -45,6 +45,7 @@ def delivered(box):
     return box.counts()["delivered"]
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_full_disk(small_disk, bus, config, caplog):
     """put() raises, and what it raised for is never sent; what was committed before is delivered once there is room."""
@@ -73,6 +74,7 @@ def test_a_full_disk(small_disk, bus, config, caplog):
 
 
 @on_sqlite
+@pytest.mark.slow
 @pytest.mark.long
 def test_another_writer_for_ten_seconds(box, bus, config):
     """An ACK that comes meanwhile is stored afterwards, though the lease has ended; put() waits for its turn."""
@@ -95,6 +97,7 @@ def test_another_writer_for_ten_seconds(box, bus, config):
     assert box.get(msg_id).attempts == 1 and counted(bus, "alice")[msg_id] <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_database_that_goes_while_a_message_is_under_way(bus, config):
     """The ACK that comes meanwhile is stored when it is back; put() raises until then, and nothing of that is sent."""
@@ -203,6 +206,7 @@ def stop_idle(program, box):
     wait_for(idle, "it has no transaction open")
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_deliverer_that_was_stopped_for_longer_than_its_lease(box, place, bus, config):
     """Another takes over; the first one, when it goes on, changes nothing of that, and delivers what is put then."""

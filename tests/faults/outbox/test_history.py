@@ -116,6 +116,7 @@ def run_for(seconds, database, *options):
         return done, os.listdir(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_a_short_run(database):
