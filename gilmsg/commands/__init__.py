@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, TextIO
@@ -237,12 +238,22 @@ class Signals:
         self._first, self._raises = 0, False
         for number in numbers:
             signal.signal(number, self._take)
+        sys.unraisablehook = functools.partial(self._swallowed, sys.unraisablehook)
 
     def _take(self, number: int, _: object) -> None:
         self._first = self._first or number
         if self._raises:
             self._raises = False  # what cleans up now is not interrupted by the next one
             raise Ended(self._first)
+
+    def _swallowed(self, otherwise: Callable[[Any], object], what: Any) -> None:  # typeshed's type is no class at run time
+        """Python swallows what is raised within a destructor (cryptography has many): then the signal comes again."""
+        if not isinstance(what.exc_value, Ended):
+            otherwise(what)
+            return
+        self._raises = True  # a destructor that raised Ended runs within ``raised``
+        main, number = threading.get_ident(), self._first
+        threading.Timer(0.01, lambda: signal.pthread_kill(main, number)).start()
 
     def check(self) -> None:
         """Raise Ended if a signal was noted."""

@@ -1,9 +1,11 @@
 """The parts that all commands share."""
 
+import functools
 import logging
 import os
 import re
 import signal
+import sys
 import threading
 import warnings
 
@@ -13,7 +15,7 @@ import gilmsg
 from gilmsg import commands
 from gilmsg.commands import demo, tail
 
-from ..processes import wait_for
+from ..processes import LIMIT, wait_for
 
 
 def test_the_unexpected_is_one_line_too(capsys):
@@ -67,9 +69,10 @@ def test_logging_that_is_configured_is_left_as_it_is(caplog):
 
 @pytest.fixture
 def signals():
-    former = signal.getsignal(signal.SIGUSR1)
+    former, hook = signal.getsignal(signal.SIGUSR1), sys.unraisablehook
     yield commands.Signals(signal.SIGUSR1)
     signal.signal(signal.SIGUSR1, former)
+    sys.unraisablehook = hook
 
 
 def test_signals_are_raised_where_they_may_be(signals):
@@ -82,6 +85,27 @@ def test_signals_are_raised_where_they_may_be(signals):
     for _ in range(2):
         with pytest.raises(commands.Ended), signals.raised():
             raise AssertionError("it was forgotten")
+
+
+def test_a_signal_that_comes_within_a_destructor_is_not_lost(signals, monkeypatch):
+    """Python swallows what its handler raises there: it comes again, and nothing is printed. Other errors are printed."""
+
+    class Destroyed:
+        def __init__(self, act):
+            self.act = act
+
+        def __del__(self):
+            self.act()
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", functools.partial(signals._swallowed, told.append))
+    with pytest.raises(commands.Ended), signals.raised():
+        Destroyed(lambda: signal.raise_signal(signal.SIGUSR1))
+        assert not threading.Event().wait(LIMIT), "it did not come again"
+    assert told == []
+    Destroyed(lambda: 1 / 0)
+    assert [one.exc_type for one in told] == [ZeroDivisionError]
+    told.clear()  # it keeps the object
 
 
 def test_a_stubborn_command_of_exec_is_killed(signals, tmp_path, monkeypatch):
