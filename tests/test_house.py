@@ -25,7 +25,7 @@ FLOORS = [
     {"_engine", "_settings", "_meta"},
     {"_client"},
     {"consumers", "sandbox", "outbox", "_check"},
-    {"gilmsg", "testing", "commands"},
+    {"gilmsg", "__main__", "testing", "commands"},
 ]
 
 RANKS = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}

@@ -21,7 +21,6 @@ Examples::
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import json
@@ -39,7 +38,7 @@ from gilmsg.errors import ConfigurationError
 from gilmsg.sandbox import Sandbox
 
 from .._protocol import is_answer, unmarked
-from . import SUCCESS, Ended, Parser, Signals, Unusable, complain, printable_line, script, tell
+from . import SUCCESS, Ended, Signals, Unusable, command_parser, complain, printable_line, script, tell
 
 PROG = "gilmsg-sandbox"
 
@@ -101,8 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str]) -> dict[str, Any]:
     """Return the options that are given; what follows the first ``--`` is the command."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog=PROG, usage=USAGE, description=__doc__ or "", formatter_class=raw, allow_abbrev=False)
+    parser = command_parser(PROG, __doc__, usage=USAGE, allow_abbrev=False)
     parser.add_argument("directory", metavar="DIR", nargs="?", help=DIRECTORY)
     parser.add_argument("--recipients", metavar="CN", nargs="+", help="common names of the stand-ins; two by default")
     parser.add_argument("--relay", action="store_true", help="run a fedmsg-relay too, for gilmsg-logger")

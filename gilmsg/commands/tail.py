@@ -63,7 +63,7 @@ OPTIONS = [
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    config = configuration(PROG, TailCommand.extra_args + OPTIONS, __doc__ or "", arguments)
+    config = configuration(PROG, OPTIONS, __doc__ or "", arguments, TailCommand.extra_args)
     if config.get("sign_messages", False) and not config.get("name"):
         raise Unusable("sign_messages is on, but there is no name to acknowledge under; give --name")
     log_to_stderr(PROG, logging.WARNING)
