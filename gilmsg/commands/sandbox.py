@@ -39,6 +39,7 @@ from gilmsg.sandbox import Sandbox
 
 from .._protocol import is_answer, unmarked
 from . import SUCCESS, Ended, Signals, Unusable, command_parser, complain, printable_line, script, tell
+from .colour import Paint
 
 PROG = "gilmsg-sandbox"
 
@@ -50,6 +51,8 @@ PATIENCE, _REAP_LIMIT, _LOOK_AGAIN = 1.0, 0.5, 0.5
 
 #: Characters of a payload that are shown.
 SHOWN = 300
+
+_PLAIN = Paint()
 
 USAGE = (
     "%(prog)s [DIR] [--recipients CN [CN ...]] [--relay] [--topic-prefix P] [-- COMMAND ...]\n"
@@ -74,8 +77,10 @@ def main(arguments: list[str] | None = None) -> int:
     # Raised only where we wait for what is typed, or for COMMAND: a process half started would be left running.
     signals = Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+    paint = Paint(stream)
+
     def show(name: str, event: dict[str, Any]) -> None:
-        if line := event_line(name, event):
+        if line := event_line(name, event, paint):
             tell(line, stream)
 
     try:
@@ -155,19 +160,20 @@ def _seconds(text: str) -> float:
         raise ValueError(f"{text!r} is no number of seconds") from None
 
 
-def event_line(common_name: str, event: dict[str, Any]) -> str:
+def event_line(common_name: str, event: dict[str, Any], paint: Paint = _PLAIN) -> str:
     """Return one line on what the stand-in *common_name* reports, nothing if it concerns no reader."""
     if event["event"] == "ack":
-        line = f"ACK       {event['msg_id']}"
+        told = paint("good", f"ACK       {printable_line(event['msg_id'])}")
     elif event["event"] != "message" or is_answer(event["topic"]):
         return ""
     else:
         message = event["message"]
         text = json.dumps(unmarked(message.get("msg")), ensure_ascii=False)
         text = text if len(text) <= SHOWN else text[:SHOWN] + "..."
-        asked = "" if event["due"] else "  (no ACK asked of it)"
-        line = f"received  {message.get('msg_id')}  {event['topic']}  {text}{asked}"
-    return f"{time.strftime('%H:%M:%S')}  {common_name:12}  {printable_line(line)}"
+        asked = "" if event["due"] else paint("faint", "  (no ACK asked of it)")
+        msg_id, topic, text = (printable_line(str(one)) for one in (message.get("msg_id"), event["topic"], text))
+        told = f"received  {msg_id}  {paint('strong', topic)}  {text}{asked}"
+    return f"{paint('faint', time.strftime('%H:%M:%S'))}  {paint('name', f'{common_name:12}')}  {told}"
 
 
 def guide(sandbox: Sandbox, relay: bool) -> str:
