@@ -35,7 +35,7 @@ USERS = {
     "zmq": {"_engine", "_client/receive"},
     "fedmsg.core": {"_client/context"},
     "fedmsg.crypto": {"_trust"},
-    "moksha": set(),  # what we need of it fedmsg.consumers has
+    "moksha": {"consumers"},  # but for its log: what we need of it fedmsg.consumers has
 }
 
 #: What the protocol knows nothing of: sockets, threads, clocks, files, logs.
