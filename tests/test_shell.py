@@ -1,8 +1,13 @@
-"""Each command in a shell: --help, --version, completion, ``python -m gilmsg``, and what needs no extra for these."""
+"""Each command in a shell: --help, --version, completion, ``python -m gilmsg``, what needs no extra for these, and the log."""
 
 import os
+import re
 import shutil
+import signal
+import sys
 
+import docutils.core
+import docutils.nodes
 import pytest
 import shtab
 
@@ -10,7 +15,8 @@ import gilmsg
 from gilmsg.commands.parsing import SHELLS
 
 from . import processes
-from .helpers import REPOSITORY
+from .conftest import own_config
+from .helpers import REPOSITORY, write_config
 from .test_commands import console_scripts
 
 COMMANDS = [name.partition("-")[2] for name, _ in console_scripts()]
@@ -80,3 +86,49 @@ def test_the_shell_takes_the_script(bare, shell, tmp_path):
         line = "COMP_WORDS=(gilmsg-outbox {}); COMP_CWORD={}; _shtab_gilmsg_outbox; echo ${{COMPREPLY[@]}}; "
         code = f". {script}; " + line.format("re", 1) + line.format("run --na", 2)
         assert processes.run(["bash", "-c", code], tmp_path).stdout.split() == ["retry", "--name"]
+
+
+def logging_of_readme():
+    """The text of the file that README gives for the log."""
+    tree = docutils.core.publish_doctree((REPOSITORY / "README.rst").read_text(encoding="utf-8"))
+    blocks = (block.astext() for block in tree.findall(docutils.nodes.literal_block))
+    return next(block for block in blocks if '"logging"' in block)
+
+
+def test_the_log_answers_the_first_questions(bus, config, tmp_path):
+    """With README's entry in fedmsg.d a command logs as whom it works, from where, with whom, and what has ended."""
+    write_config(tmp_path, own_config(bus, name="carol"))
+    write_config(tmp_path, logging_of_readme(), "logging.py")
+    words = [sys.executable, "-m", "gilmsg", "tail"]
+    with processes.Program(words, tmp_path, {"HOME": str(tmp_path)}) as tail:
+
+        def told(*lines):
+            processes.wait_for(lambda: all(re.search(line, tail.err()) for line in lines), f"{lines}: {tail}")
+
+        told(r"gilmsg.receive +INFO\] acknowledging as carol from tcp://")
+        told(r"gilmsg.publish +INFO\] publishing as carol from tcp://127\.0\.0\.1:\d+, signed with carol")
+        assert gilmsg.publish(topic="log", msg={}, recipients=["carol"], ack_timeout=20, **config)
+        # Our listener, which is no consumer, is nobody who listens to messages.
+        assert not re.search(r"'[0-9a-f]{12}' listens to us", tail.err())
+        tail.send(signal.SIGTERM)
+        assert tail.end() == 0
+        told(r"gilmsg.receive +INFO\] no longer acknowledging as carol", r"gilmsg.listener +INFO\] ended: ")
+
+
+def test_a_publisher_logs_who_is_connected(bus, config, caplog):
+    """Who listens to it, to whom its listener is connected, and what it gives up: each once, and nothing without level INFO."""
+    with caplog.at_level("INFO", "gilmsg"):
+        gilmsg.publish(topic="log", msg={}, recipients=["alice", "bob"], ack_timeout=20, **{**config, "gilmsg.head_start": 20.0})
+        [endpoint] = [text.split()[4] for text in told(caplog, "publishing as publisher")]
+        for name in ("alice", "bob"):
+            processes.wait_for(lambda name=name: told(caplog, f"'{name}' listens to us at {endpoint.rstrip(',')}"), f"{name} is told")
+            where = config["endpoints"][name][0]
+            processes.wait_for(lambda where=where: told(caplog, f"connected to {where}"), f"{where} is told")
+        gilmsg.publish(topic="log", msg={}, recipients=["alice"], ack_timeout=20)
+        gilmsg.destroy()
+        assert len(told(caplog, "ended: ")) == len(told(caplog, "publishing as ")) == len(told(caplog, "'alice' listens")) == 1
+
+
+def told(caplog, beginning):
+    """The lines that begin so."""
+    return [text for text in map(str, caplog.messages) if text.startswith(beginning)]
