@@ -72,6 +72,7 @@ setup(
     install_requires=[
         "fedmsg[commands,consumers,crypto_ng]==1.1.7",
         "pyzmq>=25",
+        "shtab>=1.13",
         "six",
         # moksha.hub needs pkg_resources: gone in 82; before 71 it does not find today's wheels.
         "setuptools>=71,<82",

@@ -1,6 +1,26 @@
 """gilmsg: fedmsg that knows whether a message arrived.
 
-``import gilmsg`` takes the place of ``import fedmsg``: every public name of fedmsg is here.
+``import gilmsg`` takes the place of ``import fedmsg``: every public name of fedmsg is here. Of its own:
+
+    publish             publish a message; return only when every recipient has proven that it got it
+    publish_async       the same, which returns a Future at once
+    Receipt             who acknowledged a message, and when: the result of both
+    any_of              a group of recipients, any one of which will do
+    tail_messages       yield the messages of the bus, and acknowledge those that name us
+    GilmsgConsumer      the same for fedmsg-hub: a consumer that acknowledges
+    check, Report       tell whether a publish would succeed, without publishing; the answer
+    init, destroy       begin (a publish does so by itself) and end what this process has open
+    send_message        fedmsg's old name of publish
+
+    GilmsgError         any of the following
+    Timeout             not every recipient has acknowledged in time
+    Reason              why one has not, in Timeout.missing
+    ConfigurationError  an argument, a setting or a file is not usable; nothing was sent
+    EndpointError       no declared port is free
+    ListenerError       what waits for ACKs has ended, or could not start
+
+The modules gilmsg.outbox (messages that wait in a database), gilmsg.sandbox (a bus on this machine) and gilmsg.testing (for
+tests) are imported by name. README tells how all of it goes together.
 """
 
 from __future__ import annotations
@@ -91,4 +111,5 @@ if not TYPE_CHECKING:  # pragma: no branch  # or any misspelt name would pass fo
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+    """Return the public names: what an editor or the interpreter completes."""
+    return sorted({*__all__} - {"__local"})

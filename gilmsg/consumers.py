@@ -9,6 +9,7 @@ all else: so the instance gets a ``consume`` attribute of its own, which acknowl
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from typing import Any, Callable, Literal, NamedTuple
 
@@ -22,10 +23,16 @@ from ._client import context as _context
 from ._engine import sockets
 from .errors import BadFrame, Refused
 
-with warnings.catch_warnings():  # moksha's, which its users can do nothing about
-    warnings.simplefilter("ignore", DeprecationWarning)
-    warnings.filterwarnings("ignore", "pkg_resources is deprecated")
-    from fedmsg.consumers import FedmsgConsumer
+_moksha_log = logging.getLogger("moksha.hub")
+_level = _moksha_log.level
+_moksha_log.setLevel(logging.ERROR)  # it warns that there is no AMQP, which nobody here has asked for
+try:
+    with warnings.catch_warnings():  # moksha's, which its users can do nothing about
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "pkg_resources is deprecated")
+        from fedmsg.consumers import FedmsgConsumer
+finally:
+    _moksha_log.setLevel(_level)
 
 __all__ = ["FedmsgConsumer", "GilmsgConsumer"]
 

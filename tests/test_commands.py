@@ -108,6 +108,18 @@ def test_tail_acknowledges_under_the_name_of_its_option(bus, config, tmp_path):
         tail.wait_for("tests.t")
 
 
+def test_tail_json_is_for_programs(bus, config, carol, tmp_path):
+    """--json prints each message whole, an object a line; with another format it is bad usage."""
+    with Tail(tmp_path, carol, "--json", "--include", r"\.tests\.") as tail:
+        sent = [publish(config, n=n) for n in range(2)]
+        tail.wait_for(sent[1].msg_id)
+        got = [json.loads(line) for line in tail.lines]
+        assert [(one["msg_id"], one["msg"]["n"]) for one in got] == [(one.msg_id, n) for n, one in enumerate(sent)]
+        assert all(one["signature"] and one["certificate"] for one in got)
+    with Tail(tmp_path, carol, "--json", "--terse") as tail:
+        assert tail.end() == 2 and "--terse" in tail.err()
+
+
 def test_tail_without_a_name_says_so(config, tmp_path):
     """Where it would have to sign, but under no name, it ends with 2 and one line."""
     with Tail(tmp_path, dict(config, name=None)) as tail:

@@ -25,7 +25,7 @@ FLOORS = [
     {"_engine", "_settings", "_meta"},
     {"_client"},
     {"consumers", "sandbox", "outbox", "_check"},
-    {"gilmsg", "testing", "commands"},
+    {"gilmsg", "__main__", "testing", "commands"},
 ]
 
 RANKS = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
@@ -35,7 +35,7 @@ USERS = {
     "zmq": {"_engine", "_client/receive"},
     "fedmsg.core": {"_client/context"},
     "fedmsg.crypto": {"_trust"},
-    "moksha": set(),  # what we need of it fedmsg.consumers has
+    "moksha": {"consumers"},  # but for its log: what we need of it fedmsg.consumers has
 }
 
 #: What the protocol knows nothing of: sockets, threads, clocks, files, logs.

@@ -57,6 +57,7 @@ BLOCKS = {
         "# compose.py": "test_testing.py", "# test_compose.py": "test_testing.py",
         "# other_runner.py": "test_testing.py",
     },
+    "Operations": {"config =": "test_shell.py"},
     "Performance": {"microseconds": "test_the_profile_has_the_steps_that_readme_shows"},
     "Developing": {
         "python3 -m venv": ".ci/run, by the quick start", ".venv/bin/python -m tests.faults": "test_faults_and_figures",

@@ -139,7 +139,7 @@ def _judged(groups: list[list[str]], topic: str | None, config: Mapping[str, Any
             way = port.way(topic, repr(topic) if topic else f"any topic of ours ({ourselves.prefix(config)}*)")
             relay = [[RELAY]] if via_relay and port.address is not None else []
             try:
-                found = _sights(port, way, groups + relay, _settings.read(_settings.HEAD_START, config))
+                found = _sights(port, way, groups + relay, _settings.plain(_settings.HEAD_START, config))
             except ListenerError:
                 told = "it ended during this check, by destroy() for example; check again"
                 lines.append(Line("listener", FAIL, told))

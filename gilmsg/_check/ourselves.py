@@ -33,7 +33,7 @@ def lines(loaded: _settings.Loaded, config: dict[str, Any], warn_days: float | N
     A certificate that ends within *warn_days* is a warning.
     """
     found = _shape(config) + [Line("configuration", FAIL, problem) for problem in loaded.problems]
-    found += [*_files(loaded), *_own_keys(config), _attempt("crypto", _crypto, config)]
+    found += [*_files(loaded), *_own_keys(loaded, config), _attempt("crypto", _crypto, config)]
     if not found[-1].ok:
         return found
     files = [_attempt("ca", _ca, config, warn_days), _attempt("crl", _crl, config)]
@@ -65,15 +65,42 @@ def _shape(config: dict[str, Any]) -> list[Line]:
     return [Line("configuration", FAIL, problem) for _, problem in found]
 
 
-def _own_keys(config: dict[str, Any]) -> list[Line]:
-    """Take out of *config* each gilmsg.* key that is wrong; return a line for each, one in all if none is."""
-    found = [_attempt("settings", _settings.require_known, config)]
+def _own_keys(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
+    """Have *config* say for each gilmsg.* key what counts; take out what is wrong.
+
+    Return a line for each that is wrong, or, if none is, one about all that are set: value and source.
+    """
+    found, told = [_attempt("settings", _settings.require_known, config)], []
+    near = [Line("settings", WARNING, sentence) for sentence in loaded.said.near]
     for key in _settings.KEYS:
-        found.append(_attempt("settings", _settings.read, key, config))
-        if not found[-1].ok:
-            del config[key]
-    times = [f"{key} {_settings.read(key, config):g} s" for key in (_settings.ACK_TIMEOUT, _settings.HEAD_START)]
-    return [line for line in found if not line.ok] or [Line("settings", OK, ", ".join(times))]
+        try:
+            value, source = _settings.sourced(key, loaded.said, config)
+            _settings.checked(key, value, source if source in _settings.VARIABLES.values() else key)
+        except ConfigurationError as error:
+            found.append(Line("settings", FAIL, str(error)))
+            config.pop(key, None)
+            continue
+        if source != _settings.DEFAULT:
+            config[key] = value
+        if source != _settings.DEFAULT or key in (_settings.ACK_TIMEOUT, _settings.HEAD_START):
+            source = _naming(key, loaded.files) if source == _settings.FILES else source
+            told.append(f"{key}{_shown(key, value)} ({source})")
+    return near + ([line for line in found if not line.ok] or [Line("settings", OK, ", ".join(told))])
+
+
+def _shown(key: str, value: Any) -> str:
+    """Return the value as it may be told: a database's URL may hold a password, and a table is long."""
+    if key == _settings.DATABASE:
+        return ""
+    if key == _settings.RECIPIENTS:
+        return f" of {len(value or ())} topics"
+    return f" {value}" if key in _settings.FLAGS else f" {value:g}" + (" s" if isinstance(_settings.default(key), float) else "")
+
+
+def _naming(key: str, files: Sequence[str]) -> str:
+    """Return those of *files* that say something of *key*: of recipients all count, else the last."""
+    found = [path for path in files if key in _settings.read_files([path]).config]
+    return ", ".join(found if key == _settings.RECIPIENTS else found[-1:]) or _settings.FILES
 
 
 def _crypto(config: Mapping[str, Any]) -> str:
@@ -174,7 +201,7 @@ def asked(
         found.append(foreign(topic, config))
     if named is not None:
         return named
-    table = _settings.read(_settings.RECIPIENTS, config)
+    table = _settings.plain(_settings.RECIPIENTS, config)
     every = dict.fromkeys(one for row in table.values() for one in row)
     entries = tuple(every) if topic is None else _settings.recipients_for(topic, table)
     if not entries:

@@ -8,8 +8,10 @@ certificate are chosen, repeated in `named_after` and `certname`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import getpass
+import logging
 import socket
 import sys
 import time
@@ -24,6 +26,8 @@ from .. import _engine, _settings
 from .._engine import Address, Port
 from .._settings import AddressBook
 from ..errors import ConfigurationError, ListenerError
+
+log = logging.getLogger("gilmsg.publish")
 
 _GONE = "the publisher is closed, by destroy() for example; nothing was sent"
 
@@ -41,6 +45,7 @@ class SharedPublisher:
         self._book = AddressBook(config)
         #: The port, and the book of the listener that it has; replaced by one assignment.
         self._open: tuple[Port, AddressBook | None] = _engine.publisher(address, None, config, preferred), None
+        self._tell(self._open[0])
 
     def port(self, awaits: bool = False) -> Port:
         """Return the open port of this name, one with a listener if it *awaits* ACKs."""
@@ -53,9 +58,20 @@ class SharedPublisher:
             return port
         opened = _engine.publisher(self.address, book, self._config)
         self._open = opened, book
+        self._tell(opened)
         if heard is not None:
             port.close()  # its listener hears by an older book
         return opened
+
+    def _tell(self, port: Port) -> None:
+        """Log whose name, port and certificate these are, if this opened the socket."""
+        if not port.shared:
+            where = f"through the relay at {port.endpoint}" if self.address.active else f"from {port.endpoint}"
+            signed = "unsigned"
+            if self._config.get("sign_messages", False):
+                with contextlib.suppress(ConfigurationError):  # told when something is to be signed
+                    signed = f"signed with {certname(self._config)}"
+            log.info("publishing as %s %s, %s", self.address.name, where, signed)
 
     def aged_port(self) -> Port:
         """Return the port for plain messages once it is ``post_init_sleep`` old: there is no evidence to wait for."""

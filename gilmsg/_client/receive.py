@@ -107,6 +107,8 @@ class Tail:
                 for subscriber in sources:
                     subscriber.close(linger=0)
                 _terminate(context)
+                if self._acknowledger is not None:
+                    log.info("no longer acknowledging as %s", self._acknowledger.common_name)
 
     def _refuse_in_a_child(self) -> None:
         """In a forked child the sockets are the parent's: to read them would steal its wake-ups."""

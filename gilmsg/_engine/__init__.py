@@ -28,6 +28,7 @@ kernel want to be told, ``waiting`` how callers wait, ``greenlets`` how under ge
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -61,6 +62,8 @@ _LAST_WORDS = 0.5
 
 #: Open files of the listener for each endpoint: to hear it by, and for the consumer there, which connects to us.
 _FILES_EACH, _FILES_WISHED = 1, 2
+
+log = logging.getLogger("gilmsg.listener")
 
 _engine: Engine | None = None
 
@@ -134,6 +137,7 @@ def destroy() -> None:
     if engine is not None:
         refuse_on(engine)
         engine.stop()
+        log.info("ended: nothing is published, acknowledged or awaited any more")
         if _engine is engine:
             _engine = None
 

@@ -46,6 +46,10 @@ _ACKS = 1000
 _LARGEST_FRAME = 4 * protocol.LARGEST_ACK
 
 
+#: Lines on who comes and leaves that may be written at a time; past that one a second.
+_INFO_LINES = 100
+
+
 class Address(NamedTuple):
     """One publishing socket of the process; *active* connects to a relay instead of binding a port."""
 
@@ -77,6 +81,7 @@ class Out:
         #: By its user, who may forget it: called with (topic, common name) of each announcement.
         self.watchers: weakref.WeakKeyDictionary[Any, Callable[[str, str], None]] = weakref.WeakKeyDictionary()
         self.connections: Connections | None = None
+        self._tell = RateLimitedLog(logging.getLogger("gilmsg.publish"), burst=_INFO_LINES)
         linger = int(config.get("zmq_linger", 1000))  # -1 is libzmq's "for ever"
         self._linger = min(linger, LONGEST_LINGER) if linger >= 0 else LONGEST_LINGER
         where = f"for the name {address.name!r}"
@@ -126,8 +131,15 @@ class Out:
         )
 
     def take(self, now: float) -> None:
-        """Take in the subscriptions that have come, and how the connection to a relay fares."""
+        """Take in the subscriptions that have come, and how the connection to a relay fares; tell who came and left."""
         self.take_events(now)
+        self._take_subscriptions()
+        while self.peers.changes:
+            name, there = self.peers.changes.pop(0)
+            # Anybody can give himself any name: as it is written in Python, it is one line.
+            self._tell.info("%r listens to us at %s" if there else "%r has gone from %s", name, self.endpoint)
+
+    def _take_subscriptions(self) -> None:
         for _ in range(_SUBSCRIPTIONS_AT_ONCE):
             if not sockets.readable(self.socket):
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from .loop import Engine
     from .operations import Book
     from .waiting import Outcome
+
+log = logging.getLogger("gilmsg.publish")
 
 T = TypeVar("T")
 
@@ -172,6 +175,8 @@ class Port:
         if self._engine.stopping:
             self._engine.stop()
         until = time.monotonic() + _GIVEN_BACK
+        if self._out is not None and self._out.closed:
+            log.info("no longer publishing as %s from %s", self._out.address.name, self.endpoint)
         if self._out is not None and self._out.closed and not self._out.address.active:
             while sockets.port(self.endpoint) in listening_ports() and time.monotonic() < until:
                 time.sleep(_LOOK_AGAIN)

@@ -242,24 +242,34 @@ class Reports:
 
 
 class RateLimitedLog:
-    """WARNINGs that somebody else on the bus can cause: one in *interval* seconds, which counts those left out.
+    """Lines that somebody else on the bus can cause: one in *interval* seconds, which counts those left out.
+
+    After a while without any, *burst* of them may come at a time.
 
     They are written on the callback thread, for logging may block. Not thread-safe: at worst
     a line too many, or a count that is off.
     """
 
-    def __init__(self, log: logging.Logger, interval: float = 1.0) -> None:
-        self._log, self._interval = log, interval
+    def __init__(self, log: logging.Logger, interval: float = 1.0, burst: int = 1) -> None:
+        self._log, self._interval, self._spare = log, interval, (burst - 1) * interval
         self._next, self._left_out = 0.0, 0
 
     def warning(self, text: str, *arguments: Any) -> None:
         """Write a line, or count it."""
+        self._line(logging.WARNING, text, *arguments)
+
+    def info(self, text: str, *arguments: Any) -> None:
+        """Write a line of level INFO, or count it; do nothing where such lines are not wanted."""
+        if self._log.getEffectiveLevel() <= logging.INFO:  # isEnabledFor would take a lock
+            self._line(logging.INFO, text, *arguments)
+
+    def _line(self, level: int, text: str, *arguments: Any) -> None:
         now = time.monotonic()
-        if now < self._next:
+        if now < self._next - self._spare:
             self._left_out += 1
             return
-        self._next = now + self._interval
+        self._next = max(now, self._next) + self._interval
         if self._left_out:
             text += f" (and {self._left_out} more like it in the meantime)"
             self._left_out = 0
-        callbacks.run(lambda: self._log.warning(text, *arguments))
+        callbacks.run(lambda: self._log.log(level, text, *arguments))

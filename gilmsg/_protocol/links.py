@@ -56,20 +56,25 @@ class Links:
         self._doubtful.pop(address, None)
         return True
 
-    def note(self, event: str, address: str, now: float) -> None:
-        """Take in an event (UP, DOWN, RETRIED) of *address*; of an unknown one it is ignored."""
+    def note(self, event: str, address: str, now: float) -> list[str]:
+        """Take in an event (UP, DOWN, RETRIED) of *address*; of an unknown one it is ignored.
+
+        Return the endpoints that are there by it, and were not; or are no more, and were.
+        """
         link = self._links.get(address)
         if link is None:
-            return
+            return []
         self._doubtful.pop(address, None)
+        changed = sorted(link.endpoints) if (event == UP) is (link.up_since is None) else []
         if event == UP:
             link.up_since = now
-            return
+            return changed
         if event == DOWN:
             if link.up_since is not None and now - link.up_since > _MOST:
                 link.pause = _FIRST
             self._doubtful[address] = max(now + _GRACE, link.due)
         link.up_since = None
+        return changed
 
     def up(self, endpoint: str) -> bool:
         return any(self._links[one].up_since is not None for one in self._addresses.get(endpoint, ()))

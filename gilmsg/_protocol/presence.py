@@ -31,6 +31,8 @@ class Peers:
         self._announced: dict[str, dict[str, int]] = {}
         #: Common name -> the mark at which an announcement of it ended last.
         self._ended: dict[str, int] = {}
+        #: (common name, whether it is there now) of consumers that came or left; whoever owns this takes them out.
+        self.changes: list[tuple[str, bool]] = []
 
     def note(self, frame: bytes, *more: bytes) -> tuple[str, str] | None:
         """Take in what the XPUB socket received at a time; anything but a subscription or its end is ignored.
@@ -48,6 +50,7 @@ class Peers:
             announced = _announced(prefix)
             if announced and not count:
                 topic, common_name = announced
+                self._note_change(topic, common_name, True)
                 self._announced.setdefault(common_name, {})[topic] = self.mark
             return announced
         if kind == _UNSUBSCRIBE and count > 1:
@@ -71,10 +74,15 @@ class Peers:
         del self._announced[common_name][topic]
         if not self._announced[common_name]:
             del self._announced[common_name]
+        self._note_change(topic, common_name, False)
         self._ended.pop(common_name, None)
         if len(self._ended) >= _MOST:
             del self._ended[next(iter(self._ended))]
         self._ended[common_name] = self.mark
+
+    def _note_change(self, topic: str, common_name: str, there: bool) -> None:
+        if common_name not in self._announced and not wire.is_answer(topic):
+            self.changes.append((common_name, there))
 
     def end_all(self) -> None:
         self.mark += 1

@@ -20,6 +20,7 @@ from typing import Any, Callable, NamedTuple
 import fedmsg.config
 
 from ..errors import ConfigurationError
+from . import environment
 
 _SINGLE = ["/etc/fedmsg-config.py", "~/.fedmsg-config.py", "fedmsg-config.py"]
 _FOLDERS = ["/etc/fedmsg.d", "~/.fedmsg.d", "fedmsg.d"]
@@ -34,6 +35,8 @@ class Loaded(NamedTuple):
     passed_over: Sequence[str] = ()
     #: Why fedmsg did not load it.
     error: Exception | None = None
+    #: What files and environment say of our own keys.
+    said: environment.Said = environment.NOTHING
 
 
 def kept() -> dict[str, Any]:
@@ -58,10 +61,12 @@ def current(overrides: Mapping[str, Any]) -> dict[str, Any]:
     Where only *overrides* name endpoints, fedmsg refuses to; then what the files say will do, and is not kept.
     """
     if kept():  # load_config would return it after a DeprecationWarning
+        environment.said(kept())  # before anybody adds keywords
         return kept()
     found = _loaded(None, "endpoints" in overrides)
     if found.problems:
         raise ConfigurationError("; ".join(found.problems)) from found.error
+    environment.said(kept(), found.config)
     return found.config
 
 
@@ -84,17 +89,18 @@ def load(overrides: Mapping[str, Any]) -> Loaded:
         keep(former)
     if not isinstance(found.config.get("endpoints"), dict):
         found.config["endpoints"] = {}
+    found = found._replace(said=environment.seen(found.config))
     found.config.update(overrides)
     return found
 
 
 def in_force(config: dict[str, Any]) -> Loaded:
     """Return the same of a context's *config*: what the files say by now does not matter to it."""
-    chosen = config.get("config_filename")
+    chosen, said = config.get("config_filename"), environment.said(kept())
     try:
-        return Loaded(config, [chosen] if chosen else found_in(), [])
+        return Loaded(config, [chosen] if chosen else found_in(), [], said=said)
     except ConfigurationError as error:
-        return Loaded(config, [], [], [str(error)])
+        return Loaded(config, [], [], [str(error)], said=said)
 
 
 def _loaded(chosen: str | None, has_endpoints: bool) -> Loaded:

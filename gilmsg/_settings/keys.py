@@ -6,8 +6,7 @@ import functools
 import re
 import threading
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import _protocol
 from ..errors import ConfigurationError
@@ -26,12 +25,14 @@ KEEP = "gilmsg.outbox.keep"
 PUBLISH_KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START, REQUIRED, FAIL_FAST)
 OUTBOX_KEYS = (DATABASE, OUTBOX_ACK_TIMEOUT, WINDOW, POLL, KEEP)
 KEYS = (*PUBLISH_KEYS, *OUTBOX_KEYS)
+#: True or False.
+FLAGS = (REQUIRED, FAIL_FAST)
 
 #: Names of ours for which another keyword may be meant; shorter ones are too near to those of others.
 _NAMES = ("recipients", "recipient", "ack_timeout", "pre_fire_hook", "modname", "fail_fast", *KEYS)
 
 #: Characters, at most, to insert, remove or replace until a misspelt name is the right one.
-_NEAR = 2
+NEAR = 2
 
 DEFAULT_ACK_TIMEOUT = 0.25
 DEFAULT_HEAD_START = 2.0
@@ -49,49 +50,6 @@ _DEFAULT_WINDOW = 100
 _TOPIC = re.compile(r"[^\s.*]+(\.[^\s.*]+)*\.?\Z")
 
 
-class Settings(NamedTuple):
-    """The settings of one publish; times in seconds."""
-
-    table: dict[str, tuple[str, ...]]
-    ack_timeout: float
-    head_start: float
-    required: bool
-    fail_fast: bool
-
-
-def settings(
-    config: Mapping[str, Any], ack_timeout: float | None, own: Mapping[str, Any] = MappingProxyType({}),
-    fail_fast: bool | None = None,
-) -> Settings:  # fmt: skip
-    """Return the settings, all of them checked; what is in *own* wins, and over its keys *ack_timeout*, *fail_fast*."""
-    require_known(own)
-    table, seconds, head_start, required, hasty = (read(key, own if key in own else config) for key in PUBLISH_KEYS)
-    if ack_timeout is not None:
-        seconds = _seconds(ack_timeout, "ack_timeout")
-    if fail_fast is not None:
-        hasty = _flag(fail_fast, "fail_fast")
-    for key in OUTBOX_KEYS:
-        if key in own or key in config:
-            read(key, own if key in own else config)
-    return Settings(table, seconds, head_start, required, hasty)
-
-
-class OutboxSettings(NamedTuple):
-    """The settings of a deliverer; times in seconds."""
-
-    head_start: float
-    ack_timeout: float
-    window: int
-    poll: float
-    keep: float
-
-
-def outbox_settings(config: Mapping[str, Any]) -> OutboxSettings:
-    """Return the settings of a deliverer under *config*, all of them checked."""
-    require_known(config)
-    return OutboxSettings(*(read(key, config) for key in (HEAD_START, OUTBOX_ACK_TIMEOUT, WINDOW, POLL, KEEP)))
-
-
 def require_known(config: Mapping[str, Any]) -> None:
     """Refuse a ``gilmsg.*`` key that does not exist: a misspelt one would silently guarantee nothing."""
     for key in config:
@@ -99,17 +57,27 @@ def require_known(config: Mapping[str, Any]) -> None:
             raise ConfigurationError(f"there is no setting {key!r}; these are: {', '.join(KEYS)}")
 
 
-def read(key: str, config: Mapping[str, Any]) -> Any:
-    """Return the checked value of one of ``KEYS``, or its default."""
+def checked(key: str, value: Any, where: str) -> Any:
+    """Return *value* of one of ``KEYS``, in the form in which it is used; it was found *where*."""
     if key == RECIPIENTS:
-        return _table(config.get(key))
-    if key in (REQUIRED, FAIL_FAST):
-        return _flag(config.get(key, False), key)
+        return _table(value, where)
+    if key in FLAGS:
+        return _flag(value, where)
     if key == DATABASE:
-        return _place(config.get(key))
+        return _place(value, where)
     if key == WINDOW:
-        return _number(config.get(key, _DEFAULT_WINDOW), key)
-    return _seconds(config.get(key, _SECONDS[key]), key, zero_allowed=key in _MAY_BE_ZERO)
+        return _number(value, where)
+    return seconds(value, where, zero_allowed=key in _MAY_BE_ZERO)
+
+
+def plain(key: str, config: Mapping[str, Any]) -> Any:
+    """Return the checked value of one of ``KEYS`` in *config*, or its default, whatever the environment says."""
+    return checked(key, config.get(key, default(key)), key)
+
+
+def default(key: str) -> Any:
+    """Return the value of one of ``KEYS`` that nobody has set."""
+    return False if key in FLAGS else _DEFAULT_WINDOW if key == WINDOW else _SECONDS.get(key)
 
 
 @functools.lru_cache(maxsize=512)
@@ -123,14 +91,14 @@ def misspelt(keywords: tuple[str, ...], names: tuple[str, ...] = _NAMES) -> dict
         for keyword in keywords
         if not keyword.startswith("gilmsg.")
         for name in names
-        if (name not in keyword or keyword == "recipient") and _distance(keyword, name) <= _NEAR
+        if (name not in keyword or keyword == "recipient") and distance(keyword, name) <= NEAR
     }
 
 
-def _distance(one: str, other: str) -> int:
+def distance(one: str, other: str) -> int:
     """Return how many characters to insert, remove or replace make *one* the *other* (Levenshtein)."""
-    if abs(len(one) - len(other)) > _NEAR:
-        return _NEAR + 1
+    if abs(len(one) - len(other)) > NEAR:
+        return NEAR + 1
     row = list(range(len(other) + 1))
     for number, character in enumerate(one, 1):
         row, before = [number], row
@@ -196,7 +164,7 @@ def _plain(entries: tuple[str, ...], where: str) -> tuple[str, ...]:
 _last: tuple[dict[Any, Any], dict[str, tuple[str, ...]]] = {}, {}
 
 
-def _table(value: Any) -> dict[str, tuple[str, ...]]:
+def _table(value: Any, where: str) -> dict[str, tuple[str, ...]]:
     global _last
     if value is None:
         return {}
@@ -204,31 +172,32 @@ def _table(value: Any) -> dict[str, tuple[str, ...]]:
     if value == before:
         return found
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{RECIPIENTS} must be a dict of topic -> recipients; it is {value!r}")
+        raise ConfigurationError(f"{where} must be a dict of topic -> recipients; it is {value!r}")
     found = {}
     for key, names in value.items():
         if not isinstance(key, str) or not _TOPIC.match(key):  # it would match no topic: it would guarantee nothing
             raise ConfigurationError(
-                f"{RECIPIENTS} has the key {key!r}; it must be a full topic, or the part of one before some dot "
+                f"{where} has the key {key!r}; it must be a full topic, or the part of one before some dot "
                 "(without *: it holds for all that follows)"
             )
         topic = key.rstrip(".")
         if topic in found:
-            raise ConfigurationError(f"{RECIPIENTS} has {topic!r} twice, with a dot at its end and without")
-        found[topic] = recipients(names, f"{RECIPIENTS}[{topic!r}]")
+            raise ConfigurationError(f"{where} has {topic!r} twice, with a dot at its end and without")
+        found[topic] = recipients(names, f"{where}[{topic!r}]")
     _last = {key: names.copy() if hasattr(names, "copy") else names for key, names in value.items()}, found
     return found
 
 
 def _flag(value: Any, where: str) -> bool:
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{where} must be True or False; it is {value!r}")
+        spelling = " (1, 0, true or false)" if where.isupper() else ""  # a variable of the environment
+        raise ConfigurationError(f"{where} must be True or False{spelling}; it is {value!r}")
     return value
 
 
-def _place(value: Any) -> str | None:
+def _place(value: Any, where: str) -> str | None:
     if value is not None and (not isinstance(value, str) or not value):
-        raise ConfigurationError(f"{DATABASE} must be the path of an SQLite file, or a database URL; it is {value!r}")
+        raise ConfigurationError(f"{where} must be the path of an SQLite file, or a database URL; it is {value!r}")
     return value
 
 
@@ -238,7 +207,7 @@ def _number(value: Any, where: str) -> int:
     return value
 
 
-def _seconds(value: Any, where: str, zero_allowed: bool = False) -> float:
+def seconds(value: Any, where: str, zero_allowed: bool = False) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     fits = number and 0 <= value <= threading.TIMEOUT_MAX  # not nan, either
     if not fits or (value == 0 and not zero_allowed):

@@ -3,9 +3,8 @@
 A module is a thin program: argparse, what it asks of gilmsg, and printing.
 """
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001  those of the face are sorted, but packed
 
-import argparse
 import contextlib
 import copy
 import functools
@@ -18,16 +17,18 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, TextIO
-
-import fedmsg.config
-import fedmsg.encoding
+from typing import TYPE_CHECKING, Any, Callable, TextIO
 
 from .. import _settings
 from ..errors import ConfigurationError, GilmsgError
+from .parsing import (
+    Format, Option, Parser, Unusable, add_options, command_parser, completed, option, parsed, print_config,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from ..outbox import Outbox
+
+__all__ = ["Format", "Option", "Parser", "Unusable", "add_options", "command_parser", "completed", "option", "parsed", "print_config"]
 
 SUCCESS, NOT_PROVEN, UNUSABLE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -39,10 +40,6 @@ _BREAK = re.compile("[\t\n\u2028\u2029]")
 OUTBOX_VARIABLE = "GILMSG_OUTBOX_DATABASE"
 
 log = logging.getLogger(__name__)
-
-
-class Unusable(Exception):
-    """Bad usage, input or configuration, in one line."""
 
 
 class Failed(Exception):
@@ -78,40 +75,15 @@ def script(prog: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
     return decorate
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that raises Unusable on bad usage, instead of printing its whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise Unusable(f"{message} (see {self.prog} --help)")
-
-
-def option(name: str, **keywords: Any) -> tuple[list[str], dict[str, Any]]:
-    """Return an option in the form of ``extra_args`` of fedmsg's commands; *keywords* are ``add_argument``'s."""
-    return [name], keywords
-
-
-def parsed(
-    prog: str, options: list[Any], description: str, arguments: list[str] | None
-) -> tuple[dict[str, Any], _settings.Loaded]:
-    """Return what the command line says, and the configuration (``--config-filename``) that gives its defaults."""
-
-    def parse(config: dict[str, Any]) -> dict[str, Any]:
-        # A copy: fedmsg writes the defaults that *config* gives into the options.
-        parser: Parser = fedmsg.config.build_parser(copy.deepcopy(options), description, config, prog=prog)
-        parser.__class__ = Parser
-        return vars(parser.parse_args(arguments))
-
-    found = _settings.load({})
-    given = parse(found.config)
-    if given["config_filename"]:
-        found = _settings.load({"config_filename": given["config_filename"]})
-        given = parse(found.config)
-    return given, found
-
-
-def configuration(prog: str, options: list[Any], description: str, arguments: list[str] | None) -> dict[str, Any]:
+def configuration(
+    prog: str, options: list[Option], description: str, arguments: list[str] | None, inherited: list[Option] | None = None
+) -> dict[str, Any]:
     """Return fedmsg's configuration with the command line's options in it, its key ``logging`` in force."""
-    given, found = parsed(prog, options, description, arguments)
+    return in_force(*parsed(prog, options, description, arguments, inherited))
+
+
+def in_force(given: dict[str, Any], found: _settings.Loaded) -> dict[str, Any]:
+    """Return the same of a command line that is parsed already, *given*, and of the configuration that was *found*."""
     if found.problems:
         raise Unusable(f"the fedmsg configuration cannot be loaded: {'; '.join(found.problems)}")
     _settings.keep(dict(found.config))  # what it says is all there is, for gilmsg.init too
@@ -174,12 +146,6 @@ def log_to_stderr(prog: str, level: int) -> None:
         handler.setLevel(level)
         logger.addHandler(handler)
         logger.setLevel(min(level, logger.getEffectiveLevel()))
-
-
-def print_config(config: dict[str, Any]) -> NoReturn:
-    """Print *config*, and end the command."""
-    print(fedmsg.encoding.pretty_dumps(config))
-    sys.exit(SUCCESS)
 
 
 def _open_closed() -> None:

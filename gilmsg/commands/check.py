@@ -3,9 +3,9 @@ whether each recipient listens to us and can be reached, and whether our own con
 port, key, certificate, CA and CRL are in order. Everything that is wrong is told.
 
 Run it as the user, on the host and with the --name of the service that publishes; --active
-checks the way of gilmsg-logger, through the relay, and --consumer a service that only consumes. Exit status: 0 if a publish is expected to
-succeed, 1 if not, 3 if nothing is known to be wrong and not everything can be seen (as behind
-the relay), 2 for bad usage.
+checks the way of gilmsg-logger, through the relay, and --consumer a service that only consumes.
+Exit status: 0 if a publish is expected to succeed, 1 if not, 3 if nothing is known to be wrong
+and not everything can be seen (as behind the relay), 2 for bad usage.
 
 Examples::
 

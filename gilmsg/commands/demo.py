@@ -12,7 +12,6 @@ Examples::
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import gilmsg
 from gilmsg.sandbox import Sandbox
 
-from . import NOT_PROVEN, SUCCESS, Parser, Signals, complain, opened_outbox, script, tell
+from . import NOT_PROVEN, SUCCESS, Signals, command_parser, complain, opened_outbox, script, tell
 
 if TYPE_CHECKING:
     from gilmsg.outbox import Outbox, OutboxMessage
@@ -37,8 +36,7 @@ RECIPIENTS = ["backend01", "backend02", "backend03"]
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; return the exit status."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog=PROG, description=__doc__, formatter_class=raw)
+    parser = command_parser(PROG, __doc__)
     parser.add_argument("--outbox", action="store_true", help="show how an outbox delivers what had to wait")
     shows = _shows_outbox if parser.parse_args(arguments).outbox else _shows_publish
     logging.getLogger("gilmsg").addHandler(logging.NullHandler())

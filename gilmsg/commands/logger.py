@@ -65,7 +65,7 @@ _SHOWN = 80
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    config = configuration(PROG, LoggerCommand.extra_args + OPTIONS, __doc__ or "", arguments)
+    config = configuration(PROG, OPTIONS, __doc__ or "", arguments, LoggerCommand.extra_args)
     # What goes wrong is told in lines of our own; logging configured for us stays in force.
     logging.getLogger("gilmsg").addHandler(logging.NullHandler())
     _log_nothing_twice()

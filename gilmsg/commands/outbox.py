@@ -32,8 +32,8 @@ from typing import TYPE_CHECKING, Any, Callable
 import gilmsg
 
 from . import (
-    NOT_PROVEN, SUCCESS, Ended, Failed, Parser, Signals, Unusable, complain, configuration, log_to_stderr, opened_outbox,
-    option, outbox_place, printable, printable_line, script, tell,
+    NOT_PROVEN, SUCCESS, Ended, Failed, Format, Parser, Signals, Unusable, add_options, command_parser, complain, completed,
+    in_force, log_to_stderr, opened_outbox, option, outbox_place, printable, printable_line, script, tell,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -61,23 +61,22 @@ _DAY = 86400.0
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    parser = _parser()
-    given, rest = parser.parse_known_args(arguments)
+    given = _parser().parse_args(arguments)
     if given.command == "run":
-        return _run(given.database, rest)
-    if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        return _run(vars(given))
     with opened_outbox(outbox_place(given.database), create=False) as box:
         status: int = given.action(box, given)
     return status
 
 
 def _parser() -> Parser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog=PROG, description=__doc__, formatter_class=raw, allow_abbrev=False)
+    parser = command_parser(PROG, __doc__, allow_abbrev=False)
     parser.add_argument("--database", metavar="PATH_OR_URL", help=DATABASE)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands.add_parser("run", add_help=False, help="Deliver until Ctrl-C or SIGTERM (gilmsg-outbox run --help).")
+    usage = f"{PROG} run [OPTION ...]"
+    told = "Deliver until Ctrl-C or SIGTERM."
+    run = commands.add_parser("run", help=told, description=RUN, usage=usage, formatter_class=Format)
+    run.set_defaults(complete=add_options(run, RUN_OPTIONS))
 
     def add(name: str, action: Callable[[Outbox, argparse.Namespace], int], told: str) -> argparse.ArgumentParser:
         one = commands.add_parser(name, description=told, help=told, allow_abbrev=False)
@@ -111,10 +110,10 @@ def _days(text: str) -> float:
 _days.__name__ = "number of days"  # as argparse calls it in its errors
 
 
-def _run(database: str | None, arguments: list[str]) -> int:
-    config = configuration(f"{PROG} run", RUN_OPTIONS, RUN, arguments)
-    named = config.pop("database")
-    where = outbox_place(database if named is None else named, config)
+def _run(given: dict[str, Any]) -> int:
+    config = in_force(*completed(given.pop("complete"), given))
+    del config["command"]
+    where = outbox_place(config.pop("database"), config)
     if not config.get("name") and not config.get("active"):
         raise Unusable("there is no name to publish under; give --name, or set name in fedmsg.d")
     log_to_stderr(PROG, logging.INFO)

@@ -21,7 +21,6 @@ Examples::
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import json
@@ -39,7 +38,8 @@ from gilmsg.errors import ConfigurationError
 from gilmsg.sandbox import Sandbox
 
 from .._protocol import is_answer, unmarked
-from . import SUCCESS, Ended, Parser, Signals, Unusable, complain, printable_line, script, tell
+from . import SUCCESS, Ended, Signals, Unusable, command_parser, complain, printable_line, script, tell
+from .colour import Paint
 
 PROG = "gilmsg-sandbox"
 
@@ -51,6 +51,8 @@ PATIENCE, _REAP_LIMIT, _LOOK_AGAIN = 1.0, 0.5, 0.5
 
 #: Characters of a payload that are shown.
 SHOWN = 300
+
+_PLAIN = Paint()
 
 USAGE = (
     "%(prog)s [DIR] [--recipients CN [CN ...]] [--relay] [--topic-prefix P] [-- COMMAND ...]\n"
@@ -75,8 +77,10 @@ def main(arguments: list[str] | None = None) -> int:
     # Raised only where we wait for what is typed, or for COMMAND: a process half started would be left running.
     signals = Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+    paint = Paint(stream)
+
     def show(name: str, event: dict[str, Any]) -> None:
-        if line := event_line(name, event):
+        if line := event_line(name, event, paint):
             tell(line, stream)
 
     try:
@@ -101,8 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str]) -> dict[str, Any]:
     """Return the options that are given; what follows the first ``--`` is the command."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog=PROG, usage=USAGE, description=__doc__ or "", formatter_class=raw, allow_abbrev=False)
+    parser = command_parser(PROG, __doc__, usage=USAGE, allow_abbrev=False)
     parser.add_argument("directory", metavar="DIR", nargs="?", help=DIRECTORY)
     parser.add_argument("--recipients", metavar="CN", nargs="+", help="common names of the stand-ins; two by default")
     parser.add_argument("--relay", action="store_true", help="run a fedmsg-relay too, for gilmsg-logger")
@@ -157,19 +160,20 @@ def _seconds(text: str) -> float:
         raise ValueError(f"{text!r} is no number of seconds") from None
 
 
-def event_line(common_name: str, event: dict[str, Any]) -> str:
+def event_line(common_name: str, event: dict[str, Any], paint: Paint = _PLAIN) -> str:
     """Return one line on what the stand-in *common_name* reports, nothing if it concerns no reader."""
     if event["event"] == "ack":
-        line = f"ACK       {event['msg_id']}"
+        told = paint("good", f"ACK       {printable_line(event['msg_id'])}")
     elif event["event"] != "message" or is_answer(event["topic"]):
         return ""
     else:
         message = event["message"]
         text = json.dumps(unmarked(message.get("msg")), ensure_ascii=False)
         text = text if len(text) <= SHOWN else text[:SHOWN] + "..."
-        asked = "" if event["due"] else "  (no ACK asked of it)"
-        line = f"received  {message.get('msg_id')}  {event['topic']}  {text}{asked}"
-    return f"{time.strftime('%H:%M:%S')}  {common_name:12}  {printable_line(line)}"
+        asked = "" if event["due"] else paint("faint", "  (no ACK asked of it)")
+        msg_id, topic, text = (printable_line(str(one)) for one in (message.get("msg_id"), event["topic"], text))
+        told = f"received  {msg_id}  {paint('strong', topic)}  {text}{asked}"
+    return f"{paint('faint', time.strftime('%H:%M:%S'))}  {paint('name', f'{common_name:12}')}  {told}"
 
 
 def guide(sandbox: Sandbox, relay: bool) -> str:

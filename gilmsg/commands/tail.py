@@ -9,6 +9,7 @@ Examples::
 
     $ gilmsg-tail --topic org.example.prod.compose --really-pretty
     $ gilmsg-tail --name backend01 --exec 'jq .msg >> /var/log/messages.json'
+    $ gilmsg-tail --json | jq .msg_id
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ from fedmsg.commands.tail import TailCommand
 import gilmsg
 
 from .._meta import answers, sentence, who
-from .._protocol import MARKER, unmarked
+from .._protocol import MARKER, on_ack_topic, unmarked
 from . import SUCCESS, Ended, Signals, Unusable, configuration, log_to_stderr, option, printable, printable_line, script
+from .colour import Paint, wanted
 
 PROG = "gilmsg-tail"
 
@@ -57,18 +59,22 @@ standard input. The next message is taken, and acknowledged, when CMD has ended.
 OPTIONS = [
     option("--name", dest="name", default=None, help=NAME),
     option("--exec", metavar="CMD", help=EXEC),
+    option("--json", action="store_true", help="Print each message as JSON, whole, one a line."),
 ]
+
+#: Formats of fedmsg-tail, by their keys.
+FORMATS = ("query", "pretty", "really_pretty", "cowsay", "terse")
 
 
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    config = configuration(PROG, TailCommand.extra_args + OPTIONS, __doc__ or "", arguments)
+    config = configuration(PROG, OPTIONS, __doc__ or "", arguments, TailCommand.extra_args)
     if config.get("sign_messages", False) and not config.get("name"):
         raise Unusable("sign_messages is on, but there is no name to acknowledge under; give --name")
     log_to_stderr(PROG, logging.WARNING)
     topic, command = config.pop("topic") or "", config.pop("exec")
-    view = View(config)
+    view = View(config, config.pop("json"), Paint(sys.stdout))
     signals = Signals(signal.SIGTERM, signal.SIGINT)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -132,11 +138,17 @@ def _execute(command: str, message: Message, signals: Signals) -> None:
         log.error("%s: --exec: exit status %d", message.get("msg_id"), child.returncode)
 
 
-class View:
-    """The messages that fedmsg-tail's options choose, and their formats; without one a line for people."""
+_PLAIN = Paint()
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self._config = config
+
+class View:
+    """The messages that fedmsg-tail's options choose, and their formats; without one a line for people, or *as_json*."""
+
+    def __init__(self, config: dict[str, Any], as_json: bool = False, paint: Paint = _PLAIN) -> None:
+        self._config, self._json, self._paint = config, as_json, paint
+        others = [f"--{key.replace('_', '-')}" for key in FORMATS if config[key]]
+        if as_json and others:
+            raise Unusable(f"--json is a format of its own, and so is {others[0]}: choose one")
         self._exclude = _pattern(config, "--exclude", "exclusive_regexp")
         self._include = _pattern(config, "--include", "inclusive_regexp")
         self._users, self._packages = (
@@ -155,7 +167,9 @@ class View:
 
     def text(self, message: Message) -> str:
         """Return the text of *message*; the last option wins, as in fedmsg."""
-        config, shown = self._config, one_line(message)
+        if self._json:
+            return str(fedmsg.encoding.dumps(message))
+        config, shown = self._config, one_line(message, self._paint)
         if config["pretty"]:
             message = {**message, "timestamp": time.ctime(message["timestamp"])}
         if config["pretty"] or config["really_pretty"]:
@@ -164,8 +178,8 @@ class View:
         if config["really_pretty"]:
             from pygments import formatters, highlight, lexers
 
-            text = fedmsg.encoding.pretty_dumps(message)
-            shown = "\n" + highlight(text, lexers.JavascriptLexer(), formatters.TerminalFormatter()).strip()
+            formatter = formatters.TerminalFormatter() if wanted() else formatters.NullFormatter()
+            shown = "\n" + highlight(fedmsg.encoding.pretty_dumps(message), lexers.JavascriptLexer(), formatter).strip()
         if config["query"]:
             found = dict(fedmsg.utils.dict_query(message, config["query"]))
             shown = printable(", ".join(str(value) for value in found.values()))
@@ -191,22 +205,25 @@ def _cowsay(text: str) -> str:
         return f"cowsay cannot be run: {error}"
 
 
-def one_line(message: Message) -> str:
+def one_line(message: Message, paint: Paint = _PLAIN) -> str:
     """Return time, topic, id, who signed, for whom, and the body: one line."""
     try:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(message["timestamp"]))
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
         when = "(no time)"
-    head = f"{when} {message.get('topic')} {message.get('msg_id')}"
-    body, signer = message.get("msg"), who(message)
+    topic, msg_id = (printable_line(str(message.get(key))) for key in ("topic", "msg_id"))
+    head = f"{paint('faint', when)} {paint('strong', topic)} {paint('faint', msg_id)}"
+    body, signer = message.get("msg"), printable_line(who(message))
     if answers(message):
-        return printable_line(f"{head} {sentence(signer, message)}")
+        told = printable_line(sentence(signer, message))
+        return f"{head} {paint('good' if on_ack_topic(message['topic']) else 'bad', told)}"
     marker = body.get(MARKER) if isinstance(body, dict) else None
     recipients = ""
     if isinstance(marker, dict) and isinstance(marker.get("recipients"), list):
-        recipients = f" for {' '.join(map(str, marker['recipients']))}"
+        recipients = printable_line(" ".join(map(str, marker["recipients"])))
         body = unmarked(body)
-    return printable_line(f"{head} from {signer}{recipients}: {json.dumps(body, default=str)}")
+    named = f" for {paint('name', recipients)}" if recipients else ""
+    return f"{head} from {paint('name', signer)}{named}: {printable_line(json.dumps(body, default=str))}"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class FakePort:
 
     def __init__(self, address, book, config, preferred=""):
         self.address, self.book, self.preferred = address, book, preferred
-        self.alive, self.age, self.sent = True, 0.0, []
+        self.alive, self.age, self.sent, self.shared, self.endpoint = True, 0.0, [], False, "tcp://127.0.0.1:1"
 
     def plain(self, parts):
         self.sent.append(parts)

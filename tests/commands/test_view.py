@@ -1,10 +1,14 @@
 """How gilmsg-tail and gilmsg-sandbox show a message."""
 
+import io
+import json
+import re
 import time
 
 import pytest
 
 from gilmsg import commands
+from gilmsg.commands.colour import Paint
 from gilmsg.commands.sandbox import event_line
 from gilmsg.commands.tail import View, one_line
 
@@ -61,6 +65,42 @@ def test_any_message_makes_one_clean_line(odd):
     """Whatever a message holds, its line is one line that cannot drive a terminal."""
     line = one_line(message(**odd) if odd else {})
     assert line and line.isprintable()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_colours_are_for_terminals(config, monkeypatch):
+    """They are in what a terminal shows, and nowhere else: not under NO_COLOR; the text between them is the same."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    ack = {"event": "ack", "msg_id": "2026-x"}
+    due = {"event": "message", "topic": "t", "due": True, "message": message()}
+    answers = [message(topic=f"x.gilmsg.{one}", msg={"ack_msg_id": "5"}) for one in ("ack", "nack")]
+
+    def lines(paint):
+        return [*(one_line(one, paint) for one in (message(), *answers)), *(event_line("r1", one, paint) for one in (ack, due))]
+
+    coloured, plain = lines(Paint(Terminal())), lines(Paint(io.StringIO()))
+    assert all("\x1b[" in line for line in coloured) and all(line.isprintable() for line in plain)
+    assert [re.sub("\x1b\\[[0-9]+m", "", line)[8:] for line in coloured] == [line[8:] for line in plain]  # but for the time
+    assert "\x1b[32m" in coloured[1] and "\x1b[31m" in coloured[2]
+    for name, value in (("TERM", "dumb"), ("NO_COLOR", "1")):
+        monkeypatch.setenv(name, value)
+        assert all(line.isprintable() for line in lines(Paint(Terminal())))
+    assert "\x1b[" not in shown(config, really_pretty=True)
+
+
+def test_json_is_one_object_a_line(config):
+    """--json shows the whole message, whatever it holds, in one line; it is no addition to another format."""
+    odd = message(topic="a\nb\x1b[2J", msg={"a": "h\u00e9\u2028\x7f\x9b"})
+    made = View({**view(config)._config}, True, Paint(Terminal()))
+    line = made.text(odd)
+    assert line.isprintable() and line.isascii() and json.loads(line) == odd
+    with pytest.raises(commands.Unusable, match="--json .* --terse"):
+        View({**made._config, "terse": True}, True)
 
 
 def test_a_line_of_the_sandbox_is_one_line():

@@ -150,7 +150,7 @@ def test_no_setting_of_fedmsgs_is_a_misspelt_one():
 def test_what_is_nearer_wins():
     """The argument over the keyword, the keyword over the files, the files over the default; each is checked."""
     files, own = {"gilmsg.ack_timeout": 2, "gilmsg.head_start": 0}, {"gilmsg.ack_timeout": 3}
-    assert _settings.settings({}, None)[1:] == (_settings.DEFAULT_ACK_TIMEOUT, _settings.DEFAULT_HEAD_START, False, False)
+    assert _settings.settings({}, None)[1:] == (0.25, 2.0, False, False)
     assert _settings.settings(files, None)[1:] == (2.0, 0.0, False, False)
     assert _settings.settings({"gilmsg.required": True}, None).required
     assert not _settings.settings({"gilmsg.required": True}, None, {"gilmsg.required": False}).required

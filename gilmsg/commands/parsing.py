@@ -1,0 +1,144 @@
+"""The command line of all commands: their options, and the two that each has, --version and --print-completion.
+
+A command that takes fedmsg's options shows its own first in --help. None has a default as long as the command line is
+parsed: what is not typed comes from the configuration, which is loaded afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from collections.abc import Iterable
+from typing import Any, Callable, NoReturn
+
+import fedmsg.config
+from fedmsg.encoding import pretty_dumps
+
+from .. import _settings
+from .._version import __version__
+
+#: As in ``extra_args`` of fedmsg's commands: flags, and the keywords of ``add_argument``.
+Option = tuple[list[str], dict[str, Any]]
+
+#: Those of shtab that are a terminal's; a test looks that shtab has them.
+SHELLS = ("bash", "zsh", "tcsh", "fish")
+
+#: Arguments, by their ``dest``, that are files and folders: a shell completes their names.
+_FILES, _FOLDERS = ("config_filename", "database", "outbox"), ("directory",)
+
+
+class Unusable(Exception):
+    """Bad usage, input or configuration, in one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises Unusable on bad usage, instead of printing its whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Unusable(f"{message} (see {self.prog} --help)")
+
+
+def command_parser(prog: str, description: str | None, **more: Any) -> Parser:
+    """Return a parser for the command *prog*, which has --version and --print-completion already."""
+    parser = Parser(prog=prog, description=description, formatter_class=Format, **more)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="Print the version.")
+    told = f"Print a completion script for one of {', '.join(SHELLS)}."
+    parser.add_argument("--print-completion", action=_PrintCompletion, choices=SHELLS, metavar="SHELL", help=told)
+    return parser
+
+
+class Format(argparse.RawDescriptionHelpFormatter):
+    """A format of --help in which most options have a line each."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=36)
+
+
+class _PrintCompletion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, _: object, shell: Any, __: object = None) -> NoReturn:
+        import shtab
+
+        for action in _every_action(parser):
+            if action.dest in _FILES + _FOLDERS:
+                action.complete = shtab.FILE if action.dest in _FILES else shtab.DIRECTORY  # type: ignore[attr-defined]
+        print(shtab.complete(parser, shell))
+        parser.exit()
+
+
+def _every_action(parser: argparse.ArgumentParser) -> Iterable[argparse.Action]:
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for one in action.choices.values():
+                yield from _every_action(one)
+
+
+def option(name: str, **keywords: Any) -> Option:
+    """Return an option in the form of ``extra_args`` of fedmsg's commands; *keywords* are ``add_argument``'s."""
+    return [name], keywords
+
+
+#: Returns what was typed on top of what the configuration says.
+Complete = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
+
+
+def add_options(parser: argparse.ArgumentParser, own: list[Option], inherited: list[Option] | None = None) -> Complete:
+    """Add *own* options, those *inherited* from fedmsg's command of the same name, and those that all of these have.
+
+    Returns:
+        A function of the configuration and of what was typed (``vars`` of the namespace) that returns the latter with
+        what the former says, or else the options' own default, of those that were not typed.
+    """
+    defaults: dict[str, tuple[bool, Any]] = {}
+
+    def add(group: argparse._ActionsContainer, flags: list[str], keywords: dict[str, Any]) -> None:
+        # The rule of fedmsg.config.build_parser: with both of these it is a key of the configuration.
+        is_key = "dest" in keywords and "default" in keywords
+        action = group.add_argument(*flags, **keywords)
+        defaults[action.dest] = is_key, action.default
+        action.default = argparse.SUPPRESS
+
+    for flags, keywords in own:
+        add(parser, flags, keywords)
+    if inherited:
+        group = parser.add_argument_group(f"options of {parser.prog.replace('gilmsg', 'fedmsg')}")
+        for flags, keywords in inherited:
+            add(group, flags, keywords)
+    group = parser.add_argument_group("options of all commands of fedmsg")
+    for action in fedmsg.config.build_parser([], "", None, prog="")._actions:
+        if not isinstance(action, argparse._HelpAction):
+            defaults[action.dest] = True, action.default
+            action.default = argparse.SUPPRESS
+            group._add_action(action)
+
+    def complete(config: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
+        found = {dest: config.get(dest, default) if is_key else default for dest, (is_key, default) in defaults.items()}
+        return {**copy.deepcopy(found), **typed}
+
+    return complete
+
+
+def parsed(
+    prog: str, options: list[Option], description: str, arguments: list[str] | None, inherited: list[Option] | None = None
+) -> tuple[dict[str, Any], _settings.Loaded]:
+    """Return the command line, with the configuration's values of what is not typed, and the configuration.
+
+    That is the whole of what ``--config-filename`` says, where it is given.
+    """
+    parser = command_parser(prog, description, usage="%(prog)s [OPTION ...]")
+    complete = add_options(parser, options, inherited)
+    return completed(complete, vars(parser.parse_args(arguments)))
+
+
+def completed(complete: Complete, typed: dict[str, Any]) -> tuple[dict[str, Any], _settings.Loaded]:
+    """Return the same of a command line that is *typed*, and parsed already."""
+    chosen = typed.get("config_filename")
+    found = _settings.load({"config_filename": chosen} if chosen else {})
+    return complete(found.config, typed), found
+
+
+def print_config(config: dict[str, Any]) -> NoReturn:
+    """Print *config*, and end the command."""
+    print(pretty_dumps(config))
+    sys.exit(0)
