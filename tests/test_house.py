@@ -23,7 +23,7 @@ FLOORS = [
     {"errors", "_version"},
     {"_protocol", "_trust"},
     {"_engine", "_settings", "_meta"},
-    {"_client"},
+    {"_client", "metrics"},
     {"consumers", "sandbox", "outbox", "_check"},
     {"gilmsg", "testing", "commands"},
 ]

@@ -16,13 +16,13 @@ from .files import (
     Loaded, current, found_in, in_force, keep, kept, load, places, port, read_files, replace, require, wrong,
 )
 from .keys import (
-    ACK_TIMEOUT, DATABASE, DEFAULT_ACK_TIMEOUT, DEFAULT_HEAD_START, HEAD_START, KEYS, RECIPIENTS, REQUIRED,
-    OutboxSettings, any_of, misspelt, outbox_settings, read, recipients, recipients_for, require_known, settings,
+    ACK_TIMEOUT, DATABASE, DEFAULT_ACK_TIMEOUT, DEFAULT_HEAD_START, DEPTH, HEAD_START, KEYS, METRICS_PORT, RECIPIENTS, REQUIRED,
+    OutboxSettings, any_of, listening, misspelt, outbox_settings, read, recipients, recipients_for, require_known, settings,
 )
 
 __all__ = [
-    "ACK_TIMEOUT", "DATABASE", "DEFAULT_ACK_TIMEOUT", "DEFAULT_HEAD_START", "HEAD_START", "KEYS", "RECIPIENTS", "RELAY_INBOUND",
-    "REQUIRED", "AddressBook", "Loaded", "OutboxSettings", "any_of", "current", "found_in", "in_force", "keep", "kept", "listed", "load",
+    "ACK_TIMEOUT", "DATABASE", "DEFAULT_ACK_TIMEOUT", "DEFAULT_HEAD_START", "DEPTH", "HEAD_START", "KEYS", "METRICS_PORT", "RECIPIENTS", "RELAY_INBOUND",
+    "REQUIRED", "AddressBook", "Loaded", "OutboxSettings", "any_of", "current", "found_in", "in_force", "keep", "kept", "listed", "listening", "load",
     "misspelt", "outbox_settings", "places", "port", "publishing_endpoints", "read", "read_files", "recipients", "recipients_for", "replace", "require",
     "require_known", "settings", "wrong",
 ]  # fmt: skip

@@ -22,10 +22,12 @@ OUTBOX_ACK_TIMEOUT = "gilmsg.outbox.ack_timeout"
 WINDOW = "gilmsg.outbox.window"
 POLL = "gilmsg.outbox.poll"
 KEEP = "gilmsg.outbox.keep"
-#: Those of a publish, and those of the outbox.
+METRICS_PORT = "gilmsg.metrics.port"
+DEPTH = "gilmsg.metrics.depth"
+#: Those of a publish, and those of the outbox and of metrics, which a publish only looks at.
 PUBLISH_KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START, REQUIRED, FAIL_FAST)
-OUTBOX_KEYS = (DATABASE, OUTBOX_ACK_TIMEOUT, WINDOW, POLL, KEEP)
-KEYS = (*PUBLISH_KEYS, *OUTBOX_KEYS)
+OTHER_KEYS = (DATABASE, OUTBOX_ACK_TIMEOUT, WINDOW, POLL, KEEP, METRICS_PORT, DEPTH)
+KEYS = (*PUBLISH_KEYS, *OTHER_KEYS)
 
 #: Names of ours for which another keyword may be meant; shorter ones are too near to those of others.
 _NAMES = ("recipients", "recipient", "ack_timeout", "pre_fire_hook", "modname", "fail_fast", *KEYS)
@@ -43,7 +45,12 @@ _SECONDS = {
 }  # fmt: skip
 _MAY_BE_ZERO = (HEAD_START, KEEP)
 
-_DEFAULT_WINDOW = 100
+#: The same of those that are whole numbers.
+_NUMBERS = {WINDOW: 100, DEPTH: 2}
+
+#: An address in brackets or without a colon, which may be left out, and a port.
+_LISTENING = re.compile(r"(?:(?:\[([0-9a-fA-F:.]+)\]|([^:\s]+)):)?([0-9]{1,5})\Z")
+_LOOPBACK, _LARGEST_PORT = "127.0.0.1", 65535
 
 #: A topic: words that are joined by dots. A last dot does no harm.
 _TOPIC = re.compile(r"[^\s.*]+(\.[^\s.*]+)*\.?\Z")
@@ -70,7 +77,7 @@ def settings(
         seconds = _seconds(ack_timeout, "ack_timeout")
     if fail_fast is not None:
         hasty = _flag(fail_fast, "fail_fast")
-    for key in OUTBOX_KEYS:
+    for key in OTHER_KEYS:
         if key in own or key in config:
             read(key, own if key in own else config)
     return Settings(table, seconds, head_start, required, hasty)
@@ -107,8 +114,10 @@ def read(key: str, config: Mapping[str, Any]) -> Any:
         return _flag(config.get(key, False), key)
     if key == DATABASE:
         return _place(config.get(key))
-    if key == WINDOW:
-        return _number(config.get(key, _DEFAULT_WINDOW), key)
+    if key in _NUMBERS:
+        return _number(config.get(key, _NUMBERS[key]), key)
+    if key == METRICS_PORT:
+        return None if config.get(key) is None else listening(config[key], key)
     return _seconds(config.get(key, _SECONDS[key]), key, zero_allowed=key in _MAY_BE_ZERO)
 
 
@@ -230,6 +239,18 @@ def _place(value: Any) -> str | None:
     if value is not None and (not isinstance(value, str) or not value):
         raise ConfigurationError(f"{DATABASE} must be the path of an SQLite file, or a database URL; it is {value!r}")
     return value
+
+
+def listening(value: Any, where: str) -> tuple[str, int]:
+    """Return address and port of *value*, ``9100`` or ``"[ADDRESS:]PORT"``; loopback where it names no address."""
+    found = _LISTENING.match(str(value)) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+    port = int(found[3]) if found else 0
+    if found is None or not 1 <= port <= _LARGEST_PORT:
+        raise ConfigurationError(
+            f"{where} must be a port from 1 to {_LARGEST_PORT}, or 'ADDRESS:PORT' (without an address {_LOOPBACK}); "
+            f"it is {value!r}"
+        )
+    return found[1] or found[2] or _LOOPBACK, port
 
 
 def _number(value: Any, where: str) -> int:

@@ -11,7 +11,7 @@ Examples::
     $ gilmsg-tail --name backend01 --exec 'jq .msg >> /var/log/messages.json'
 """
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001  those of the face are sorted, but packed
 
 import contextlib
 import json
@@ -37,7 +37,10 @@ import gilmsg
 
 from .._meta import answers, sentence, who
 from .._protocol import MARKER, unmarked
-from . import SUCCESS, Ended, Signals, Unusable, configuration, log_to_stderr, option, printable, printable_line, script
+from . import (
+    METRICS_PORT, SUCCESS, Ended, Signals, Unusable, configuration, log_to_stderr, option, printable, printable_line, script,
+    serve_metrics,
+)  # fmt: skip
 
 PROG = "gilmsg-tail"
 
@@ -57,6 +60,7 @@ standard input. The next message is taken, and acknowledged, when CMD has ended.
 OPTIONS = [
     option("--name", dest="name", default=None, help=NAME),
     option("--exec", metavar="CMD", help=EXEC),
+    METRICS_PORT,
 ]
 
 
@@ -68,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise Unusable("sign_messages is on, but there is no name to acknowledge under; give --name")
     log_to_stderr(PROG, logging.WARNING)
     topic, command = config.pop("topic") or "", config.pop("exec")
+    serve_metrics(config.pop("metrics_port"))
     view = View(config)
     signals = Signals(signal.SIGTERM, signal.SIGINT)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
