@@ -25,7 +25,8 @@ from .processes import REPOSITORY, Program, module, port_of, wait_for
 
 DOCS = REPOSITORY / "docs"
 
-CODES = {"never_connected", "gone"}
+#: For recipients that do not exist.
+AT_ONCE = {"gilmsg.head_start": 0.0}
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_a_publisher_tells_what_was_confirmed(config, registry, value):
     """Messages by topic, who was missing and why, the seconds of each ACK, links, and the ends of certificates."""
     for _ in range(3):
         publish(["alice", "bob"], topic="one.two.three", modname="mod", **config)
-    timeout = helpers.lost_when(lambda one: "alice" in one.acks, ["alice", "nobody"], topic="x", modname="mod")
+    timeout = helpers.lost_when(lambda one: "alice" in one.acks, ["alice", "nobody"], topic="x", modname="mod", **AT_ONCE)
     lost_ones = value("gilmsg_messages_timed_out_total", topic="mod.x")
     assert value("gilmsg_messages_published_total", topic="mod.one") == 3
     assert value("gilmsg_messages_confirmed_total", topic="mod.one") == 3
@@ -86,7 +87,7 @@ def test_a_publisher_tells_what_was_confirmed(config, registry, value):
     [alice] = config["endpoints"]["alice"]
     [hostile] = config["endpoints"]["hostile"]
     assert (value("gilmsg_link_up", endpoint=alice), value("gilmsg_link_up", endpoint=hostile)) == (1, 0)
-    ends = dict((labels["kind"], end) for labels, end in samples(registry, "gilmsg_not_after_timestamp_seconds"))
+    ends = {labels["kind"]: end for labels, end in samples(registry, "gilmsg_not_after_timestamp_seconds")}
     assert set(ends) == {"certificate", "ca", "crl"} and min(ends.values()) > 1_700_000_000
     assert samples(registry, "gilmsg_outbox_rows") == []
 
@@ -130,7 +131,7 @@ def test_topics_and_recipients_are_few(config, registry):
         future.result(60)
     topics = {labels["topic"]: number for labels, number in samples(registry, "gilmsg_messages_confirmed_total")}
     assert len(topics) == 201 and topics["other"] == 3 and topics["m.t199.a"] == 1
-    timeout = lost([f"r{n}" for n in range(203)], topic="t0.a.b", modname="m")
+    timeout = lost([f"r{n}" for n in range(203)], topic="t0.a.b", modname="m", **AT_ONCE)
     assert len(timeout.missing) == 203
     missing = {labels["recipient"]: number for labels, number in samples(registry, "gilmsg_recipients_missing_total")}
     assert len(missing) == 201 and missing["other"] == 3
