@@ -104,7 +104,8 @@ def watch(recipients: Any = None, topic: str | None = None, **config: Any) -> Wa
             loaded, effective = _in_force(plain)
             ourselves.lines(loaded, effective, None)  # takes out what cannot be used; a check tells of it
             port, _ = ourselves.opened(effective, [], handles)
-        return lambda: bool(config.get("consumer")) or (port is not None and port.alive), handles.close
+        held = port if port is not None and port.address is not None else None  # with no publisher it is to try again
+        return lambda: bool(config.get("consumer")) or (held is not None and held.alive), handles.close
 
     return Watch(lambda: check(recipients, topic, **config), hold)
 
