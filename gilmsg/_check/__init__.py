@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable
+from typing import Any
 
 from .. import _client, _engine, _protocol, _settings, _trust
 from ..errors import ConfigurationError, ListenerError, Reason
@@ -96,16 +96,14 @@ def watch(recipients: Any = None, topic: str | None = None, **config: Any) -> Wa
     Between two looks the publisher and the listener stay open, a declared port with them: recipients find them once.
     """
 
-    def hold() -> tuple[Callable[[], bool], Callable[[], None]]:
-        handles = contextlib.ExitStack()
-        port = None
-        if not config.get("consumer"):
-            plain = {key: value for key, value in config.items() if key not in ("consumer", "warn_days")}
-            loaded, effective = _in_force(plain)
-            ourselves.lines(loaded, effective, None)  # takes out what cannot be used; a check tells of it
-            port, _ = ourselves.opened(effective, [], handles)
-        held = port if port is not None and port.address is not None else None  # with no publisher it is to try again
-        return lambda: bool(config.get("consumer")) or (held is not None and held.alive), handles.close
+    def hold(handles: contextlib.ExitStack) -> _engine.Port | None:
+        if config.get("consumer"):
+            return None
+        plain = {key: value for key, value in config.items() if key not in ("consumer", "warn_days")}
+        loaded, effective = _in_force(plain)
+        ourselves.lines(loaded, effective, None)  # takes out what cannot be used; a check tells of it
+        port, _ = ourselves.opened(effective, [], handles)
+        return port if port is not None and port.address is not None else None  # without a publisher it is to try again
 
     return Watch(lambda: check(recipients, topic, **config), hold)
 

@@ -1,10 +1,12 @@
-"""What changes from one check to the next: a recipient comes or goes, a certificate is about to end, a setting breaks."""
+"""Changes from one check to the next: a recipient comes or goes, a certificate is about to end, a setting breaks."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, Callable, NamedTuple
 
+from .._engine import Port
 from .report import OK, Line, Report, Seen, worst
 
 
@@ -18,27 +20,27 @@ class Change(NamedTuple):
 
 
 class Watch:
-    """A check that is repeated; *check* makes the report, *hold* opens what stays open in between, and returns how to close it."""
+    """A check that is repeated: *check* makes the report; *hold* opens the port that stays open in between, if it can."""
 
-    def __init__(self, check: Callable[[], Report], hold: Callable[[], tuple[Callable[[], bool], Callable[[], None]]]) -> None:
+    def __init__(self, check: Callable[[], Report], hold: Callable[[contextlib.ExitStack], Port | None]) -> None:
         self._check, self._hold = check, hold
-        self._held: tuple[Callable[[], bool], Callable[[], None]] | None = None
+        self._handles = contextlib.ExitStack()
+        self._port: Port | None = None
         self._before: Report | None = None
 
     def look(self) -> list[Change]:
         """Check, and return what has changed since the last look; at the first, who is there, and what is not in order."""
-        if self._held is None or not self._held[0]():
+        if self._port is None or not self._port.alive:
             self.close()
-            self._held = self._hold()
+            self._port = self._hold(self._handles)
         report, before = self._check(), self._before
         self._before = report
         return list(changes(before, report))
 
     def close(self) -> None:
         """Give up what is open."""
-        held, self._held = self._held, None
-        if held is not None:
-            held[1]()
+        self._port = None
+        self._handles.close()
 
 
 def changes(before: Report | None, after: Report) -> Iterator[Change]:

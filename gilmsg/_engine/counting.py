@@ -26,8 +26,9 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 _MOST_VALUES, _MOST_MISSING = 200, 2000
 OTHER = "other"
 
-#: Seconds between two looks at what waits in an outbox.
-_LOOK_AGAIN = 15.0
+#: Seconds between two looks at what waits in an outbox, at least, and as a multiple of what one takes: a million rows
+#: take a second or two, in which nothing is delivered.
+_LOOK_AGAIN, _TIMES = 15.0, 20
 
 #: The reason of what the ACK listener drops, which no consumer gives: theirs are the codes of errors.
 BAD_ANSWER = "answer"
@@ -41,11 +42,12 @@ class Sight(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Rows of an outbox that wait, the age of the oldest in seconds, and when that was so (monotonic)."""
+    """Rows of an outbox that wait, the age of the oldest in seconds, when that was so (monotonic), and when to look again."""
 
     rows: int
     oldest: float
     at: float
+    again: float
 
 
 class Tally:
@@ -112,9 +114,11 @@ class Tally:
 
     def look_at(self, origin: str, ask: Callable[[], tuple[int, float]]) -> None:
         """Note what *ask* says of an outbox, rows and age; unless it was asked a moment ago. For its deliverer's thread."""
-        known = self.outboxes.get(origin)
-        if known is None or time.monotonic() - known.at >= _LOOK_AGAIN:
-            self.outboxes[origin] = Standing(*ask(), time.monotonic())
+        known, begun = self.outboxes.get(origin), time.monotonic()
+        if known is None or begun >= known.again:
+            rows, oldest = ask()
+            now = time.monotonic()
+            self.outboxes[origin] = Standing(rows, oldest, now, now + max(_LOOK_AGAIN, _TIMES * (now - begun)))
 
 
 #: What is counted; None while nobody is registered, and then nothing is.
