@@ -35,6 +35,7 @@ USERS = {
     "zmq": {"_engine", "_client/receive"},
     "fedmsg.core": {"_client/context"},
     "fedmsg.crypto": {"_trust"},
+    "prometheus_client": {"metrics"},
     "moksha": set(),  # what we need of it fedmsg.consumers has
 }
 

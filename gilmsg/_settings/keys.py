@@ -49,7 +49,7 @@ _MAY_BE_ZERO = (HEAD_START, KEEP)
 _NUMBERS = {WINDOW: 100, DEPTH: 2}
 
 #: An address in brackets or without a colon, which may be left out, and a port.
-_LISTENING = re.compile(r"(?:(?:\[([0-9a-fA-F:.]+)\]|([^:\s]+)):)?([0-9]{1,5})\Z")
+_LISTENING = re.compile(r"(?:(?:\[([0-9a-fA-F:.]+)\]|([^:\s\[\]]+)):)?([0-9]{1,5})\Z")
 _LOOPBACK, _LARGEST_PORT = "127.0.0.1", 65535
 
 #: A topic: words that are joined by dots. A last dot does no harm.
