@@ -81,6 +81,7 @@ setup(
     extras_require={
         "testing": ["pytest>=7.4"],
         "outbox": ["sqlalchemy>=2"],
+        "metrics": ["prometheus_client>=0.16"],
         "test": [
             # Below 7.10 it does not follow the processes that the tests start.
             "coverage>=7.10",
@@ -98,9 +99,11 @@ setup(
             "mypy>=1.10",
             "pdoc>=14",
             "psutil>=6",
+            "prometheus_client>=0.16",
             "psycopg[binary]>=3",
             "pytest>=7.4",
             "pytest-xdist>=3",
+            "pyyaml>=6",
             "ruff>=0.6",
             "sqlalchemy[asyncio]>=2",
             "types-six",

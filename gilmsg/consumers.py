@@ -11,17 +11,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
+from collections.abc import Mapping
 from typing import Any, Callable, Literal, NamedTuple
 
 import fedmsg.encoding
 import six
 from kitchen.iterutils import iterate
 
-from . import _protocol, _trust
+from . import _protocol, _settings, _trust
 from ._client import acknowledge as _acknowledge
 from ._client import context as _context
+from ._engine import counting as _counting
 from ._engine import sockets
-from .errors import BadFrame, Refused
+from .errors import BadFrame, ConfigurationError, Refused
 
 _moksha_log = logging.getLogger("moksha.hub")
 _level = _moksha_log.level
@@ -75,6 +77,7 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
 
     Raises:
         ConfigurationError: when the hub starts. ``acknowledge`` is neither. With ``sign_messages``: no free endpoint, no usable key or certificate.
+            ``gilmsg.metrics.port`` is no port, or prometheus_client is not installed.
     """
 
     config_key: str | None = None
@@ -96,6 +99,7 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
                 self._acknowledger = _acknowledge.Acknowledger(config, publisher.port)
             for extension in _extensions(hub):
                 _watch_links(extension)
+            _serve_metrics(hub.config)
         super().__init__(hub)
         if self._acknowledger is not None and self._initialized:
             # As moksha does for zeromq, where a topic is a prefix.
@@ -125,6 +129,7 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
         if findings.refusal is not None:
             if self._acknowledger is not None and findings.refusal.code:
                 self._acknowledger.refuse(findings.received, findings.refusal.code)
+            _counting.dropped(findings.refusal.code or "malformed")
             raise RuntimeWarning(findings.refusal.reason)
 
     def _findings(self, message: Any) -> _Findings | None:
@@ -172,6 +177,16 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
         """Return what ``moksha.monitoring.socket`` tells of us; what counts ACKs and failures does from the hub's start."""
         none = {"acks_sent": 0, "acks_failed": 0, "last_ack_error": None, "handler_failures": 0}
         return {**super().__json__(), **(none if self._acknowledger is None else self._acknowledger.counts())}
+
+
+def _serve_metrics(config: Mapping[str, Any]) -> None:
+    """Serve metrics where the configuration names a port for them, once in a process."""
+    if config.get(_settings.METRICS_PORT) is not None:
+        try:
+            from .metrics import serve_by_key
+        except ImportError as error:
+            raise ConfigurationError(f"{_settings.METRICS_PORT} is set: {error}") from error
+        serve_by_key(config)
 
 
 def _extensions(hub: Any) -> list[Any]:

@@ -120,7 +120,11 @@ class Timeout(GilmsgError, TimeoutError):
 
 
 class BadFrame(ValueError):
-    """Bytes from the bus that are no fedmsg message; the text says why. Never reaches a caller."""
+    """Bytes from the bus that are no fedmsg message; the text says why, *code* in a word. Never reaches a caller."""
+
+    def __init__(self, text: str, code: str = "malformed") -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Refused(Exception):

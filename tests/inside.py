@@ -96,6 +96,11 @@ def outstanding():
     return sum(len(ear.delivery._entries) for ear in _ears())
 
 
+def awaited():
+    """The ids of the messages that wait for ACKs."""
+    return [entry.msg_id for ear in _ears() for entry in ear.delivery._entries.values()]
+
+
 def held():
     """How many messages wait to leave, for their head start say."""
     return sum(len(out.lines) for out in _outs())
@@ -162,6 +167,11 @@ def kill_engine(error):
     dying = _engine._engine
     dying.put(Deadly())
     wait_for(lambda: not dying._thread.is_alive(), "the engine dies")
+
+
+def count_no_more():
+    """Have nothing counted for metrics any more, as before somebody registered."""
+    _engine.counting.tally = None
 
 
 def stop_time(patch, grace=0.05):

@@ -23,7 +23,7 @@ FLOORS = [
     {"errors", "_version"},
     {"_protocol", "_trust"},
     {"_engine", "_settings", "_meta"},
-    {"_client"},
+    {"_client", "metrics"},
     {"consumers", "sandbox", "outbox", "_check"},
     {"gilmsg", "__main__", "testing", "commands"},
 ]
@@ -35,6 +35,7 @@ USERS = {
     "zmq": {"_engine", "_client/receive"},
     "fedmsg.core": {"_client/context"},
     "fedmsg.crypto": {"_trust"},
+    "prometheus_client": {"metrics"},
     "moksha": {"consumers"},  # but for its log: what we need of it fedmsg.consumers has
 }
 

@@ -58,6 +58,7 @@ BLOCKS = {
         "# other_runner.py": "test_testing.py",
     },
     "Operations": {"config =": "test_shell.py"},
+    "Metrics": {"import gilmsg.metrics": "test_metrics_of_a_service"},
     "Performance": {"microseconds": "test_the_profile_has_the_steps_that_readme_shows"},
     "Developing": {
         "python3 -m venv": ".ci/run, by the quick start", ".venv/bin/python -m tests.faults": "test_faults_and_figures",
@@ -455,6 +456,19 @@ def test_checking(readme, readmes_bus, monkeypatch):
     names = {"gilmsg": gilmsg}
     exec(compile(code, "README", "exec"), names)  # noqa: S102  # that is what is tested
     assert names["report"], names["report"].failures()
+
+
+@pytest.mark.slow
+def test_metrics_of_a_service(readme, sections, readmes_bus):
+    """What it registers is served at the port that it names; README's table has each metric, and no other."""
+    [block] = readme["Metrics"]
+    port = str(processes.port_of(readmes_bus.ports.endpoint()))
+    scrape = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{port}/metrics').read().decode())"
+    done = processes.python(f"{block.replace('9464', port)}\n{scrape}", readmes_bus.directory)
+    assert done.returncode == 0, done.stderr
+    served = set(re.findall(r"^# HELP (gilmsg_\w+)", done.stdout, re.MULTILINE))
+    table = next(sections["Metrics"].findall(docutils.nodes.table)).astext()
+    assert served == set(re.findall(r"gilmsg_\w+", table)) and len(served) > 10
 
 
 @pytest.mark.slow

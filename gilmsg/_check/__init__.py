@@ -20,8 +20,9 @@ from .. import _client, _engine, _protocol, _settings, _trust
 from ..errors import ConfigurationError, ListenerError, Reason
 from . import ourselves
 from .report import FAIL, OK, UNKNOWN, WARNING, Line, Report, Seen, worst
+from .watching import Change, Watch
 
-__all__ = ["Line", "Report", "Seen", "check"]
+__all__ = ["Change", "Line", "Report", "Seen", "Watch", "check", "watch"]
 
 #: Seconds: between two looks at who is there; for a TCP connection that only tells why the ACK listener has none.
 _LOOK_AGAIN, _PROBE = 0.02, 1.0
@@ -86,7 +87,25 @@ def check(
     if consumer:
         return Report(_consuming(topic, effective, lines), {}, [], _EXPECTED)
     entries = ourselves.asked(named, topic, effective, lines)
-    return _judged([_protocol.members(entry) for entry in entries], topic, effective, lines)
+    return _judged([_protocol.members(entry) for entry in entries], topic, effective, lines, warn_days)
+
+
+def watch(recipients: Any = None, topic: str | None = None, **config: Any) -> Watch:
+    """Return a check that can be repeated: it takes what :func:`check` does, and says what has changed.
+
+    Between two looks the publisher and the listener stay open, a declared port with them: recipients find them once.
+    """
+
+    def hold(handles: contextlib.ExitStack) -> _engine.Port | None:
+        if config.get("consumer"):
+            return None
+        plain = {key: value for key, value in config.items() if key not in ("consumer", "warn_days")}
+        loaded, effective = _in_force(plain)
+        ourselves.lines(loaded, effective, None)  # takes out what cannot be used; a check tells of it
+        port, _ = ourselves.opened(effective, [], handles)
+        return port if port is not None and port.address is not None else None  # without a publisher it is to try again
+
+    return Watch(lambda: check(recipients, topic, **config), hold)
 
 
 def _require(topic: Any, warn_days: Any) -> None:
@@ -129,7 +148,10 @@ def _consuming(topic: str | None, config: Mapping[str, Any], lines: list[Line]) 
     return [*lines, Line("publishers", UNKNOWN if not reached else WARNING if refused else OK, told + refused)]
 
 
-def _judged(groups: list[list[str]], topic: str | None, config: Mapping[str, Any], lines: list[Line]) -> Report:
+def _judged(
+    groups: list[list[str]], topic: str | None, config: Mapping[str, Any], lines: list[Line],
+    warn_days: float | None = None,
+) -> Report:
     """Open what a publish would open, look at the recipients by it, and close it again."""
     found: Sights = {}
     via_relay = bool(config.get("active", False))
@@ -147,7 +169,19 @@ def _judged(groups: list[list[str]], topic: str | None, config: Mapping[str, Any
             there = f"the relay at {port.endpoint} (relay_inbound) is there; recipients behind it cannot be seen"
             absent, _ = found[RELAY]
             lines.append(Line("relay", FAIL, f"{absent} (relay_inbound)") if absent else Line("relay", OK, there))
-    return Report(lines, _seen(found, groups, book, via_relay, config.get("name")), groups)
+    seen = _seen(found, groups, book, via_relay, config.get("name"))
+    return Report(lines, {name: _warned(name, one, config, warn_days) for name, one in seen.items()}, groups)
+
+
+def _warned(name: str, seen: Seen, config: Mapping[str, Any], warn_days: float | None) -> Seen:
+    """Return what was *seen* of a recipient, with a warning if its certificate, where that lies here, ends soon."""
+    warnings = tuple(ourselves.ending(name, config, warn_days))
+    if not warnings:
+        return seen
+    told = "; ".join([seen.detail, *warnings])
+    if isinstance(seen.detail, Reason):
+        told = Reason(told, seen.detail.code, seen.detail.may_have_arrived)
+    return seen._replace(state=worst([seen.state, WARNING]), detail=told, warnings=warnings)
 
 
 def _sights(port: _engine.Port, way: _protocol.Way, groups: Sequence[Sequence[str]], head_start: float) -> Sights:

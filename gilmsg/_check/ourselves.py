@@ -163,6 +163,17 @@ def _pair(config: Mapping[str, Any], warn_days: float | None) -> list[Line]:
     return [*found, _attempt("pair", match)] if all(line.ok for line in found) else found
 
 
+def ending(name: str, config: Mapping[str, Any], warn_days: float | None) -> list[str]:
+    """Return a warning if the certificate of the recipient *name* lies in ``ssldir`` here, and ends soon."""
+    with contextlib.suppress(ConfigurationError, OSError):
+        pair = _trust.key_pair(config, name)
+        if os.path.dirname(name) == "" and os.path.isfile(pair.certificate_file):
+            _, common_name, span = pair.load_certificate()
+            if common_name == name:
+                return span.ending(warn_days)
+    return []
+
+
 def _signature(config: Mapping[str, Any]) -> str:
     """Sign a message that goes nowhere, and verify it as a recipient with our CA and CRL would."""
     signer = _trust.signer(config, _client.context.certname(config))

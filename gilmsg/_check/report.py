@@ -34,9 +34,11 @@ class Seen(NamedTuple):
     reachable: bool | None
     #: Whether it would get what we publish; behind a relay, whether the relay would.
     listening: bool
-    #: ``ok``, ``unknown`` or ``fail``.
+    #: ``ok``, ``warning`` (its certificate ends soon), ``unknown`` or ``fail``.
     state: str
     detail: str
+    #: What is about to end, one sentence each; they are part of *detail*.
+    warnings: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -63,7 +65,7 @@ class Report:
         ok (bool): whether *state* is ``ok`` or ``warning``; the same as ``bool(report)``.
         lines (list): about ourselves; each has ``check``, ``state``, ``ok`` and ``detail``.
         recipients (dict): common name -> what is known; each has ``endpoints``, ``reachable``
-            (None: its endpoints are unknown), ``listening``, ``state``, ``ok`` and ``detail``. Of a group, each
+            (None: its endpoints are unknown), ``listening``, ``state``, ``ok``, ``detail`` and ``warnings``. Of a group, each
             member has an entry of its own; one member that is ``ok`` is enough.
         missing (list): the recipients because of which it is not ok; not those for which another of
             their group makes good.
@@ -119,6 +121,11 @@ class Report:
         """Return what cannot be told, one sentence each."""
         return self._sentences(UNKNOWN)
 
+    def warnings(self) -> list[str]:
+        """Return what is in order, but not for long or not as it should be, one sentence each."""
+        own = [f"{line.check}: {line.detail}" for line in self.lines if line.state == WARNING]
+        return own + [f"{name}: {one}" for name, seen in self.recipients.items() for one in seen.warnings]
+
     def _sentences(self, state: str) -> list[str]:
         own = [f"{line.check}: {line.detail}" for line in self.lines if line.state == state]
         seen = [(name, self.recipients[name]) for name in self.missing]
@@ -126,7 +133,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as plain data: what ``gilmsg-check --json`` prints."""
-        recipients = {name: {**seen._asdict(), "ok": seen.ok} for name, seen in self.recipients.items()}
+        recipients = {name: {**seen._asdict(), "warnings": list(seen.warnings), "ok": seen.ok} for name, seen in self.recipients.items()}
         lines = [{**line._asdict(), "ok": line.ok} for line in self.lines]
         details = {name: self.recipients[name].detail for name in self.missing}
         reasons = {name: detail.as_dict() for name, detail in details.items() if isinstance(detail, Reason)}

@@ -106,6 +106,7 @@ class Acknowledger:
         with self._counting:
             self._failed += 1
             self._last_error = str(error) or repr(error)
+        _engine.counting.ack_failed()
         log.error("no ACK for %s: %s", msg_id, error)
 
 

@@ -145,6 +145,7 @@ class Tail:
             found = self._checked(_protocol.Received.of(subscriber.recv_multipart()))
         except BadFrame as error:
             self._warn("dropped a message from %s: %s", endpoint, error)
+            _engine.counting.dropped(error.code)
             return
         for received in self._with_missed(name, found, context) if name in self._sequence else [found]:
             due = None if self._acknowledger is None else self._acknowledger.due(received, self._validates)
@@ -183,7 +184,7 @@ class Tail:
             if refusal is not None:
                 if self._acknowledger is not None:
                     self._acknowledger.refuse(received, refusal.code)
-                raise BadFrame(refusal.reason)
+                raise BadFrame(refusal.reason, refusal.code)
         return received
 
     def _with_missed(self, name: str, found: _protocol.Received, context: Any) -> Iterator[_protocol.Received]:
@@ -200,6 +201,7 @@ class Tail:
                 yield found if one.message.get("seq_id") == number else self._checked(one)
             except BadFrame as error:
                 self._warn("dropped a message replayed for %r: %s", name, error)
+                _engine.counting.dropped(error.code)
 
 
 def _write(wake: Any) -> None:

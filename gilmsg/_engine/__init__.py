@@ -22,7 +22,8 @@ a signal handler may publish in the middle of a publish, and any number of threa
 
 Modules: ``port`` is a caller's handle, ``operations`` what callers hand over, ``loop`` the thread, ``ends`` its
 sockets, ``connections`` whom these are connected to, ``sockets`` and ``descriptors`` what libzmq and the
-kernel want to be told, ``waiting`` how callers wait, ``greenlets`` how under gevent or eventlet.
+kernel want to be told, ``waiting`` how callers wait, ``greenlets`` how under gevent or eventlet, ``counting`` what
+is counted for ``gilmsg.metrics``.
 """
 
 from __future__ import annotations
@@ -36,21 +37,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import EndpointError, ListenerError
-from . import descriptors, greenlets, sockets, waiting
+from . import counting, descriptors, greenlets, sockets, waiting
 from .connections import Connections
 from .descriptors import claim, listening_ports, listening_process, new_context, require_files
 from .ends import Address
 from .greenlets import poll
 from .loop import Engine
-from .operations import Book, Message
+from .operations import Ask, Book, Message
 from .port import Gone, Port, refuse_on
 from .sockets import Names
 from .waiting import CallbackFuture, Outcome, RateLimitedLog, Reports, callbacks, futures
 
 __all__ = [
     "Address", "CallbackFuture", "Connections", "Gone", "Message", "Names", "Outcome", "Port", "RateLimitedLog",
-    "Reports", "callbacks", "claim", "destroy", "futures", "grow_old", "leave", "listening_ports", "listening_process",
-    "new_context", "poll", "prepare", "publisher", "replaced", "require_files", "running", "sockets",
+    "Reports", "callbacks", "claim", "counting", "destroy", "futures", "grow_old", "leave", "listening_ports", "listening_process",
+    "new_context", "poll", "prepare", "publisher", "replaced", "require_files", "running", "sight", "sockets",
 ]  # fmt: skip
 
 #: Seconds that a port which a socket of this very process is giving up is waited for: libzmq gives it back late.
@@ -70,6 +71,9 @@ _engine: Engine | None = None
 #: Held while an engine is started; ``_began`` tells a signal handler that its own thread does that.
 _starting = threading.RLock()
 _began = False
+
+#: Seconds that a look which is good for the moment only may take: nothing is given up for want of it.
+_GLANCE = 1.0
 
 #: Whether the interpreter is ending.
 _left = False
@@ -126,6 +130,19 @@ def running() -> bool:
     return _engine is not None and _engine.alive
 
 
+def sight() -> counting.Sight | None:
+    """Return what the engine sees now; None if its thread is too busy to tell."""
+    engine = _engine
+    if engine is None or not engine.alive:
+        return counting.Sight(0, {})
+    asked = Ask(engine.sight)
+    try:
+        engine.put(asked)
+        return asked.outcome.take() if asked.outcome.wait(_GLANCE) else None
+    except ListenerError:  # it ended just now
+        return counting.Sight(0, {})
+
+
 def destroy() -> None:
     """End the engine of this process: its waiters get a ListenerError, ports are free. The next call starts another.
 
@@ -180,6 +197,7 @@ def _running_engine(config: Mapping[str, Any]) -> Engine:
                 if engine is not None:
                     refuse_on(engine)
                     engine.stop()  # until then it has its ports
+                    counting.restarted(engine.failed)
                 engine = Engine(config)
                 try:
                     engine.start()
@@ -196,6 +214,7 @@ def _after_fork() -> None:
     global _engine, _starting, _began
     descriptors.close_inherited(_engine)
     waiting.forget()
+    counting.begin_anew()
     if _engine is not None:
         _engine.forget()
     _engine, _starting, _began = None, threading.RLock(), False

@@ -119,6 +119,10 @@ class Connections:
         doubtful, look_up = self.links.next_due(), self._look_ups[0][0] if self._look_ups else None
         return look_up if doubtful is None else doubtful if look_up is None else min(doubtful, look_up)
 
+    def states(self) -> dict[str, bool]:
+        """Return whether each endpoint is connected to."""
+        return {endpoint: self.links.up(endpoint) for several in self._by_host.values() for endpoint, _ in several}
+
     def unresolved(self, endpoint: str) -> bool:
         """Return whether the host of *endpoint* does not resolve, or not yet."""
         host = sockets.parts(endpoint)[1]

@@ -14,7 +14,7 @@ import zmq
 
 from .. import _protocol as protocol
 from ..errors import BadFrame, ConfigurationError, EndpointError
-from . import descriptors, sockets
+from . import counting, descriptors, sockets
 from .connections import Connections
 from .waiting import RateLimitedLog
 
@@ -210,6 +210,7 @@ class Ear:
                 entry = self.delivery.frame(parts, time.monotonic())
             except BadFrame as error:
                 self._warn.warning("dropped what came on the ACK topic: %s", error)
+                counting.dropped_answer()
             else:
                 if entry is not None:
                     self._settled.append(entry)

@@ -14,7 +14,7 @@ import zmq
 
 from .. import _protocol as protocol
 from ..errors import ListenerError
-from . import descriptors, greenlets, sockets
+from . import counting, descriptors, greenlets, sockets
 from .connections import Connections
 from .ends import Address, Ear, Out
 from .mailbox import UNKNOWN, Mailbox
@@ -115,6 +115,13 @@ class Engine(Mailbox):
         if not self._outs and not self._ears:
             self.give_up("had nothing open any more")
 
+    def sight(self) -> counting.Sight:
+        """Return what is on its way, and whom we are connected to."""
+        links: dict[str, bool] = {}
+        for connections in self._connections:
+            links.update(connections.states())
+        return counting.Sight(sum(ear.delivery.outstanding for ear in self._ears.values()), links)
+
     def grow_old(self) -> None:
         """Let all sockets pass for older than any head start."""
         for end in self._ends():
@@ -132,7 +139,8 @@ class Engine(Mailbox):
             self._decide()
             self._release(float("inf"))
         except BaseException as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
-            died = self._failure = error
+            died, self.failed = error, True
+            self._failure = error
             self.stopping = True  # first: who is told takes another engine
             callbacks.run(lambda: log.error("the ACK listener died: %r", died, exc_info=died))
         finally:
@@ -204,6 +212,8 @@ class Engine(Mailbox):
         """Tell whoever waits for what is settled, or late."""
         while self._undecided:
             entry, result = self._undecided[0], protocol.result(self._undecided[0])
+            if counting.tally is not None:
+                counting.tally.ended(entry, result)  # first: whoever is told may ask what was counted
             if isinstance(result, protocol.Receipt):
                 entry.outcome.settle(result, None)
             else:

@@ -41,6 +41,8 @@ class Mailbox:
         self.pid = os.getpid()
         self.over = self.stopping = self._asleep = False
         self._why = "has ended"
+        #: Whether it ended, or is to, though nobody asked for it.
+        self.failed = False
         #: What the thread died of; None where it was stopped.
         self._failure: BaseException | None = None
         self._operations: SimpleQueue[Operation] = SimpleQueue()
@@ -82,6 +84,7 @@ class Mailbox:
     def result_of(self, outcome: Outcome[T], seconds: float) -> T:
         """Return the result of *outcome*, due within *seconds*, or raise its error; ListenerError if it does not come."""
         if not any(map(outcome.wait, (seconds, *_GRACE))):
+            self.failed = True
             self.give_up("does not keep its deadlines")
             raise self.ended(UNKNOWN)
         return outcome.take()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Generic, Protocol, TypeVar, Uni
 
 from .. import _protocol as protocol
 from ..errors import ConfigurationError, ListenerError
+from . import counting
 from .waiting import Outcome
 
 if TYPE_CHECKING:
@@ -173,6 +174,8 @@ class Acknowledgement(Held):
             if self._in_person and not self.ready():
                 self.out.in_vain = [*self.out.in_vain, time.monotonic()][-self.IN_VAIN :]
             self.out.send(self._parts)
+            if counting.tally is not None:
+                counting.tally.acks_sent += 1
         super().leave(engine)
 
 
@@ -212,6 +215,8 @@ class Message(protocol.Entry):
         except BaseException:
             self.ear.delivery.forget(self)  # or its end would be told twice
             raise
+        if counting.tally is not None:
+            counting.tally.left(self)
 
     def fail(self, error: BaseException) -> None:
         self.outcome.settle(None, error)

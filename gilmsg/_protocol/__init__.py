@@ -34,7 +34,7 @@ from .delivery import Delivery, Entry, NackLimit, Receipt  # noqa: I001  sorted,
 from .diagnosis import BEHIND_RELAY, absent, result
 from .lines import Lines
 from .links import DOWN, RETRIED, UP, Links
-from .presence import Peers, Way, of_our_bus
+from .presence import Peers, Way, of_our_bus, scope
 from .wire import (
     HANDLER, LARGEST_ACK, MARKER, Received, ack_topic, announcement, canonical, checked_origin, compose, digest_of, encode,
     full_topic, is_answer, join_group, marked, members, nack_for, nack_topic, on_ack_topic, origin_of, unmarked, unnameable,
@@ -44,5 +44,5 @@ __all__ = [
     "BEHIND_RELAY", "DOWN", "HANDLER", "LARGEST_ACK", "MARKER", "RETRIED", "UP", "Delivery", "Entry", "Lines", "Links",
     "NackLimit", "Peers", "Receipt", "Received", "Way", "absent", "ack_topic", "announcement", "canonical",
     "checked_origin", "compose", "digest_of", "encode", "full_topic", "is_answer", "join_group", "marked", "members",
-    "nack_for", "nack_topic", "of_our_bus", "on_ack_topic", "origin_of", "result", "unmarked", "unnameable",
+    "nack_for", "nack_topic", "of_our_bus", "on_ack_topic", "origin_of", "result", "scope", "unmarked", "unnameable",
 ]

@@ -182,6 +182,11 @@ class Delivery(Generic[E]):
         """Whether many messages are on their way, and no thread waits for any of them."""
         return len(self._entries) > _MANY and not self._urgent
 
+    @property
+    def outstanding(self) -> int:
+        """How many messages are on their way."""
+        return len(self._entries)
+
     def expect(self, entry: E, now: float) -> None:
         """Wait for the ACKs of *entry*, which leaves *now*; ConfigurationError if that id is on its way already."""
         if entry.key in self._entries:

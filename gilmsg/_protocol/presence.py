@@ -128,8 +128,13 @@ class Peers:
 
 def of_our_bus(topic: str, ack_topic: str) -> bool:
     """Return whether who subscribes to *topic* may get messages of the bus of *ack_topic*."""
-    scope = ack_topic[: -len(wire.ACK_SUFFIX)]
-    return scope.startswith(topic) or topic.startswith(scope)
+    begin = scope(ack_topic)
+    return begin.startswith(topic) or topic.startswith(begin)
+
+
+def scope(ack_topic: str) -> str:
+    """Return how the topics of the bus of *ack_topic* begin."""
+    return ack_topic[: -len(wire.ACK_SUFFIX)]
 
 
 def _announced(prefix: bytes) -> tuple[str, str] | None:

@@ -21,10 +21,12 @@ OUTBOX_ACK_TIMEOUT = "gilmsg.outbox.ack_timeout"
 WINDOW = "gilmsg.outbox.window"
 POLL = "gilmsg.outbox.poll"
 KEEP = "gilmsg.outbox.keep"
-#: Those of a publish, and those of the outbox.
+METRICS_PORT = "gilmsg.metrics.port"
+DEPTH = "gilmsg.metrics.depth"
+#: Those of a publish, and those of the outbox and of metrics, which a publish only looks at.
 PUBLISH_KEYS = (RECIPIENTS, ACK_TIMEOUT, HEAD_START, REQUIRED, FAIL_FAST)
-OUTBOX_KEYS = (DATABASE, OUTBOX_ACK_TIMEOUT, WINDOW, POLL, KEEP)
-KEYS = (*PUBLISH_KEYS, *OUTBOX_KEYS)
+OTHER_KEYS = (DATABASE, OUTBOX_ACK_TIMEOUT, WINDOW, POLL, KEEP, METRICS_PORT, DEPTH)
+KEYS = (*PUBLISH_KEYS, *OTHER_KEYS)
 #: True or False.
 FLAGS = (REQUIRED, FAIL_FAST)
 
@@ -44,7 +46,12 @@ _SECONDS = {
 }  # fmt: skip
 _MAY_BE_ZERO = (HEAD_START, KEEP)
 
-_DEFAULT_WINDOW = 100
+#: The same of those that are whole numbers.
+_NUMBERS = {WINDOW: 100, DEPTH: 2}
+
+#: An address in brackets or without a colon, which may be left out, and a port.
+_LISTENING = re.compile(r"(?:(?:\[([0-9a-fA-F:.]+)\]|([^:\s\[\]]+)):)?([0-9]{1,5})\Z")
+_LOOPBACK, _LARGEST_PORT = "127.0.0.1", 65535
 
 #: A topic: words that are joined by dots. A last dot does no harm.
 _TOPIC = re.compile(r"[^\s.*]+(\.[^\s.*]+)*\.?\Z")
@@ -65,8 +72,10 @@ def checked(key: str, value: Any, where: str) -> Any:
         return _flag(value, where)
     if key == DATABASE:
         return _place(value, where)
-    if key == WINDOW:
+    if key in _NUMBERS:
         return _number(value, where)
+    if key == METRICS_PORT:
+        return None if value is None else listening(value, where)
     return seconds(value, where, zero_allowed=key in _MAY_BE_ZERO)
 
 
@@ -77,7 +86,7 @@ def plain(key: str, config: Mapping[str, Any]) -> Any:
 
 def default(key: str) -> Any:
     """Return the value of one of ``KEYS`` that nobody has set."""
-    return False if key in FLAGS else _DEFAULT_WINDOW if key == WINDOW else _SECONDS.get(key)
+    return False if key in FLAGS else {**_NUMBERS, **_SECONDS}.get(key)
 
 
 @functools.lru_cache(maxsize=512)
@@ -199,6 +208,18 @@ def _place(value: Any, where: str) -> str | None:
     if value is not None and (not isinstance(value, str) or not value):
         raise ConfigurationError(f"{where} must be the path of an SQLite file, or a database URL; it is {value!r}")
     return value
+
+
+def listening(value: Any, where: str) -> tuple[str, int]:
+    """Return address and port of *value*, ``9100`` or ``"[ADDRESS:]PORT"``; loopback where it names no address."""
+    found = _LISTENING.match(str(value)) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+    port = int(found[3]) if found else 0
+    if found is None or not 1 <= port <= _LARGEST_PORT:
+        raise ConfigurationError(
+            f"{where} must be a port from 1 to {_LARGEST_PORT}, or 'ADDRESS:PORT' (without an address {_LOOPBACK}); "
+            f"it is {value!r}"
+        )
+    return found[1] or found[2] or _LOOPBACK, port
 
 
 def _number(value: Any, where: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from . import environment, files
 from .keys import (
-    FAIL_FAST, HEAD_START, KEEP, OUTBOX_ACK_TIMEOUT, OUTBOX_KEYS, POLL, PUBLISH_KEYS, WINDOW, checked, default, require_known,
+    FAIL_FAST, HEAD_START, KEEP, OUTBOX_ACK_TIMEOUT, OTHER_KEYS, POLL, PUBLISH_KEYS, WINDOW, checked, default, require_known,
     seconds,
 )  # fmt: skip
 
@@ -38,7 +38,7 @@ def settings(
         timeout = seconds(ack_timeout, "ack_timeout")
     if fail_fast is not None:
         hasty = checked(FAIL_FAST, fail_fast, "fail_fast")
-    for key in OUTBOX_KEYS:
+    for key in OTHER_KEYS:
         if key in own or key in config or key in said.texts:
             _read(key, said, own, config)
     return Settings(table, timeout, head_start, required, hasty)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ except ImportError as error:  # told at the first use
     _missing = error
 
 __all__ = [
-    "claimed_name", "key_pair", "later", "location", "read_ca", "read_crl", "require_crypto", "require_issued",
+    "claimed_name", "ends", "key_pair", "later", "location", "read_ca", "read_crl", "require_crypto", "require_issued",
     "require_x509", "signer", "turn_on_fedmsg_crypto", "validate", "validating_backends", "verifier",
 ]  # fmt: skip
 
@@ -132,6 +133,21 @@ def _kept_verifier(config: Mapping[str, Any]) -> verifying.Verifier:
         if crl is None:
             _warn("crl_location is not set: revoked certificates are accepted")
     return verifiers[where]
+
+
+def ends() -> dict[str, float]:
+    """Return when what this process uses ends, the first of each kind (``certificate``, ``ca``, ``crl``), since the epoch.
+
+    As it was read last; no file is looked at. What has no end, or was not used yet, is left out.
+    """
+    found: dict[str, float] = {}
+    if _kept.pid == os.getpid():
+        spans = [("certificate", span) for one in list(_kept.signers.values()) for span in one.spans()]
+        for verifier in list(_kept.verifiers.values()):
+            spans += [("crl" if span.is_crl else "ca", span) for span in verifier.spans()]
+        for kind, span in spans:
+            found[kind] = min(span.end, found.get(kind, math.inf))
+    return {kind: end for kind, end in found.items() if end != math.inf}
 
 
 def _here() -> _Kept:

@@ -126,6 +126,11 @@ class Signer:
     def common_name(self) -> str:
         return self._current().common_name
 
+    def spans(self) -> list[Span]:
+        """Return the time for which the certificate counts that was read last, if one was."""
+        pair = self._pair
+        return [] if pair is None else [pair.span]
+
     def check(self) -> _Pair:
         """Return what can sign now."""
         pair = self._current()

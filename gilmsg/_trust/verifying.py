@@ -135,6 +135,11 @@ class Verifier:
         self._reminder.look(anchor.spans)
         return anchor
 
+    def spans(self) -> list[Span]:
+        """Return the times for which CA and CRL count that were read last, if they were."""
+        anchor = self._anchor
+        return [] if anchor is None else anchor.spans
+
     def signer_of(self, message: Mapping[str, Any], covered: bytes) -> str:
         """Return the common name of the certificate that signed *message*, whose covered bytes are *covered*."""
         signature, text = _credentials(message)

@@ -137,6 +137,23 @@ def opened_outbox(where: str, create: bool) -> Iterator[Outbox]:
         raise Failed(f"the database of the outbox cannot be used: {told}") from error
 
 
+#: Of the commands that run for long.
+METRICS_PORT = option(
+    "--metrics-port", metavar="[ADDRESS:]PORT", help="Serve metrics for Prometheus there; on loopback without an ADDRESS."
+)  # fmt: skip
+
+
+def serve_metrics(where: str | None) -> None:
+    """Serve metrics at *where*, if that is given."""
+    if where is not None:
+        try:
+            from ..metrics import serve
+        except ImportError:
+            raise Unusable("--metrics-port needs prometheus_client: pip install 'gilmsg[metrics]'") from None
+        _settings.listening(where, "--metrics-port")  # names the option in its error
+        serve(where)
+
+
 def log_to_stderr(prog: str, level: int) -> None:
     """Have gilmsg's log lines from *level* on told on stderr, unless the configuration says where they go."""
     logger = logging.getLogger("gilmsg")

@@ -7,23 +7,37 @@ checks the way of gilmsg-logger, through the relay, and --consumer a service tha
 Exit status: 0 if a publish is expected to succeed, 1 if not, 3 if nothing is known to be wrong
 and not everything can be seen (as behind the relay), 2 for bad usage.
 
+With --watch it goes on until Ctrl-C or SIGTERM (exit status 0) and prints a line for each
+change. With --nagios it prints one line, for monitoring: exit status 0 is OK, 1 WARNING,
+2 CRITICAL, 3 UNKNOWN (bad usage, too).
+
 Examples::
 
     $ gilmsg-check --name bodhi.app01 --recipients backend01.example.com backend02.example.com
     $ gilmsg-check --name bodhi.app01 --topic org.example.prod.bodhi.update.request --json
     $ gilmsg-check --active --recipients backend01.example.com
     $ gilmsg-check --consumer --name backend01 --topic org.example.prod.bodhi
+    $ gilmsg-check --name bodhi.app01 --recipients backend01.example.com --watch 10
+    $ gilmsg-check --name bodhi.app01 --topic org.example.prod.bodhi.update.request --nagios
 """
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001  those of the face are sorted, but packed
 
+import contextlib
 import json
 import logging
+import signal
 import sys
+import threading
+import time
+from typing import Any
 
 import gilmsg
 
-from . import NOT_PROVEN, SUCCESS, UNKNOWN, option, parsed, print_config, script, tell
+from .. import _check
+from . import (
+    NOT_PROVEN, SUCCESS, UNKNOWN, Ended, Signals, Unusable, option, parsed, print_config, printable_line, script, tell,
+)  # fmt: skip
 
 PROG = "gilmsg-check"
 
@@ -31,6 +45,19 @@ RECIPIENTS = "Common names that would have to confirm; CN,CN is a group, one of 
 
 #: The exit status for each state of a report.
 STATUS = {"ok": SUCCESS, "warning": SUCCESS, "unknown": UNKNOWN, "fail": NOT_PROVEN}
+
+#: The same of a Nagios plugin, and the word for it.
+NAGIOS = {"ok": (0, "OK"), "warning": (1, "WARNING"), "fail": (2, "CRITICAL"), "unknown": (3, "UNKNOWN")}
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= threading.TIMEOUT_MAX:  # nor nan
+        raise ValueError(text)
+    return seconds
+
+
+_seconds.__name__ = "positive number of seconds"  # as argparse calls it in its errors
 
 #: Options of our own; those without a value leave the configuration as it is.
 OPTIONS = [
@@ -41,7 +68,9 @@ OPTIONS = [
     option("--active", action="store_const", const=True, help="Through the relay, as gilmsg-logger does."),
     option("--cert-prefix", help="The certificate to sign with, as for gilmsg-logger (with --active: shell)."),
     option("--warn-days", type=float, metavar="DAYS", help="Warn of certificates that end so soon. Default: 14."),
-    option("--json", action="store_true", help="Print the answer as JSON."),
+    option("--json", action="store_true", help="Print the answer as JSON; with --watch an object for each change."),
+    option("--watch", type=_seconds, metavar="SECONDS", help="Check again every so many seconds, and print what changes."),
+    option("--nagios", action="store_true", help="Print one line, and end with the exit status of a Nagios plugin."),
 ]
 
 
@@ -50,16 +79,66 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
     # What goes wrong is in the answer; logging would only say it twice, and on stderr.
     logging.getLogger().addHandler(logging.NullHandler())
+    if "--nagios" in (sys.argv[1:] if arguments is None else arguments):
+        return _for_nagios(arguments)
+    given, as_json, seconds = _given(arguments)
+    if seconds is not None:
+        return _watch(given, as_json, seconds)
+    report = _report(given)
+    tell(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
+    return STATUS[report.state]
+
+
+def _given(arguments: list[str] | None) -> tuple[dict[str, Any], bool, float | None]:
+    """Return what to check, whether the answer is to be JSON, and after how many seconds to check again."""
     options, found = parsed(PROG, OPTIONS, __doc__ or "", arguments)
     given = {key: value for key, value in options.items() if value is not None}
-    as_json = given.pop("json")
+    as_json, seconds, nagios = given.pop("json"), given.pop("watch", None), given.pop("nagios")
+    if nagios and (as_json or seconds is not None):
+        raise Unusable("--nagios prints one line, once: it goes with neither --json nor --watch")
     if given.pop("print_config"):
         print_config({**found.config, **given})
     if given.get("active"):
         given = {"name": "relay_inbound", "cert_prefix": "shell", "mute": False, **given}
-    report = gilmsg.check(given.pop("recipients", None), given.pop("topic", None), **given)
-    tell(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
-    return STATUS[report.state]
+    return given, as_json, seconds
+
+
+def _report(given: dict[str, Any]) -> gilmsg.Report:
+    return gilmsg.check(given.pop("recipients", None), given.pop("topic", None), **given)
+
+
+def _watch(given: dict[str, Any], as_json: bool, seconds: float) -> int:
+    """Print what changes until a signal comes, or nobody reads it any more."""
+    signals = Signals(signal.SIGTERM, signal.SIGINT)
+    try:
+        watch = _check.watch(given.pop("recipients", None), given.pop("topic", None), **given)
+        with contextlib.closing(watch), signals.raised():
+            while True:
+                for change in watch.look():
+                    now = time.strftime("%Y-%m-%d %H:%M:%S")
+                    line = f"{now} {change.name} {change.what}: {change.detail}"
+                    print(json.dumps({"time": now, **change._asdict()}) if as_json else printable_line(line), flush=True)
+                time.sleep(seconds)
+    except (Ended, BrokenPipeError):
+        return SUCCESS
+    finally:
+        gilmsg.destroy()
+
+
+def _for_nagios(arguments: list[str] | None) -> int:
+    """Print the one line of a plugin; whatever keeps us from checking is UNKNOWN."""
+    try:
+        given, _, _ = _given(arguments)
+        report = _report(given)
+    except Exception as error:  # noqa: BLE001  a traceback, or another exit status, would say something else
+        status, word, told = *NAGIOS["unknown"], [str(error) or repr(error)]
+    else:
+        status, word = NAGIOS[report.state]
+        told = report.failures() or report.unknowns() or report.warnings()
+        told = told or [f"recipients that can be reached: {len(report.recipients)}" if report.recipients else "all is in order"]
+    # What follows a bar would be performance data.
+    tell(printable_line(f"GILMSG {word}: {' '.join('; '.join(told).split())}").replace("|", "/"))
+    return status
 
 
 if __name__ == "__main__":

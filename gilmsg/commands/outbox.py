@@ -32,8 +32,8 @@ from typing import TYPE_CHECKING, Any, Callable
 import gilmsg
 
 from . import (
-    NOT_PROVEN, SUCCESS, Ended, Failed, Format, Parser, Signals, Unusable, add_options, command_parser, complain, completed,
-    in_force, log_to_stderr, opened_outbox, option, outbox_place, printable, printable_line, script, tell,
+    METRICS_PORT, NOT_PROVEN, SUCCESS, Ended, Failed, Format, Parser, Signals, Unusable, add_options, command_parser, complain,
+    completed, in_force, log_to_stderr, opened_outbox, option, outbox_place, printable, printable_line, script, serve_metrics, tell,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ certificate and key. Any number of these may run, each on a port of its own."""
 RUN_OPTIONS = [
     option("--database", metavar="PATH_OR_URL", help=DATABASE + " It is made if it is not there."),
     option("--name", dest="name", default=None, help="Publish under this name of endpoints."),
+    METRICS_PORT,
 ]
 
 #: Seconds of a unit, and its name, largest first; an age is told in whole ones.
@@ -117,6 +118,7 @@ def _run(given: dict[str, Any]) -> int:
     if not config.get("name") and not config.get("active"):
         raise Unusable("there is no name to publish under; give --name, or set name in fedmsg.d")
     log_to_stderr(PROG, logging.INFO)
+    serve_metrics(config.pop("metrics_port"))
     signals = Signals(signal.SIGTERM, signal.SIGINT)
     try:
         with opened_outbox(where, create=True) as box, signals.raised():

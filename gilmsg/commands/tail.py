@@ -12,7 +12,7 @@ Examples::
     $ gilmsg-tail --json | jq .msg_id
 """
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001  those of the face are sorted, but packed
 
 import contextlib
 import json
@@ -38,7 +38,10 @@ import gilmsg
 
 from .._meta import answers, sentence, who
 from .._protocol import MARKER, on_ack_topic, unmarked
-from . import SUCCESS, Ended, Signals, Unusable, configuration, log_to_stderr, option, printable, printable_line, script
+from . import (
+    METRICS_PORT, SUCCESS, Ended, Signals, Unusable, configuration, log_to_stderr, option, printable, printable_line, script,
+    serve_metrics,
+)  # fmt: skip
 from .colour import Paint, wanted
 
 PROG = "gilmsg-tail"
@@ -60,6 +63,7 @@ OPTIONS = [
     option("--name", dest="name", default=None, help=NAME),
     option("--exec", metavar="CMD", help=EXEC),
     option("--json", action="store_true", help="Print each message as JSON, whole, one a line."),
+    METRICS_PORT,
 ]
 
 #: Formats of fedmsg-tail, by their keys.
@@ -74,6 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise Unusable("sign_messages is on, but there is no name to acknowledge under; give --name")
     log_to_stderr(PROG, logging.WARNING)
     topic, command = config.pop("topic") or "", config.pop("exec")
+    serve_metrics(config.pop("metrics_port"))
     view = View(config, config.pop("json"), Paint(sys.stdout))
     signals = Signals(signal.SIGTERM, signal.SIGINT)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

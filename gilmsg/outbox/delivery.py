@@ -112,9 +112,12 @@ class Deliverer:
             while self._stopped_at is None:
                 self._gather(self._seconds())
                 self._guarded(self._round)
+                self._guarded(self._tell)
             self._finish(self._stopped_at + self._settings.ack_timeout + _LAST_WORDS - _MARGIN)
         finally:
             self._sender.close()
+            if _engine.counting.tally is not None:
+                _engine.counting.tally.outboxes.pop(self._box.origin, None)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Do *step*; what fails is told once a minute, and tried again. Nothing but a stop ends the deliverer."""
@@ -266,6 +269,15 @@ class Deliverer:
             more = self._rows.sweep(connection, self._box.now(connection) - self._settings.keep)
         self._sweep_at = now + (0.0 if more else _SWEEP_EVERY)
         self._claimer.windows.tidy()
+
+    def _tell(self) -> None:
+        """Have ``gilmsg.metrics`` know how many rows wait, now and then: who reads that must not wait for the database."""
+        if _engine.counting.tally is not None:
+            _engine.counting.tally.look_at(self._box.origin, self._standing)
+
+    def _standing(self) -> tuple[int, float]:
+        with self._box.transaction(reads=True) as connection:
+            return self._rows.standing(connection, self._box.now(connection))
 
     def _store_only(self) -> None:
         self._store(claims=False)

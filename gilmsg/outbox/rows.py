@@ -89,6 +89,12 @@ class Rows:
         """Return who has rows that wait."""
         return [Turn(*row) for row in connection.execute(self._turns) if row[1] is not None]
 
+    def standing(self, connection: Connection, now: float) -> tuple[int, float]:
+        """Return how many rows wait, and for how many seconds the oldest has done so."""
+        one = self._tables.messages.c
+        count, first = connection.execute(select(func.count(), func.min(one.created)).where(self._waits)).one()
+        return count, 0.0 if first is None else max(0.0, now - first)
+
     def reset(self, connection: Connection, turn: str, now: float, far: float) -> None:
         """Make due what waits for *turn* until later than *far*: the clock was set back."""
         one = self._tables.messages

@@ -59,6 +59,7 @@ def test_a_publish_does_only_what_it_must(config):
     assert steady["RSAPrivateKey.sign"] == MESSAGES
     assert steady["RSAPublicKey.verify"] == MESSAGES
     assert {name: steady[name] for name in ONCE if name in steady} == {}
+    assert "_topic_of" not in steady  # nobody asked for metrics
     # The payload as it will arrive, what is signed, the credentials; in the listener what the ACK's signature covers.
     assert steady["iterencode"] <= 4 * MESSAGES
 

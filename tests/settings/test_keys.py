@@ -193,3 +193,25 @@ def test_the_settings_of_a_deliverer():
     assert _settings.read("gilmsg.outbox.database", {}) is None
     with pytest.raises(ConfigurationError, match="no setting 'gilmsg.outbox.pol'"):
         _settings.outbox_settings({"gilmsg.outbox.pol": 1})
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        (9100, ("127.0.0.1", 9100)), ("9100", ("127.0.0.1", 9100)), ("0.0.0.0:1", ("0.0.0.0", 1)),
+        ("host.example.com:65535", ("host.example.com", 65535)), ("[::1]:9100", ("::1", 9100)), ("[::]:9100", ("::", 9100)),
+    ],
+)  # fmt: skip
+def test_where_metrics_are_served(value, expected):
+    """A port is one of loopback; an address, in brackets where it holds colons, may stand before it."""
+    assert _settings.listening(value, "x") == expected
+    assert _settings.read("gilmsg.metrics.port", {"gilmsg.metrics.port": value}) == expected
+
+
+@pytest.mark.parametrize("value", [0, -1, 65536, "", ":9100", "a:", "a", "::1:9100", "1:2:3", "[x]:1", "1 ", "٣", 9.5, True, b"1", ()])
+def test_a_port_that_is_none(value):
+    """Key and value are named."""
+    with pytest.raises(ConfigurationError) as refused:
+        _settings.read("gilmsg.metrics.port", {"gilmsg.metrics.port": value})
+    assert str(refused.value).startswith("gilmsg.metrics.port must be a port from 1 to 65535, or 'ADDRESS:PORT'")
+    assert str(refused.value).endswith(f"it is {value!r}")

@@ -1,0 +1,185 @@
+"""Metrics for Prometheus: what this process published, what was confirmed, and how its recipients and links fare.
+
+::
+
+    import gilmsg.metrics
+
+    gilmsg.metrics.register()       # into prometheus_client's own registry; the service serves that as ever
+
+Counting begins with :func:`register`; without it nothing is counted. The engine thread counts what it does anyway, and
+whoever reads the metrics gets a copy: no look at a socket, a file or a database is waited for. A forked child counts from
+zero, and has to serve its own. README, "Metrics", lists them; ``docs/`` has alert rules and a dashboard.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from . import _engine, _settings, _trust
+from .errors import ConfigurationError, EndpointError
+
+try:
+    import prometheus_client
+except ImportError as error:
+    raise ImportError("gilmsg.metrics needs prometheus_client: pip install 'gilmsg[metrics]'") from error
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+__all__ = ["register", "serve"]
+
+log = logging.getLogger("gilmsg.metrics")
+
+#: The directory by which several processes share what prometheus_client counts; the second is its former name.
+_SHARED = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
+
+#: The process that serves its metrics because ``gilmsg.metrics.port`` says so.
+_served_by = 0
+
+
+def register(registry: CollectorRegistry = REGISTRY, **config: Any) -> None:
+    """Begin to count, and have *registry* tell of it. Twice is as once.
+
+    Args:
+        registry (prometheus_client.CollectorRegistry): by default prometheus_client's own.
+        **config: fedmsg configuration; of it, or else of ``fedmsg.d``, ``gilmsg.metrics.depth`` counts: how many words of
+            a topic, after prefix and environment, are its label (2). That of the last call holds.
+
+    Raises:
+        ConfigurationError: ``gilmsg.metrics.depth`` is not usable; or ``PROMETHEUS_MULTIPROC_DIR`` is set: there
+            prometheus_client tells only what it keeps in files of its own, which is nothing of ours.
+    """
+    shared = next((name for name in _SHARED if os.environ.get(name)), None)
+    if shared is not None:
+        raise ConfigurationError(
+            f"gilmsg.metrics cannot be registered under {shared}: there each scrape tells what prometheus_client keeps in "
+            "files, for all processes together, and gilmsg's metrics are none of that; unset it, and have each process "
+            "serve its own"
+        )
+    _settings.require_known(config)
+    _engine.counting.begin(_settings.read(_settings.DEPTH, _settings.load(config).config))
+    try:
+        registry.register(_Collector())
+    except ValueError as error:  # the one that prometheus_client raises for names which it has already
+        log.debug("already registered: %s", error)
+
+
+def serve(where: int | str, registry: CollectorRegistry = REGISTRY, **config: Any) -> None:
+    """Register, and serve *registry* by HTTP on a daemon thread, as ``--metrics-port`` does; returns at once.
+
+    Args:
+        where: a port, or ``"ADDRESS:PORT"``; without an address it is that of loopback, 127.0.0.1. ``0.0.0.0`` is all of
+            IPv4, ``[::]`` all.
+        registry (prometheus_client.CollectorRegistry): what is served, all of it.
+        **config: as for :func:`register`.
+
+    Raises:
+        ConfigurationError: *where* is no port; or as for :func:`register`.
+        EndpointError: the port cannot be bound.
+    """
+    address, port = _settings.listening(where, "the port of metrics")
+    register(registry, **config)
+    try:
+        prometheus_client.start_http_server(port, address, registry)
+    except OSError as error:
+        raise EndpointError(f"metrics cannot be served at port {port} of {address}: {error}") from error
+    log.info("metrics are served at port %d of %s", port, address)
+
+
+def serve_by_key(config: Mapping[str, Any]) -> None:
+    """Serve what ``gilmsg.metrics.port`` of *config* says, once in a process; a port that is taken is an ERROR in the log.
+
+    A consumer is not to be kept from its messages by that; that nothing is served Prometheus itself tells.
+    """
+    global _served_by
+    where = _settings.read(_settings.METRICS_PORT, config)
+    if where is None or _served_by == os.getpid():
+        return
+    own = {key: value for key, value in config.items() if key == _settings.DEPTH}
+    try:
+        serve(config[_settings.METRICS_PORT], **own)
+    except EndpointError as error:
+        log.error("%s: %s", _settings.METRICS_PORT, error)
+    _served_by = os.getpid()
+
+
+class _Collector(Collector):
+    """Makes prometheus_client's metrics of what was counted, each time anew."""
+
+    def describe(self) -> Iterable[Metric]:
+        return _metrics(_engine.counting.Tally(1), None, {})
+
+    def collect(self) -> Iterable[Metric]:
+        tally = _engine.counting.tally
+        if tally is None:  # only tests end it
+            return self.describe()
+        return _metrics(tally, _engine.sight(), _trust.ends())
+
+
+def _metrics(
+    tally: _engine.counting.Tally, sight: _engine.counting.Sight | None, ends: Mapping[str, float]
+) -> Iterator[Metric]:
+    """Yield all metrics; each dict is copied in one step, for other threads go on counting."""
+    for name, told, by_topic in (
+        ("published", "Messages with recipients that were given to the socket; of an outbox, each attempt.", tally.published),
+        ("confirmed", "Messages that each recipient has confirmed in time.", tally.confirmed),
+        ("timed_out", "Messages that some recipient has not confirmed in time.", tally.timed_out),
+    ):
+        counter = CounterMetricFamily(f"gilmsg_messages_{name}", told, labels=["topic"])
+        for topic, number in by_topic.copy().items():
+            counter.add_metric([topic], number)
+        yield counter
+    missing = CounterMetricFamily(
+        "gilmsg_recipients_missing", "Recipients that have not confirmed a message in time, by the code of the reason.",
+        labels=["topic", "recipient", "code"],
+    )  # fmt: skip
+    for key, number in tally.missing.copy().items():
+        missing.add_metric(list(key), number)
+    yield missing
+    yield _ack_seconds(tally)
+    outstanding = GaugeMetricFamily("gilmsg_messages_outstanding", "Messages that await ACKs.")
+    link_up = GaugeMetricFamily("gilmsg_link_up", "Whether we are connected to an endpoint.", labels=["endpoint"])
+    if sight is not None:
+        outstanding.add_metric([], sight.outstanding)
+        for endpoint, up in sight.links.items():
+            link_up.add_metric([endpoint], up)
+    yield from (outstanding, link_up)
+    yield CounterMetricFamily("gilmsg_acks_sent", "ACKs of ours that were given to the socket.", tally.acks_sent)
+    yield CounterMetricFamily("gilmsg_acks_failed", "ACKs of ours that could not be sent.", tally.acks_failed)
+    dropped = CounterMetricFamily("gilmsg_frames_dropped", "Frames that came and were no good, by reason.", labels=["reason"])
+    for reason, number in tally.dropped.copy().items():
+        dropped.add_metric([reason], number)
+    yield dropped
+    restarts = "Times that the engine, the thread that listens for ACKs, had failed and was started anew."
+    yield CounterMetricFamily("gilmsg_listener_restarts", restarts, tally.restarts)
+    not_after = "End of the certificate, CA and CRL in use, in seconds since the epoch; the first of each kind."
+    not_after_family = GaugeMetricFamily("gilmsg_not_after_timestamp_seconds", not_after, labels=["kind"])
+    for kind, end in ends.items():
+        not_after_family.add_metric([kind], end)
+    yield not_after_family
+    yield from _outbox(tally)
+
+
+def _ack_seconds(tally: _engine.counting.Tally) -> Metric:
+    classes, seconds, below, so_far = tally.classes.copy(), tally.seconds, [], 0
+    for bound, number in zip((*_engine.counting.BOUNDS, float("inf")), classes):
+        so_far += number
+        below.append(("+Inf" if bound == float("inf") else str(bound), so_far))
+    told = "Seconds from the sending of a message to an ACK that came in time."
+    return HistogramMetricFamily("gilmsg_ack_seconds", told, buckets=below, sum_value=seconds)
+
+
+def _outbox(tally: _engine.counting.Tally) -> Iterator[Metric]:
+    """Yield what waits in the outboxes for which this process has a deliverer; nothing elsewhere."""
+    rows = GaugeMetricFamily("gilmsg_outbox_rows", "Messages that wait in the outbox, as its deliverer saw last.")
+    oldest = GaugeMetricFamily("gilmsg_outbox_oldest_seconds", "For how long the oldest of these has waited; 0 if none waits.")
+    standings, now = list(tally.outboxes.copy().values()), time.monotonic()
+    if standings:
+        rows.add_metric([], sum(one.rows for one in standings))
+        oldest.add_metric([], max(one.oldest + now - one.at if one.rows else 0.0 for one in standings))
+    yield from (rows, oldest)
