@@ -77,7 +77,7 @@ if not TYPE_CHECKING:  # pragma: no branch  # or any misspelt name would pass fo
         """Find what is loaded on first use, and the modules that fedmsg brings."""
         import importlib
 
-        if name in ("consumers", "outbox"):
+        if name in ("aio", "consumers", "outbox"):
             return importlib.import_module("." + name, __name__)
         if name in _LATER:
             module = importlib.import_module("." + _LATER[name], __name__)

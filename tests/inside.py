@@ -24,7 +24,7 @@ __all__ = ["Talker", "can_connect", "say"]
 
 
 #: Threads that stay for the life of the process, asleep, by design.
-KEPT_THREADS = {"gilmsg-callbacks", "gilmsg-futures", "gilmsg-talker"}
+KEPT_THREADS = {"gilmsg-callbacks", "gilmsg-futures", "gilmsg-signing", "gilmsg-talker"}
 
 #: The thread that hears ACKs.
 ENGINE_THREAD = "gilmsg-engine"
