@@ -244,6 +244,44 @@ def test_what_is_cancelled_before_it_leaves_never_leaves(bus, config, run):
     assert inside.outstanding() == 0
 
 
+def test_what_is_cancelled_while_it_is_looked_at_never_leaves(bus, config, run):
+    """The recipients come from a generator, which gilmsg's thread reads."""
+    inbox, entered, go_on = Inbox(bus, "slowly"), threading.Event(), threading.Event()
+
+    def recipients():
+        entered.set()
+        assert go_on.wait(60)
+        yield "alice"
+
+    async def main():
+        task = asyncio.create_task(send(config, recipients(), topic="slowly"))
+        await until(entered.is_set, "it is being looked at")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        go_on.set()
+        await send(config, topic="slowly", msg={"last": True})
+
+    run(main)
+    assert [got["msg"].get("last") for got in inbox.messages()] == [True]
+
+
+def test_destroy_ends_all_at_once(bus, config, run):
+    """Each gets its ListenerError, but for one that is cancelled just then."""
+
+    async def main():
+        await send(config)
+        bus.slow("alice", 600.0)
+        tasks = [asyncio.create_task(send(config)) for _ in range(120)]
+        await until(lambda: inside.outstanding() == 120, "all are on their way")
+        gilmsg.destroy()
+        inside.callbacks_done()  # the ends have been told to the loop
+        tasks[0].cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(end) for end in ends] == [asyncio.CancelledError, *[gilmsg.ListenerError] * 119]
+
+    run(main)
+
+
 def test_what_is_cancelled_after_it_left_is_no_longer_waited_for(bus, config, run, caplog):
     """Cancelled, or given up by wait_for: the others are confirmed, and nobody complains."""
     caplog.set_level(logging.ERROR)

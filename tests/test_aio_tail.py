@@ -12,7 +12,7 @@ import gilmsg.aio
 
 from . import helpers, inside
 from .conftest import own_config
-from .helpers import announcement, bound, frames, in_a_child, own_descriptors, publish, publish_async, sign
+from .helpers import announcement, bound, frames, in_a_child, in_threads, own_descriptors, publish, publish_async, sign
 from .processes import python, wait_for
 from .test_aio import run, send, until
 
@@ -89,7 +89,9 @@ def test_what_is_rejected_is_a_nack(config, carol, run):
     config.update({"ack_timeout": 60.0, "fail_fast": True})
 
     async def main():
-        async with gilmsg.aio.tail_messages(topic="org.example.dev.tests", acknowledge="after", **carol) as messages:
+        messages = gilmsg.aio.tail_messages(topic="org.example.dev.tests", acknowledge="after", **carol)
+        messages.reject("it has not begun")
+        async with messages:
             messages.reject("there is none yet")
             await acquainted(config)
             publishing = asyncio.create_task(asyncio.to_thread(publish, ["carol"], **config))
@@ -98,6 +100,13 @@ def test_what_is_rejected_is_a_nack(config, carol, run):
             with pytest.raises(gilmsg.Timeout) as raised:
                 await publishing
             assert raised.value.missing == {"carol": FAILED}
+            publishing = asyncio.create_task(asyncio.to_thread(publish, ["carol"], **config))
+            await messages.__anext__()
+            step = asyncio.ensure_future(messages.__anext__())
+            await asyncio.sleep(0)
+            step.cancel()
+            messages.reject("the next one has been asked for, which acknowledges this")
+            assert (await publishing).acks
         async with gilmsg.aio.tail_messages(**carol) as messages:
             with pytest.raises(gilmsg.ConfigurationError, match=r"reject\(\) needs"):
                 messages.reject("too late")
@@ -215,7 +224,7 @@ async def by_aclose(carol):
     messages = gilmsg.aio.tail_messages(**carol)
     await messages.__aenter__()
     waiting = asyncio.create_task(_all(messages))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     await asyncio.gather(messages.aclose(), messages.aclose())
     assert await waiting == []
 
@@ -263,7 +272,8 @@ def test_its_sockets_are_closed(carol, run, how):
             await until(lambda: own_descriptors() <= before, "all is closed")
 
     run(main)
-    gc.collect()
+    if how is by_nobody:
+        in_threads(gc.collect)
     wait_for(lambda: not [t for t in threading.enumerate() if t.name.startswith("gilmsg-aio")], "the threads have ended")
 
 

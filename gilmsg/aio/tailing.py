@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import os
 import threading
@@ -83,8 +84,6 @@ class Messages(AsyncIterator[receive.Item]):
                         raise StopAsyncIteration
                     self._several = watch.take()
                 if self._step is None:
-                    if self._over:
-                        raise StopAsyncIteration
                     self._step = watch.run(functools.partial(next, self._several, None))
                 item = await _outcome(self._step)
                 self._step = None
@@ -157,7 +156,8 @@ class Messages(AsyncIterator[receive.Item]):
 
 async def _outcome(future: asyncio.Future[T]) -> T:
     """Return the result of *future*, which goes on where whoever waits for it is cancelled."""
-    await asyncio.wait([future])
+    if not future.done():
+        await asyncio.wait([future])
     return future.result()
 
 
@@ -249,12 +249,13 @@ class _Watch:
         """End, for nobody holds the Messages any more; a garbage collection calls it, on any thread, or in a forked child."""
         if self._pid != os.getpid():
             return
-        if self._ident == threading.get_ident() or self._loop.is_closed():
-            self.end()
-        else:
-            try:
+        try:
+            if self._ident == threading.get_ident():
+                self.end()
+            else:
                 self._loop.call_soon_threadsafe(self.end)
-            except RuntimeError:  # closed, just now
+        except RuntimeError:  # the loop is closed; or the interpreter is ending, and its threads have
+            with contextlib.suppress(RuntimeError):
                 self.end()
 
     def end(self) -> None:
@@ -267,10 +268,7 @@ class _Watch:
             if self._timer is not None:
                 self._timer.cancel()
         self._came.set()
-        try:
-            self._closing = self._thread.submit(self._close)
-        except RuntimeError:  # the interpreter is ending, and the thread has
-            self._close()
+        self._closing = self._thread.submit(self._close)
         self._thread.shutdown(wait=False)
 
     def _close(self) -> None:
@@ -279,5 +277,5 @@ class _Watch:
 
     async def closed(self) -> None:
         """Return when the sockets are closed."""
-        if self._closing is not None:
-            await _outcome(asyncio.wrap_future(self._closing))
+        assert self._closing is not None
+        await _outcome(asyncio.wrap_future(self._closing))
