@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import threading
 
@@ -12,7 +13,7 @@ import gilmsg.aio
 
 from . import helpers, inside
 from .conftest import own_config
-from .helpers import announcement, bound, frames, in_a_child, in_threads, own_descriptors, publish, publish_async, sign
+from .helpers import announcement, bound, frames, in_a_child, in_threads, publish, publish_async, sign
 from .processes import python, wait_for
 from .test_aio import run, send, until
 
@@ -211,75 +212,70 @@ def test_a_step_cancelled_in_set_up_loses_it_not(carol, run):
     wait_for(lambda: not [t for t in threading.enumerate() if t.name.startswith("gilmsg-aio")], "the threads have ended")
 
 
-async def iterate(carol, up):
-    messages = await gilmsg.aio.tail_messages(**carol).__aenter__()
-    up.set()
-    async for _ in messages:
-        pass
+async def _all(messages):
+    return [item async for item in messages]
 
 
-async def by_aclose(carol):
-    messages = gilmsg.aio.tail_messages(**carol)
-    await messages.aclose()  # it was never begun
-    messages = gilmsg.aio.tail_messages(**carol)
-    await messages.__aenter__()
+async def by_aclose(tail, heard):
+    await tail().aclose()  # it was never begun
+    messages = await tail().__aenter__()
+    await heard()
     waiting = asyncio.create_task(_all(messages))
     await asyncio.sleep(0.01)
     await asyncio.gather(messages.aclose(), messages.aclose())
     assert await waiting == []
 
 
-async def _all(messages):
-    return [item async for item in messages]
+async def by_cancelling(tail, heard):
+    task = asyncio.create_task(_all(tail()))
+    await heard()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
-async def by_cancelling(carol):
-    for _ in range(2):
-        up = asyncio.Event()
-        task = asyncio.create_task(iterate(carol, up))
-        await up.wait()
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def by_dropping(carol):
-    messages = await gilmsg.aio.tail_messages(**carol).__aenter__()
+async def by_dropping(tail, heard):
+    messages = await tail().__aenter__()
+    await heard()
     del messages
 
 
-async def by_another_thread(carol):
+async def by_another_thread(tail, heard):
     """A garbage collection may come in any thread."""
-    held = [await gilmsg.aio.tail_messages(**carol).__aenter__()]
+    held = [await tail().__aenter__()]
+    await heard()
     await asyncio.to_thread(held.clear)
 
 
-async def by_nobody(carol):
+async def by_nobody(tail, heard):
     """The loop ends, and is closed, with a tail that a cycle holds."""
-    messages = await gilmsg.aio.tail_messages(**carol).__aenter__()
+    messages = await tail().__aenter__()
     messages.itself = messages
+    await heard()
 
 
 @pytest.mark.parametrize("how", [by_aclose, by_cancelling, by_dropping, by_another_thread, by_nobody])
 def test_its_sockets_are_closed(carol, run, how):
-    """However it ends, its sockets, its descriptors and its thread go."""
+    """However it ends, its publishers see it go, and its thread ends."""
+    wanted = announcement("org.example.dev.x", "carol")
 
-    async def main():
-        await iterate_once(carol)
-        before = own_descriptors()
-        await how(carol)
-        if how is not by_nobody:
-            await until(lambda: own_descriptors() <= before, "all is closed")
+    def tail():
+        return gilmsg.aio.tail_messages(topic="org.example.dev.x", **carol)
 
-    run(main)
-    if how is by_nobody:
-        in_threads(gc.collect)
+    with bound(carol["endpoints"]["hostile"][0]) as neighbour:
+
+        def left():
+            return neighbour.poll(50) and neighbour.recv() == b"\x00" + wanted
+
+        async def main():
+            await how(tail, functools.partial(asyncio.to_thread, helpers.heard, neighbour, wanted))
+            if how is not by_nobody:
+                await asyncio.to_thread(wait_for, left, "the neighbour sees it go")
+
+        run(main)
+        if how is by_nobody:
+            in_threads(gc.collect)
+            wait_for(left, "the neighbour sees it go")
     wait_for(lambda: not [t for t in threading.enumerate() if t.name.startswith("gilmsg-aio")], "the threads have ended")
-
-
-async def iterate_once(carol):
-    async with gilmsg.aio.tail_messages(**carol):
-        pass
 
 
 def test_a_forked_child_closes_nothing_of_its_parents(carol, run):
