@@ -108,6 +108,7 @@ setup(
             "sqlalchemy[asyncio]>=2",
             "types-six",
             "types-tqdm",
+            'uvloop>=0.19; implementation_name == "cpython" and sys_platform != "win32"',
         ],
     },
     entry_points={

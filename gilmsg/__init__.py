@@ -19,8 +19,9 @@
     EndpointError       no declared port is free
     ListenerError       what waits for ACKs has ended, or could not start
 
-The modules gilmsg.outbox (messages that wait in a database), gilmsg.sandbox (a bus on this machine) and gilmsg.testing (for
-tests) are imported by name. README tells how all of it goes together.
+The modules gilmsg.aio (publish and tail_messages for asyncio), gilmsg.metrics (for Prometheus), gilmsg.outbox (messages that
+wait in a database), gilmsg.sandbox (a bus on this machine) and gilmsg.testing (for tests) are imported by name. README tells
+how all of it goes together.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ if not TYPE_CHECKING:  # pragma: no branch  # or any misspelt name would pass fo
         """Find what is loaded on first use, and the modules that fedmsg brings."""
         import importlib
 
-        if name in ("consumers", "metrics", "outbox"):
+        if name in ("aio", "consumers", "metrics", "outbox"):
             return importlib.import_module("." + name, __name__)
         if name in _LATER:
             module = importlib.import_module("." + _LATER[name], __name__)

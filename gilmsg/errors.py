@@ -77,7 +77,8 @@ class Reason(str):
 class Timeout(GilmsgError, TimeoutError):
     """At least one required recipient has not proven in time that it got the message.
 
-    It may have got it all the same: its ACK may be lost, or late. A Timeout claims neither delivery nor loss.
+    It may have got it all the same: its ACK may be lost, or late. A Timeout claims neither delivery nor loss. It is a
+    TimeoutError, as asyncio's own, and hence an OSError: an ``except`` of it stands before one of those.
 
     Attributes:
         msg_id (str): the id of the message.

@@ -218,7 +218,7 @@ class Buses:
 
 def _send(recipients: Sequence[str]) -> None:
     """Publish, though it be forbidden; raise if somebody does not answer."""
-    _publish._Call("test", {}, "gilmsg", recipients, _PATIENCE, None, None, {}).confirmed()
+    _publish.Call("test", {}, "gilmsg", recipients, _PATIENCE, None, None, {}).confirmed()
 
 
 def _settled(sandbox: Sandbox) -> bool:

@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives import serialization
 
 from gilmsg import _engine, _protocol, _trust
 from gilmsg._client import acknowledge, receive
+from gilmsg._client import blocking as _blocking
 from gilmsg._client import context as _context
 from gilmsg._client import message as _message
 from gilmsg._client import publish as _publish
-from gilmsg._engine import ends, loop, mailbox, operations, sockets, waiting
+from gilmsg._engine import connections, ends, loop, mailbox, operations, sockets, waiting
 from gilmsg._protocol import diagnosis, wire
 from gilmsg._trust import verifying
 from gilmsg.sandbox import folder, pki
@@ -24,7 +25,7 @@ __all__ = ["Talker", "can_connect", "say"]
 
 
 #: Threads that stay for the life of the process, asleep, by design.
-KEPT_THREADS = {"gilmsg-callbacks", "gilmsg-futures", "gilmsg-talker"}
+KEPT_THREADS = {"gilmsg-callbacks", "gilmsg-futures", "gilmsg-signing", "gilmsg-talker"}
 
 #: The thread that hears ACKs.
 ENGINE_THREAD = "gilmsg-engine"
@@ -203,6 +204,12 @@ def forget_workers(patch):
         patch.setattr(worker, "_thread", None)
 
 
+def look_up_often(patch):
+    """Let host names be looked up again at once."""
+    patch.setattr(connections, "_LOOK_UP_AGAIN", 0.05)
+    patch.setattr(connections, "_LOOK_UP_ALL", 0.05)
+
+
 def on_engine_thread(job):
     """Do *job* there; return what it returns."""
     return _context.port(_context.current()).look(job)
@@ -306,14 +313,15 @@ def look_at_files():
 def forget_warnings():
     """Let what is warned of once in a process be warned of again."""
     _publish._warned.clear()
+    _blocking._warned = False
 
 
 def callbacks_done():
-    """Wait for what the threads of futures and callbacks have in hand: log lines are this test's, not the next one's.
+    """Wait for what the threads of signing, futures and callbacks have in hand: log lines are this test's, not the next one's.
 
     A job that is being done is in no queue any more: so each thread that runs is asked.
     """
-    for worker in (waiting.futures, waiting.callbacks):  # in this order: the first may give the second work
+    for worker in (waiting.signing, waiting.futures, waiting.callbacks):  # in this order: each may give the next ones work
         if not worker._jobs.empty() or (worker._thread is not None and worker._thread.is_alive()):
             said = threading.Event()
             worker.run(said.set)

@@ -24,7 +24,7 @@ FLOORS = [
     {"_protocol", "_trust"},
     {"_engine", "_settings", "_meta"},
     {"_client", "metrics"},
-    {"consumers", "sandbox", "outbox", "_check"},
+    {"aio", "consumers", "sandbox", "outbox", "_check"},
     {"gilmsg", "__main__", "testing", "commands"},
 ]
 

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import gilmsg
+import gilmsg.aio
 from gilmsg.errors import ConfigurationError, EndpointError, GilmsgError, ListenerError
 from gilmsg.sandbox import Sandbox
 from gilmsg.testing import Bus, Buses, PublishForbidden, forbidden
@@ -59,6 +60,23 @@ async def later() -> gilmsg.Receipt:
     del wrong, perhaps, plain
     gilmsg.publish_async(topic="t", msg={}, recipients=[None])  # type: ignore[list-item]
     return await asyncio.wrap_future(future)
+
+
+async def under_asyncio() -> tuple[gilmsg.Receipt, str]:
+    """gilmsg.aio is publish as a coroutine, and tail_messages as an asynchronous iterator."""
+    task = asyncio.create_task(gilmsg.aio.publish(topic="t", msg={}, recipients=["a"], ack_timeout=3.0, name="b"))
+    perhaps = await gilmsg.aio.publish("t", {})
+    perhaps.acks  # type: ignore[union-attr]  # noqa: B018
+    gilmsg.aio.publish(topic="t", msg={}, recipients=["a"]).acks  # type: ignore[attr-defined]  # noqa: B018
+    gilmsg.aio.publish(topic="t", msg={}, recipients=7)  # type: ignore[call-overload]
+    async with gilmsg.aio.tail_messages("org.example", acknowledge="after", name="b") as messages:
+        async for name, endpoint, topic, message in messages:
+            messages.reject(name + endpoint + topic + message["msg_id"])
+            messages.close()  # type: ignore[attr-defined]
+    await messages.aclose()
+    gilmsg.aio.tail_messages(acknowledge="later")  # type: ignore[arg-type]
+    both: tuple[gilmsg.Receipt, str] = await asyncio.gather(task, asyncio.sleep(1, "a"))
+    return both
 
 
 def failures() -> tuple[Mapping[str, str], dict[str, float]]:

@@ -17,7 +17,7 @@ import sys
 import time
 import types
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import fedmsg.core
@@ -111,12 +111,16 @@ def init(**config: Any) -> Any:
     """
     if current() is not None:
         raise ValueError("fedmsg already initialized")
+    return _made(config, calling_module())
+
+
+def _made(config: Mapping[str, Any], module: str) -> Any:
     kept = _settings.current(config)
     whole = {**kept, **config}
     _settings.require(whole)
     _settings.require_known(whole)
     kept.update(config)  # for the whole process, as fedmsg.init does
-    context = _new_context(named_after(kept, calling_module()))
+    context = _new_context(named_after(kept, module))
     setattr(fedmsg.__local, "__context", context)
     return context
 
@@ -142,6 +146,26 @@ def current() -> Any:
     return getattr(fedmsg.__local, "__context", None)
 
 
+def place() -> dict[str, Any]:
+    """Return where the calling thread keeps its context, for :func:`lent`."""
+    kept: dict[str, Any] = vars(fedmsg.__local)
+    return kept
+
+
+@contextlib.contextmanager
+def lent(place: dict[str, Any]) -> Iterator[None]:
+    """Have the calling thread, which has no context, use the one in *place*; one that it makes meanwhile is put there."""
+    found, own = place.get("__context"), vars(fedmsg.__local)
+    if found is not None:
+        own["__context"] = found
+    try:
+        yield
+    finally:
+        made = own.pop("__context", None)
+        if made is not None and made is not found:
+            place.setdefault("__context", made)
+
+
 def require_keywords(misspelt: Mapping[str, str], config: Mapping[str, Any]) -> None:
     """Refuse *misspelt* keywords of *config* (keyword -> what is meant) that are no settings of this process either."""
     found = current()
@@ -154,11 +178,11 @@ def require_keywords(misspelt: Mapping[str, str], config: Mapping[str, Any]) -> 
             )
 
 
-def context(config: Mapping[str, Any]) -> Any:
-    """Return the calling thread's context with our publisher in it, made of *config* if need be."""
+def context(config: Mapping[str, Any], module: str | None = None) -> Any:
+    """Return the calling thread's context with our publisher in it, made of *config*, for *module*, if need be."""
     found = current()
     if found is None:
-        return init(**config)
+        return _made(config, module or calling_module())
     plain = getattr(found, "publisher", None)
     if plain is not None and not isinstance(plain, SharedPublisher):
         # Plain fedmsg.init made it: ours takes its place, at the same endpoint.

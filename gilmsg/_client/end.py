@@ -62,6 +62,10 @@ def log_receipt(receipt: Receipt) -> None:
 
 def log_of(future: Future[Any]) -> None:
     """Have the end of a future logged on the callback thread."""
-    error = future.exception()
-    if isinstance(error, Timeout) or (error is None and _log.isEnabledFor(logging.DEBUG)):
-        _engine.callbacks.run(lambda: log(error or future.result()))
+    log_later(future.exception() or future.result())
+
+
+def log_later(end: object) -> None:
+    """Have *end* logged on the callback thread, if it is a Receipt or a Timeout, and anybody wants it."""
+    if isinstance(end, Timeout) or (isinstance(end, Receipt) and _log.isEnabledFor(logging.DEBUG)):
+        _engine.callbacks.run(lambda: log(end))

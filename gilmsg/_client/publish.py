@@ -11,6 +11,7 @@ from .. import _engine, _protocol, _settings, _trust
 from .._engine import CallbackFuture, Outcome
 from .._protocol import Receipt
 from ..errors import ConfigurationError, Timeout
+from . import blocking as _blocking
 from . import context as _context
 from . import end as _end
 from . import message as _message
@@ -94,8 +95,7 @@ def publish(
         fail_fast (bool): raise the Timeout once a recipient cannot answer any more: it has gone, and our listener is
             connected to none of its endpoints, or its NACK says that it dropped the message, or failed to handle it,
             each for a second. By default the key ``gilmsg.fail_fast``, else False.
-        **config: fedmsg configuration, used if this thread has no context yet; the
-            ``gilmsg.*`` keys always count.
+        **config: fedmsg configuration, used if this thread has no context yet; the ``gilmsg.*`` keys always count.
 
     Returns:
         Receipt: who acknowledged, and when. None without recipients: then the message goes out
@@ -109,7 +109,8 @@ def publish(
     """
     if forbidden is not None:
         raise forbidden(topic)
-    call = _Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, fail_fast, config)
+    _blocking.warn()
+    call = Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, fail_fast, config)
     if not call.recipients:
         call.send_plain()
         return None
@@ -145,7 +146,7 @@ def publish_async(
     """
     if forbidden is not None:
         raise forbidden(topic)
-    call = _Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, fail_fast, config)
+    call = Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, fail_fast, config)
     future = CallbackFuture(call.tell)
     if call.recipients:
         for worker in (_engine.futures, _engine.callbacks):  # now: at the interpreter's end none starts since Python 3.12
@@ -162,28 +163,29 @@ def publish_async(
     return future
 
 
-class _Call:
-    """One call of publish: what was asked for, checked, and each step to the engine."""
+class Call:
+    """One call of publish: what was asked for, checked, and each step to the engine; *module* is the caller's."""
 
     def __init__(
         self, topic: str | None, msg: Any, modname: str | None, recipients: Recipients, ack_timeout: float | None,
-        pre_fire_hook: Hook, fail_fast: bool | None, config: Mapping[str, Any],
+        pre_fire_hook: Hook, fail_fast: bool | None, config: Mapping[str, Any], module: str | None = None,
     ) -> None:  # fmt: skip
         _engine.prepare()
         named = None if recipients is None else _settings.recipients(recipients)
         misspelt = _settings.misspelt(tuple(config))
         if misspelt:
             _context.require_keywords(misspelt, config)
-        self._context = _context.context(config)
+        self._context = _context.context(config, module)
         self._config: dict[str, Any] = self._context.c
         self._settings = _settings.settings(self._config, ack_timeout, config, fail_fast)
         if pre_fire_hook is not None and not callable(pre_fire_hook):
             raise ConfigurationError(f"pre_fire_hook must be callable; it is {pre_fire_hook!r}")
         self._suffix, self._msg, self._hook = topic, msg, pre_fire_hook
-        self._modname = modname or _context.calling_module()
+        self._modname = modname or module or _context.calling_module()
         self._store = self._config.get("persistent_store")
         #: What was handed to the engine, from just before on: a signal handler may raise at any moment after it.
         self._handed: tuple[_engine.Port, _engine.Message] | None = None
+        self._withdrawn = False
         self.topic = _protocol.full_topic(topic, self._modname, self._config)
         self.recipients = _settings.recipients_for(self.topic, self._settings.table) if named is None else named
 
@@ -201,6 +203,8 @@ class _Call:
             log.warning("%s is published without recipients: nobody confirms it, as with fedmsg", self.topic)
         if self._config.get("zmq_enabled", True):
             _context.publisher(self._context).aged_port()
+        if self._withdrawn:
+            return
         try:
             self._context.publish(self._suffix, self._msg, modname=self._modname, pre_fire_hook=self._hook)
         except AttributeError:
@@ -232,13 +236,18 @@ class _Call:
 
     def abandon(self) -> None:
         """Have the message not leave any more, for the caller leaves by an exception."""
+        self.withdraw()
         if self._handed is not None:
             port, entry = self._handed
             port.forget(entry)
 
-    def handed_over(
-        self, outcome: Outcome[Receipt] | CallbackFuture, waits: bool
-    ) -> tuple[_engine.Port, _engine.Message]:
+    def withdraw(self) -> None:
+        """Have the message not leave, if it has not; another thread may be about to hand it over. Never blocks."""
+        self._withdrawn = True
+        if self._handed is not None:
+            self._handed[1].abandoned = True
+
+    def handed_over(self, outcome: _engine.Settled, waits: bool) -> tuple[_engine.Port, _engine.Message]:
         """Sign the message, call the hook, and hand the message to the engine.
 
         Another attempt is made where ``destroy()`` came in between: the message is signed for the listener that awaits
@@ -253,9 +262,7 @@ class _Call:
                 if not attempts:
                     raise
 
-    def _hand_over(
-        self, outcome: Outcome[Receipt] | CallbackFuture, waits: bool
-    ) -> tuple[_engine.Port, _engine.Message]:
+    def _hand_over(self, outcome: _engine.Settled, waits: bool) -> tuple[_engine.Port, _engine.Message]:
         port = _context.port(self._context)
         _trust.require_x509(self._config)
         verifier = _trust.verifier(self._config)
@@ -283,5 +290,7 @@ class _Call:
             fail_fast=self._settings.fail_fast, urgent=waits,
         )  # fmt: skip
         self._handed = port, entry
+        if self._withdrawn:
+            entry.abandoned = True
         port.publish(entry)
         return port, entry

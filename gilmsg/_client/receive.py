@@ -2,19 +2,21 @@
 
 A tail has one SUB socket for each endpoint, because its caller is told the endpoint of each message. The sockets
 live in a zmq context of their own, so that closing the tail frees them all, and so that there may be more than
-libzmq's 1,023 of them. They belong to the thread that runs the generator; its ACKs leave through the engine.
+libzmq's 1,023 of them. They belong to the thread that runs the generator, or to an event loop (:mod:`gilmsg.aio`); the
+ACKs leave through the engine.
 """
 
 from __future__ import annotations
 
 import _socket
 import contextlib
+import functools
 import logging
 import os
 import signal
 import time
 import traceback
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 import zmq
@@ -40,8 +42,108 @@ _POLL_LIMIT = 1000
 _DESCRIPTORS_EACH = 3
 
 
+class Subscribers:
+    """The sockets of one tail, one for each endpoint, and whom they are connected to; for one thread at a time.
+
+    Attributes:
+        sources: each socket, and the name and endpoint that messages from it have.
+        woken: a socket that is readable when there is something for :meth:`answer`.
+        context: of the sockets; None unless they are open.
+    """
+
+    def __init__(self, config: Mapping[str, Any], topics: Sequence[bytes], passive: bool) -> None:
+        self._config, self._topics, self._passive, self._pid = config, topics, passive, os.getpid()
+        self.sources: dict[Any, tuple[str, str]] = {}
+        self.context: Any = None
+        self.woken: Any = None
+        self._wake: Any = None
+        self._poller = zmq.Poller()
+
+    def open(self) -> None:
+        """Open and connect them; call :meth:`close` whatever comes of it."""
+        targets = _settings.publishing_endpoints(self._config)
+        number = sum(map(len, targets.values()))
+        _engine.require_files(number, _DESCRIPTORS_EACH)
+        self.context = _engine.new_context(self._config, max(1023, number + 16))
+        self.woken, self._wake = _socket.socketpair()  # the C function: programs put others in the place of Python's
+        self.woken.setblocking(False)
+        self._wake.setblocking(False)
+        for name, several in targets.items():
+            for endpoint in several:
+                self.sources[self._subscriber(name, endpoint)] = name, endpoint
+        self._names = _engine.Names(functools.partial(_write, self._wake))
+        connecting = [] if self._passive else [(endpoint, one) for one, (_, endpoint) in self.sources.items()]
+        self._connections = _engine.Connections(connecting, self._names)
+        for readable in [self.woken.fileno(), *self.sources]:
+            self._poller.register(readable, zmq.POLLIN)
+
+    def wait(self) -> Iterator[Any]:
+        """Yield each socket that has a message; return within a second."""
+        self.tick()
+        for readable, _ in _engine.poll(self._poller, _POLL_LIMIT):
+            if readable in self.sources:
+                yield readable
+            else:
+                self.answer()
+
+    def has_message(self, source: Any) -> bool:
+        """Return whether :meth:`take` would find a message. Until it says no, the descriptor of *source* tells no news."""
+        return sockets.readable(source)
+
+    def take(self, source: Any) -> list[bytes]:
+        """Return the frames of the next message."""
+        frames: list[bytes] = source.recv_multipart()
+        return frames
+
+    def answer(self) -> None:
+        """Connect to those whose host names have been looked up."""
+        self.woken.recv(4096)
+        for host, addresses in self._names.answers():
+            self._connections.answer(host, addresses)
+
+    def tick(self) -> None:
+        """Look host names up again, where that is due."""
+        self._connections.tick(time.monotonic())
+
+    def next_due(self) -> float | None:
+        """Return when :meth:`tick` has something to do, on the monotonic clock."""
+        return self._connections.next_due()
+
+    def close(self) -> None:
+        """Close them all; not those of a parent process. Idempotent."""
+        for end in (self.woken, self._wake):
+            if end is not None:
+                end.close()
+        if self.context is not None and self._pid == os.getpid():
+            # The context knows its sockets by weak references, which a garbage collection that ends a generator has
+            # cleared: the context would wait for them for ever.
+            for subscriber in self.sources:
+                subscriber.close(linger=0)
+            _terminate(self.context)
+
+    def _subscriber(self, name: str, endpoint: str) -> zmq.Socket[bytes]:
+        """Return a subscribed socket, bound where we are passive, else still to be connected."""
+        try:
+            subscriber: zmq.Socket[bytes] = self.context.socket(zmq.SUB)
+            sockets.tune(subscriber, self._config)
+            sockets.watch_limited(subscriber)
+            for topic in self._topics:
+                subscriber.setsockopt(zmq.SUBSCRIBE, topic)
+            if self._passive:
+                _engine.claim(self, bound=[sockets.port(endpoint)])
+                subscriber.bind(endpoint)
+        except zmq.ZMQError as error:
+            raise ConfigurationError(f"endpoints[{name!r}]: {endpoint!r} cannot be used: {error}") from error
+        except BaseException as error:
+            # A socket that an interrupt leaves half made is known to the frames that made it, and to nobody who could
+            # close it: the context would wait for it for ever.
+            traceback.clear_frames(error.__traceback__)
+            raise
+        return subscriber
+
+
 class Tail:
-    """The state of one generator; *asked* sees every message before its ACK leaves, and may withhold that."""
+    """The state of one iteration; *asked* sees every message before its ACK leaves, and may withhold that."""
 
     def __init__(
         self, context: Any, topic: str = "", passive: bool = False, asked: Asked = lambda *_: True, after: bool = False
@@ -67,48 +169,31 @@ class Tail:
             self._acknowledger = Acknowledger(self._config, _context.publisher(context).port)
         self._sequence = dict.fromkeys(self._config.get("replay_endpoints") or {}, -1)
 
+    def subscribers(self) -> Subscribers:
+        """Return its sockets, not open yet."""
+        topics = [self._topic]
+        if self._acknowledger is not None:
+            topics.append(self._acknowledger.announcement(self._topic.decode()))
+        return Subscribers(self._config, topics, self._passive)
+
     def run(self) -> Generator[Item | None, None, None]:
         """Set up, yield None once, then the messages."""
-        targets = _settings.publishing_endpoints(self._config)
-        number = sum(map(len, targets.values()))
-        _engine.require_files(number, _DESCRIPTORS_EACH)
-        context = _engine.new_context(self._config, max(1023, number + 16))
-        sources: dict[Any, tuple[str, str]] = {}
-        woken, wake = _socket.socketpair()  # the C function: programs put others in the place of Python's
+        subscribers = self.subscribers()
         try:
-            woken.setblocking(False)
-            wake.setblocking(False)
-            for name, several in targets.items():
-                for endpoint in several:
-                    sources[self._subscriber(context, name, endpoint)] = name, endpoint
-            names = _engine.Names(lambda: _write(wake))
-            connecting = [] if self._passive else [(endpoint, one) for one, (_, endpoint) in sources.items()]
-            connections = _engine.Connections(connecting, names)
-            poller = zmq.Poller()
-            for readable in [woken.fileno(), *sources]:
-                poller.register(readable, zmq.POLLIN)
+            subscribers.open()
             yield None
             while True:
                 self._refuse_in_a_child()
-                connections.tick(time.monotonic())
-                for readable, _ in _engine.poll(poller, _POLL_LIMIT):
-                    if readable in sources:
-                        yield from self._receive(readable, *sources[readable], context)
-                    else:
-                        woken.recv(4096)
-                        for host, addresses in names.answers():
-                            connections.answer(host, addresses)
+                for source in subscribers.wait():
+                    yield from self.received(subscribers.take(source), *subscribers.sources[source], subscribers.context)
         finally:
-            woken.close()
-            wake.close()
-            if self._pid == os.getpid():
-                # The context knows its sockets by weak references, which a garbage collection that ends this
-                # generator has cleared: the context would wait for them for ever.
-                for subscriber in sources:
-                    subscriber.close(linger=0)
-                _terminate(context)
-                if self._acknowledger is not None:
-                    log.info("no longer acknowledging as %s", self._acknowledger.common_name)
+            subscribers.close()
+            self.ended()
+
+    def ended(self) -> None:
+        """Tell the log that nothing is acknowledged here any more."""
+        if self._acknowledger is not None and self._pid == os.getpid():
+            log.info("no longer acknowledging as %s", self._acknowledger.common_name)
 
     def _refuse_in_a_child(self) -> None:
         """In a forked child the sockets are the parent's: to read them would steal its wake-ups."""
@@ -118,31 +203,10 @@ class Tail:
                 "tail_messages() again"
             )
 
-    def _subscriber(self, context: Any, name: str, endpoint: str) -> zmq.Socket[bytes]:
-        """Return a subscribed socket, bound where we are passive, else still to be connected."""
+    def received(self, frames: Sequence[bytes], name: str, endpoint: str, context: Any) -> Generator[Item, None, None]:
+        """Yield what one message holds: itself, nothing, or a replay of several; each is acknowledged, before or after."""
         try:
-            subscriber: zmq.Socket[bytes] = context.socket(zmq.SUB)
-            sockets.tune(subscriber, self._config)
-            sockets.watch_limited(subscriber)
-            subscriber.setsockopt(zmq.SUBSCRIBE, self._topic)
-            if self._acknowledger is not None:
-                subscriber.setsockopt(zmq.SUBSCRIBE, self._acknowledger.announcement(self._topic.decode()))
-            if self._passive:
-                _engine.claim(self, bound=[sockets.port(endpoint)])
-                subscriber.bind(endpoint)
-        except zmq.ZMQError as error:
-            raise ConfigurationError(f"endpoints[{name!r}]: {endpoint!r} cannot be used: {error}") from error
-        except BaseException as error:
-            # A socket that an interrupt leaves half made is known to the frames that made it, and to nobody who could
-            # close it: the context would wait for it for ever.
-            traceback.clear_frames(error.__traceback__)
-            raise
-        return subscriber
-
-    def _receive(self, subscriber: zmq.Socket[bytes], name: str, endpoint: str, context: Any) -> Iterator[Item]:
-        """Yield what one received frame holds: a message, none, or a replay of several."""
-        try:
-            found = self._checked(_protocol.Received.of(subscriber.recv_multipart()))
+            found = self._checked(_protocol.Received.of(frames))
         except BadFrame as error:
             self._warn("dropped a message from %s: %s", endpoint, error)
             _engine.counting.dropped(error.code)

@@ -6,7 +6,7 @@ sockets are closed, with the last reference to ``Messages``.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any, Literal
 
 from .. import _settings
@@ -47,11 +47,18 @@ def tail_messages(
             endpoints for this process's limit of open files.
         ValueError: ``zmq_enabled`` is off.
     """
+    return Messages(prepared(topic, passive, acknowledge, config))
+
+
+def prepared(
+    topic: str, passive: bool, acknowledge: str, config: Mapping[str, Any], module: str | None = None
+) -> receive.Tail:
+    """Return a tail by the arguments of :func:`tail_messages`, called from *module*; its sockets are not open yet."""
     after = _acknowledge.is_after(acknowledge, "acknowledge")
     misspelt = _settings.misspelt(tuple(config), ("acknowledge",))
     if misspelt:
         _context.require_keywords(misspelt, config)
-    return Messages(receive.Tail(_context.context(config), topic, passive, after=after))
+    return receive.Tail(_context.context(config, module), topic, passive, after=after)
 
 
 class Messages(Generator[receive.Item, None, None]):

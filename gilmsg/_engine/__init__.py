@@ -46,12 +46,13 @@ from .loop import Engine
 from .operations import Ask, Book, Message
 from .port import Gone, Port, refuse_on
 from .sockets import Names
-from .waiting import CallbackFuture, Outcome, RateLimitedLog, Reports, callbacks, futures
+from .waiting import CallbackFuture, Outcome, RateLimitedLog, Reports, Settled, callbacks, futures, signing
 
 __all__ = [
     "Address", "CallbackFuture", "Connections", "Gone", "Message", "Names", "Outcome", "Port", "RateLimitedLog",
-    "Reports", "callbacks", "claim", "counting", "destroy", "futures", "grow_old", "leave", "listening_ports", "listening_process",
-    "new_context", "poll", "prepare", "publisher", "replaced", "require_files", "running", "sight", "sockets",
+    "Reports", "Settled", "callbacks", "claim", "counting", "destroy", "futures", "grow_old", "leave", "listening_ports",
+    "listening_process", "new_context", "poll", "prepare", "publisher", "replaced", "require_files", "running", "sight", "signing",
+    "sockets",
 ]  # fmt: skip
 
 #: Seconds that a port which a socket of this very process is giving up is waited for: libzmq gives it back late.

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from concurrent.futures import Future
-from typing import Any, Callable, Generic, TypeVar
+from typing import Any, Callable, Generic, Protocol, TypeVar
 
 from ..errors import ListenerError
 from . import greenlets
@@ -30,6 +30,12 @@ def refuse_in_child_of(pid: int, told: str) -> None:
     """Raise ListenerError in a process that was forked from *pid*: it must not use what it inherits."""
     if os.getpid() != pid:
         raise ListenerError(told % pid)
+
+
+class Settled(Protocol):
+    """Whatever is told the end of a message; the engine thread calls it, so it must not block."""
+
+    def settle(self, result: Any, error: BaseException | None) -> None: ...
 
 
 class Outcome(Generic[T]):
@@ -185,6 +191,9 @@ class CallbackFuture(Future[Any]):
             del self, ask  # as in result()
 
 
+#: Prepares and signs what is published under asyncio; a hook, or a store, may block it.
+signing = Worker("gilmsg-signing")
+
 #: Seconds after which futures that somebody looks at just now are tried again.
 _TRY_AGAIN = 0.001
 
@@ -217,7 +226,7 @@ def _settle_all() -> None:
 def forget() -> None:
     """Forget, in a forked child, the parent's threads and what they were to do."""
     _ended.clear()
-    for worker in (callbacks, futures):
+    for worker in (callbacks, futures, signing):
         worker.forget()
 
 

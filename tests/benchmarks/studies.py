@@ -13,6 +13,7 @@ import fedmsg
 import gilmsg
 from tests.benchmarks.figures import Figure, Outcome, alternate, flat, median, percentile, ratio, with_progress
 from tests.benchmarks.former import threads
+from tests.benchmarks.loops import loops
 from tests.benchmarks.many import endpoints, recipients
 from tests.benchmarks.members import publish
 from tests.benchmarks.others import others
@@ -206,6 +207,7 @@ STUDIES: dict[str, Callable[[Scale], Outcome]] = {
     "large-keys": large_keys,
     "acks": acks,
     "pipeline": pipeline,
+    "asyncio": loops,
     "threads": threads,
     "recipients": recipients,
     "deadlines": deadlines,

@@ -1,0 +1,33 @@
+"""gilmsg under asyncio: ``await gilmsg.aio.publish(...)``, ``async for ... in gilmsg.aio.tail_messages(...)``.
+
+Theory of operation
+-------------------
+The event loop never waits. What may take a while, or block, is done on threads beside it:
+
+- *publish*: one thread of the process, ``gilmsg-signing``, makes contexts, ports and listeners, signs, and hands over to
+  the engine, in the order in which the coroutines started. The ends of messages come back by the thread of
+  ``futures``, in batches, and a loop is woken once for each batch. No thread waits for an ACK.
+- *tail_messages*: the loop watches the sockets, and takes one message off when it is asked for one. One thread of each
+  iteration, ``gilmsg-aio``, sets up, validates, acknowledges, and closes.
+
+The context is that of the loop's thread (as everywhere, fedmsg keeps one for each), which is lent to these threads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .tailing import Messages, tail_messages
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from .._client.publish import Publish
+    from .._protocol import Receipt
+
+    publish: Publish[Coroutine[Any, Any, Receipt], Coroutine[Any, Any, Receipt | None], Coroutine[Any, Any, None]]
+else:
+    from .publishing import publish
+
+__all__ = ["Messages", "publish", "tail_messages"]
