@@ -30,7 +30,8 @@ _level = _moksha_log.level
 _moksha_log.setLevel(logging.ERROR)  # it warns that there is no AMQP, which nobody here has asked for
 try:
     with warnings.catch_warnings():  # moksha's, which its users can do nothing about
-        warnings.simplefilter("ignore", DeprecationWarning)
+        for category in (DeprecationWarning, SyntaxWarning):  # the latter where it was not compiled yet
+            warnings.simplefilter("ignore", category)
         warnings.filterwarnings("ignore", "pkg_resources is deprecated")
         from fedmsg.consumers import FedmsgConsumer
 finally:
