@@ -21,6 +21,7 @@ from kitchen.iterutils import iterate
 from . import _protocol, _settings, _trust
 from ._client import acknowledge as _acknowledge
 from ._client import context as _context
+from ._client import names as _names
 from ._engine import counting as _counting
 from ._engine import sockets
 from .errors import BadFrame, ConfigurationError, Refused
@@ -95,7 +96,7 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
             self._consume_only: Callable[[Any], Any] = self.consume  # type: ignore[has-type]  # the class's
             self.consume = self._acknowledge_and_consume
             if _acknowledge.can_acknowledge(hub.config, type(self).__name__):
-                config = _context.named_after(hub.config, type(self).__module__.partition(".")[0])
+                config = _names.named_after(hub.config, type(self).__module__.partition(".")[0])
                 publisher = _context.SharedPublisher(_context.require_publisher(config), config)
                 self._acknowledger = _acknowledge.Acknowledger(config, publisher.port)
             for extension in _extensions(hub):

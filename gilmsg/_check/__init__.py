@@ -120,7 +120,7 @@ def _in_force(config: dict[str, Any]) -> tuple[_settings.Loaded, dict[str, Any]]
     own = _client.context.current()
     if own is None:
         loaded = _settings.load(config)
-        return loaded, _client.context.named_after(loaded.config, _client.context.calling_module())
+        return loaded, _client.names.named_after(loaded.config, _client.names.calling_module())
     effective = {**own.c, **{key: config[key] for key in _settings.KEYS if key in config}}
     effective["endpoints"] = dict(effective.get("endpoints") or {})
     return _settings.in_force(effective), effective
@@ -136,7 +136,7 @@ def _consuming(topic: str | None, config: Mapping[str, Any], lines: list[Line]) 
     if not config.get("sign_messages", False):
         lines.append(Line("acks", FAIL, "sign_messages is off: this consumer acknowledges nothing"))
     elif all(line.ok or line.state == UNKNOWN for line in lines):
-        name = _trust.signer(config, _client.context.certname(config)).common_name
+        name = _trust.signer(config, _client.names.certname(config)).common_name
         lines.append(Line("acks", OK, f"they leave as {name} from {port.endpoint if port else 'one of these ports'}"))
     others = _settings.publishing_endpoints({**config, "endpoints": {**config["endpoints"], config.get("name"): []}})
     tried = _probed([one for several in others.values() for one in several])

@@ -140,7 +140,7 @@ def _crl(config: Mapping[str, Any]) -> str | list[str]:
 def _pair(config: Mapping[str, Any], warn_days: float | None) -> list[Line]:
     """Return lines about our key, our certificate, and whether they belong together."""
     try:
-        pair = _trust.key_pair(config, _client.context.certname(config))
+        pair = _trust.key_pair(config, _client.names.certname(config))
     except ConfigurationError as error:
         return [Line("key", FAIL, str(error))]
 
@@ -176,7 +176,7 @@ def ending(name: str, config: Mapping[str, Any], warn_days: float | None) -> lis
 
 def _signature(config: Mapping[str, Any]) -> str:
     """Sign a message that goes nowhere, and verify it as a recipient with our CA and CRL would."""
-    signer = _trust.signer(config, _client.context.certname(config))
+    signer = _trust.signer(config, _client.names.certname(config))
     message = {"topic": "", "msg": {}, "crypto": "x509"}
     covered = _protocol.canonical(message)
     try:

@@ -13,8 +13,8 @@ from typing import Any, Callable
 from .. import _engine, _protocol, _trust
 from .._engine import Port
 from ..errors import BadFrame, ConfigurationError, GilmsgError
-from . import context as _context
 from . import message as _message
+from . import names as _names
 
 log = logging.getLogger("gilmsg.receive")
 
@@ -24,7 +24,7 @@ class Acknowledger:
 
     def __init__(self, config: Mapping[str, Any], port: Callable[[], Port]) -> None:
         self._config, self._port = config, port
-        self._certname = _context.certname(config)
+        self._certname = _names.certname(config)
         self._topic, self._nacks = _protocol.ack_topic(config), _protocol.NackLimit()
         self._number = itertools.count(1)
         self._counting = threading.RLock()  # a signal handler may acknowledge, too

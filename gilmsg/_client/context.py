@@ -2,20 +2,14 @@
 
 Relied on: ``FedMsgContext(mute=True, **config)`` binds nothing, makes a zmq context that ``destroy`` terminates, sleeps
 for ``post_init_sleep``, and reads no other key of ``config`` that is changed here; ``publish`` uses
-``context.publisher.send_multipart(parts, flags=...)``, ``destroy`` its ``close()``; the rules by which a name and a
-certificate are chosen, repeated in `named_after` and `certname`.
+``context.publisher.send_multipart(parts, flags=...)``, ``destroy`` its ``close()``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import getpass
 import logging
-import socket
-import sys
 import time
-import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -26,6 +20,7 @@ from .. import _engine, _settings
 from .._engine import Address, Port
 from .._settings import AddressBook
 from ..errors import ConfigurationError, ListenerError
+from .names import calling_module, certname, named_after
 
 log = logging.getLogger("gilmsg.publish")
 
@@ -258,56 +253,3 @@ def _address(config: Mapping[str, Any]) -> Address | None:
         words = f"active is True, but {name!r} does not say where the relay is; set it to its endpoint"
         raise ConfigurationError(words)
     return Address(name, tuple(endpoints), active) if endpoints else None
-
-
-def certname(config: Mapping[str, Any]) -> str:
-    """Return the certificate file name (without suffix) under which *config* signs."""
-    index = str(config.get("name"))
-    if "cert_prefix" in config:
-        index = f"{config['cert_prefix']}.{hostname()}"
-    elif index == _settings.RELAY_INBOUND:
-        index = f"shell.{hostname()}"
-    try:
-        return str((config.get("certnames") or {})[index])
-    except KeyError:
-        raise ConfigurationError(
-            f"sign_messages is on, but certnames has no entry for {index!r}; add one with the name of its "
-            "key and certificate files in ssldir"
-        ) from None
-
-
-def named_after(config: Mapping[str, Any], module: str) -> dict[str, Any]:
-    """Return a copy of *config* with the name that fedmsg would guess for *module*."""
-    named = {**config, "endpoints": dict(config.get("endpoints") or {})}
-    if not named.get("name"):
-        guessed = None if module.startswith("fedmsg") else f"{module}.{hostname()}"
-        named["name"] = _settings.RELAY_INBOUND if named.get("active", False) else guessed
-    return named
-
-
-def hostname() -> str:
-    """Return the short host name that fedmsg puts into names."""
-    return socket.gethostname().partition(".")[0]
-
-
-@functools.cache  # it may take a look into the password database
-def username(uid: int) -> str:
-    """Return the name of the user that we run as, *uid*, which fedmsg puts into messages."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run us as a user that no database knows
-        return str(uid)
-
-
-def calling_module() -> str:
-    """Return the top-level module of the first frame that is neither fedmsg's nor ours.
-
-    ``fedmsg.utils.guess_calling_module`` finds a wrapper of fedmsg, and reads the source lines of the whole stack.
-    """
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None:
-        name = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if name not in ("fedmsg", "gilmsg"):
-            return name
-        frame = frame.f_back
-    return "fedmsg"

@@ -11,14 +11,14 @@ from typing import Any
 
 from .. import _protocol, _trust
 from ..errors import BadFrame, ConfigurationError, PayloadError
-from . import context as _context
+from . import names as _names
 
 
 def composed(topic: str, body: Any, number: int, origin: str | None = None) -> dict[str, Any]:
     """Return an unsigned message of this moment; *number* is the sender's count, fedmsg's ``i``."""
     return _protocol.compose(
         topic, body, number, unique=str(uuid.uuid4()), year=datetime.datetime.now().year,
-        timestamp=int(time.time()), username=_context.username(os.getuid()), origin=origin,
+        timestamp=int(time.time()), username=_names.username(os.getuid()), origin=origin,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from ..errors import BadFrame, PayloadError, Reason, Timeout
 from . import context as _context
 from . import end as _end
 from . import message as _message
+from . import names as _names
 
 #: What is said of a recipient that, as far as our own socket shows, is not there.
 _AWAY = ("never_connected", "other_topic", "gone")
@@ -140,7 +141,7 @@ class Sender:
         """Raise ConfigurationError, or ListenerError, if nothing can be sent now: port, key, CA and CRL must be usable."""
         self.port()
         if self.config.get("sign_messages", False):
-            _trust.signer(self.config, _context.certname(self.config))
+            _trust.signer(self.config, _names.certname(self.config))
         _trust.verifier(self.config)
 
     def send(
@@ -156,7 +157,7 @@ class Sender:
         port, verifier = self.port(), _trust.verifier(self.config)
         wire = message.covered
         if message.signs:
-            wire = _message.signed(message.covered, self.config, _context.certname(self.config))[1]
+            wire = _message.signed(message.covered, self.config, _names.certname(self.config))[1]
         attempt = Attempt(key, self._reports)
         attempt.message = entry = port.message(
             head_start, msg_id=message.msg_id, topic=message.topic, digest=_protocol.digest_of(message.covered),
@@ -199,4 +200,4 @@ def configuration(config: Mapping[str, Any]) -> dict[str, Any]:
     whole = {**_settings.current(config), **config}
     _settings.require(whole)
     _settings.require_known(whole)
-    return _context.named_after(whole, _context.calling_module())
+    return _names.named_after(whole, _names.calling_module())

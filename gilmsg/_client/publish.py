@@ -15,6 +15,7 @@ from . import blocking as _blocking
 from . import context as _context
 from . import end as _end
 from . import message as _message
+from . import names as _names
 
 log = logging.getLogger("gilmsg.publish")
 
@@ -181,7 +182,7 @@ class Call:
         if pre_fire_hook is not None and not callable(pre_fire_hook):
             raise ConfigurationError(f"pre_fire_hook must be callable; it is {pre_fire_hook!r}")
         self._suffix, self._msg, self._hook = topic, msg, pre_fire_hook
-        self._modname = modname or module or _context.calling_module()
+        self._modname = modname or module or _names.calling_module()
         self._store = self._config.get("persistent_store")
         #: What was handed to the engine, from just before on: a signal handler may raise at any moment after it.
         self._handed: tuple[_engine.Port, _engine.Message] | None = None
@@ -270,7 +271,7 @@ class Call:
         self._context._i += 1
         message, leaving = _message.composed(self.topic, body, self._context._i, port.origin), None
         if self._config.get("sign_messages", False):
-            message, *leaving = _message.sealed(message, self._config, _context.certname(self._config))
+            message, *leaving = _message.sealed(message, self._config, _names.certname(self._config))
         if self._store:
             message, leaving = self._store.add(message), None
             if not isinstance(message, dict):

@@ -47,7 +47,7 @@ def publish(
         ConfigurationError: an argument, setting or file is not usable; nothing was sent.
         ListenerError: see :func:`gilmsg.publish`.
     """
-    module = _client.context.calling_module()
+    module = _client.names.calling_module()
     return _published(topic, lambda: _publish.Call(
         topic, msg, modname, recipients, ack_timeout, pre_fire_hook, fail_fast, config, module))  # fmt: skip
 

@@ -47,7 +47,7 @@ def tail_messages(
     Raises:
         ConfigurationError: at the first step; see :func:`gilmsg.tail_messages`.
     """
-    return Messages(functools.partial(tail.prepared, topic, passive, acknowledge, config, _client.context.calling_module()))
+    return Messages(functools.partial(tail.prepared, topic, passive, acknowledge, config, _client.names.calling_module()))
 
 
 class Messages(AsyncIterator[receive.Item]):

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Dialect
 from .. import _protocol, _settings, _trust
 from .._client import context as _context
 from .._client import message as _message
+from .._client import names as _names
 from ..errors import ConfigurationError
 from .schema import WAITING, Tables
 from .transactions import Joined, Statement, lacks_table
@@ -82,7 +83,7 @@ class Finisher:
             _context.require_keywords(misspelt, config)
         whole = self._whole(config)
         table = _settings.settings(whole, None, config).table
-        full = _protocol.full_topic(topic, modname or _context.calling_module(), whole)
+        full = _protocol.full_topic(topic, modname or _names.calling_module(), whole)
         entries = _settings.recipients_for(full, table) if named is None else named
         _require_storable(full, entries)
         _trust.require_x509(whole)

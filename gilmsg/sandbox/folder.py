@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from .. import _settings
-from .._client import context
+from .._client import names
 from ..errors import ConfigurationError
 from .pki import Authority, write
 
@@ -115,7 +115,7 @@ def _answered(config: Config, others: Config) -> Config:
     if others.get("srv_endpoints"):
         answered["srv_endpoints"] = []
     if "cert_prefix" in others:
-        prefixed = f"{others['cert_prefix']}.{context.hostname()}"
+        prefixed = f"{others['cert_prefix']}.{names.hostname()}"
         answered["certnames"] = {prefixed: config["name"], **config["certnames"]}
     return answered
 
@@ -137,7 +137,7 @@ def bus_configuration(
     if relay:
         endpoints["relay_outbound"] = [ports.endpoint()]
     certnames = {name: name for name in [PUBLISHER, *recipients]}
-    certnames["shell." + context.hostname()] = "shell"
+    certnames["shell." + names.hostname()] = "shell"
     changes = {"name": PUBLISHER, "relay_inbound": ports.endpoint()}
     return signed_bus(authority, endpoints, certnames, topic_prefix, **changes)
 

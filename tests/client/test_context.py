@@ -7,7 +7,7 @@ import fedmsg
 import pytest
 
 from gilmsg import _engine, _settings
-from gilmsg._client import context
+from gilmsg._client import context, names
 from gilmsg._client.context import SharedPublisher, destroy, init
 from gilmsg.errors import ConfigurationError, EndpointError, ListenerError
 
@@ -117,9 +117,9 @@ def test_who_cannot_publish_is_told_why(config, changes, words):
 def test_the_name_that_fedmsg_would_guess(config, expected):
     """The given one, the caller's with the host's, or the relay's; the configuration stays as it is."""
     before = dict(config)
-    assert context.named_after(config, "caller")["name"] == expected
+    assert names.named_after(config, "caller")["name"] == expected
     assert config == before
-    assert context.named_after({}, "fedmsg")["name"] is None
+    assert names.named_after({}, "fedmsg")["name"] is None
 
 
 @pytest.mark.parametrize(
@@ -132,15 +132,15 @@ def test_the_name_that_fedmsg_would_guess(config, expected):
 )
 def test_the_certificate_that_fedmsg_would_choose(config):
     """By the name, the shell's for a relay, or cert_prefix and host."""
-    assert context.certname(config) == "cert"
+    assert names.certname(config) == "cert"
     with pytest.raises(ConfigurationError, match="sign_messages is on, but certnames has no entry for '.*'; add one"):
-        context.certname(dict(config, certnames=None))
+        names.certname(dict(config, certnames=None))
 
 
 def test_the_caller_is_found_through_wrappers():
     """It is the first frame that is neither fedmsg's nor ours."""
-    frames = {"fedmsg": fedmsg, "calling_module": context.calling_module}
-    assert context.calling_module() == "tests"
+    frames = {"fedmsg": fedmsg, "calling_module": names.calling_module}
+    assert names.calling_module() == "tests"
     for name, expected in (("gilmsg.x", "tests"), ("fedmsg", "tests"), ("gilmsgs", "gilmsgs")):
         scope = dict(frames, __name__=name)
         exec("found = calling_module()", scope)  # noqa: S102
@@ -196,6 +196,6 @@ def test_the_user_is_told_even_where_no_database_knows_him(monkeypatch):
     def unknown():
         raise KeyError("uid not found")
 
-    monkeypatch.setattr(context.getpass, "getuser", unknown)
-    assert context.username(4711) == "4711"
-    context.username.cache_clear()
+    monkeypatch.setattr(names.getpass, "getuser", unknown)
+    assert names.username(4711) == "4711"
+    names.username.cache_clear()
