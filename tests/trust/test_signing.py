@@ -64,6 +64,18 @@ def test_a_pair_that_was_never_whole_is_refused(authority, settings):
     assert "alice.key" in str(raised.value) and "alice.crt" in str(raised.value)
 
 
+def test_a_damaged_key_is_refused(authority, settings):
+    """A key that belongs to the certificate, but makes no signatures that count, is named."""
+    path = pathlib.Path(authority.folder + "/alice.key")
+    good = serialization.load_pem_private_key(path.read_bytes(), None).private_numbers()
+    damaged = rsa.RSAPrivateNumbers(
+        good.p, good.q, good.d + 2, good.dmp1 + 2, good.dmq1, good.iqmp, good.public_numbers
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    pki.write(str(path), pki.private_pem(damaged))
+    with pytest.raises(ConfigurationError, match="alice.key .* is damaged: what it signs cannot be verified"):
+        _trust.signer(settings, "alice")
+
+
 @pytest.mark.parametrize("suffix, problem", [(".key", "the private key"), (".crt", "the certificate")])
 @pytest.mark.parametrize("spoil", [os.remove, lambda path: pathlib.Path(path).write_text("rubbish")])
 def test_what_cannot_be_loaded_is_named(authority, settings, suffix, problem, spoil):
