@@ -10,6 +10,7 @@ config = {
     "environment": "dev",
     "endpoints": {name: [f"tcp://{name}:3000"] for name in NAMES},
     "certnames": {name: name for name in NAMES},
+    "zmq_enabled": True,  # else fedmsg-hub does not start
     "sign_messages": True,
     "validate_signatures": True,
     "ssldir": "/etc/pki/fedmsg",

@@ -127,9 +127,9 @@ def main():
                 print(f"Parcel for {customer}: {item}")
         if "--stay" in sys.argv[1:]:
             print(f"Open until Ctrl-C: {shop.url}/orders", flush=True)
-            with contextlib.suppress(KeyboardInterrupt):
-                signal.pause()
+            signal.pause()
 
 
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt):
+        main()

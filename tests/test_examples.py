@@ -67,7 +67,7 @@ def test_the_readme():
     docutils.core.publish_doctree(text, settings_overrides={"report_level": 1, "halt_level": 1})
     assert len(text.splitlines()) <= 60
     names = {path.name for path in EXAMPLES.iterdir() if path.is_file()} - {"README.rst"}
-    assert names == {name for name in names if f"``{name}``" in text} and len(names) == 8
+    assert names == {name for name in names if f"``{name}``" in text} and len(names) == 9
 
 
 @pytest.fixture
