@@ -1,6 +1,8 @@
 """The worked example in examples/: its tests pass, its one command prints what its README says, its containers fit together."""
 
+import contextlib
 import json
+import os
 import re
 import runpy
 import shutil
@@ -10,6 +12,9 @@ import docutils.core
 import pytest
 import yaml
 
+from gilmsg.sandbox import Authority, Ports
+
+from .helpers import Hub, publish
 from .processes import REPOSITORY, module, run
 
 EXAMPLES = REPOSITORY / "examples"
@@ -123,3 +128,20 @@ def test_the_containers_variables(compose, tmp_path):
     assert ours == set(re.findall(r"\((GILMSG_\w+)\)", told)) and len(ours) == 2
     code = "".join(path.read_text() for path in EXAMPLES.glob("*.py"))
     assert set(given) - ours == set(re.findall(r'os\.environ\["(\w+)"\]', code))
+
+
+@pytest.mark.slow
+def test_the_containers_bus(tmp_path, monkeypatch):
+    """By bus.py, other endpoints and another folder apart, what the deliverer sends is confirmed by the hub."""
+    (tmp_path / "bus.py").write_text((EXAMPLES / "bus.py").read_text().replace("/etc/pki/fedmsg", str(tmp_path / "pki")))
+    authority, ports = Authority(str(tmp_path / "pki")), Ports()
+    config = runpy.run_path(str(tmp_path / "bus.py"))["config"]
+    for name in config["endpoints"]:
+        config["endpoints"][name] = [ports.endpoint()]
+        authority.issue(config["certnames"][name])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(EXAMPLES), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("WAREHOUSE_DATABASE", str(tmp_path / "warehouse.sqlite"))
+    with contextlib.closing(ports), Hub(tmp_path / "hub", {**config, "name": "warehouse"}, ["Warehouse"], "warehouse"):
+        order = {"id": 1, "customer": "Ada", "item": "a teapot"}
+        given = {**config, "name": "deliverer", "gilmsg.ack_timeout": 30.0, "gilmsg.head_start": 30.0}
+        assert publish(["warehouse"], topic="order.placed", modname="shop", msg=order, **given).acks
