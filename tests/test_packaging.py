@@ -50,12 +50,13 @@ def test_the_wheel_holds_the_package_and_registers_its_entry_points(built):
 
 
 def test_the_sdist_can_reproduce_the_tests(built):
-    """It holds every file of the tests, their configuration, README, licence and changelog."""
+    """It holds every file of the tests, their configuration, the example, README, licence and changelog."""
     archive = only(built, "*.tar.gz")
     with tarfile.open(str(archive)) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
     tests = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "tests").rglob("*.py")}
     assert tests <= names
+    assert {f"examples/{path.name}" for path in (REPOSITORY / "examples").iterdir() if path.is_file()} <= names
     assert "fedmsg.d/gilmsg.py" in names
     assert {"README.rst", "CHANGELOG.rst", "LICENSE", "tox.ini", ".ci/run", "setup.py"} <= names
 
