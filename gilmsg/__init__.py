@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from ._check import Report, check
     from ._client.context import destroy, init
-    from ._client.publish import Publish
+    from ._client.overloads import Publish
     from ._client.tail import tail_messages
     from ._protocol import Receipt
     from ._settings import any_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
-from .commands import SUCCESS, command_parser, script
+from ._version import __version__
+from .commands import SUCCESS, Format, Parser, script
 
 #: The commands, each a module of ``gilmsg.commands``.
 COMMANDS = ("check", "demo", "logger", "outbox", "sandbox", "tail")
@@ -32,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     if words and words[0] in COMMANDS:
         status: int = importlib.import_module(f".commands.{words[0]}", __package__).main(words[1:])
         return status
-    parser = command_parser("python -m gilmsg", DESCRIPTION, usage="%(prog)s COMMAND ...")
+    # Without --print-completion: a shell would take its script for that of every python.
+    parser = Parser(prog="python -m gilmsg", description=DESCRIPTION, usage="%(prog)s COMMAND ...", formatter_class=Format)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="Print the version.")
     parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help=f"one of {', '.join(COMMANDS)}")
     parser.parse_args(words)
     return SUCCESS  # pragma: no cover  # it ends above: without a COMMAND it has printed something, or refuses

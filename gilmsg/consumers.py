@@ -183,7 +183,7 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
 
 def _serve_metrics(config: Mapping[str, Any]) -> None:
     """Serve metrics where the configuration names a port for them, once in a process."""
-    if config.get(_settings.METRICS_PORT) is not None:
+    if _settings.read(_settings.METRICS_PORT, config) is not None:
         try:
             from .metrics import serve_by_key
         except ImportError as error:

@@ -82,12 +82,16 @@ def serve(where: int | str, registry: CollectorRegistry = REGISTRY, **config: An
         ConfigurationError: *where* is no port; or as for :func:`register`.
         EndpointError: the port cannot be bound.
     """
-    address, port = _settings.listening(where, "the port of metrics")
+    _serve(*_settings.listening(where, "the port of metrics"), registry, config)
+
+
+def _serve(address: str, port: int, registry: CollectorRegistry, config: Mapping[str, Any]) -> None:
     register(registry, **config)
     try:
         prometheus_client.start_http_server(port, address, registry)
     except OSError as error:
-        raise EndpointError(f"metrics cannot be served at port {port} of {address}: {error}") from error
+        words = f"metrics cannot be served at port {port} of {address}: {error}; choose another, or end who has it"
+        raise EndpointError(words) from error
     log.info("metrics are served at port %d of %s", port, address)
 
 
@@ -102,7 +106,7 @@ def serve_by_key(config: Mapping[str, Any]) -> None:
         return
     own = {key: value for key, value in config.items() if key == _settings.DEPTH}
     try:
-        serve(config[_settings.METRICS_PORT], **own)
+        _serve(where[0], where[1], REGISTRY, own)
     except EndpointError as error:
         log.error("%s: %s", _settings.METRICS_PORT, error)
     _served_by = os.getpid()

@@ -204,6 +204,12 @@ def forget_workers(patch):
         patch.setattr(worker, "_thread", None)
 
 
+def replace_workers(patch):
+    """Let publishers require workers that have no thread yet."""
+    for name in ("signing", "futures", "callbacks"):
+        patch.setattr(_engine, name, waiting.Worker(f"gilmsg-{name}"))
+
+
 def look_up_often(patch):
     """Let host names be looked up again at once."""
     patch.setattr(connections, "_LOOK_UP_AGAIN", 0.05)

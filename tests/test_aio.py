@@ -16,7 +16,7 @@ from gilmsg.testing import PublishForbidden, forbidden
 from . import inside
 from .conftest import own_config
 from .helpers import Inbox, in_a_child, in_threads, publish
-from .processes import wait_for
+from .processes import python, wait_for
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -263,6 +263,90 @@ def test_what_is_cancelled_while_it_is_looked_at_never_leaves(bus, config, run):
 
     run(main)
     assert [got["msg"].get("last") for got in inbox.messages()] == [True]
+
+
+def test_a_plain_message_holds_back_nobody_and_is_cancelled_while_it_waits(bus, config, run):
+    """It waits behind a message of its loop for the head start; the signing thread goes on, and cancelled it never leaves."""
+    inbox = Inbox(bus, "plain")
+    config = {**config, "gilmsg.head_start": 3600.0}
+
+    async def main():
+        await send(config)
+        held = asyncio.create_task(send(config, ["alice", "nobody"]))
+        await until(lambda: inside.held() == 1, "it waits for nobody")
+        tasks = [asyncio.create_task(send(config, [], topic="plain")) for _ in range(2)]
+        await until(lambda: inside.held() == 3, "both wait behind it: the signing thread has handed over the second, too")
+        tasks[0].cancel()
+        await asyncio.wait(tasks[:1])
+        held.cancel()
+        assert await tasks[1] is None
+        await send(config, topic="plain")
+
+    run(main)
+    assert len(inbox.messages()) == 2
+
+
+def test_a_loop_is_held_back_by_its_own_messages_only(bus, config, run):
+    """One that waits for its head start does not hold back those of another loop."""
+    config = {**config, "gilmsg.head_start": 3600.0}
+
+    async def main():
+        await send(config)
+        held = asyncio.create_task(send(config, ["alice", "nobody"]))
+        await until(lambda: inside.held() == 1, "it waits for nobody")
+        there = await asyncio.to_thread(lambda: asyncio.run(send(config)))
+        held.cancel()
+        return there
+
+    assert list(run(main).acks) == ["alice"]
+
+
+@pytest.mark.parametrize("name", ["gilmsg-signing", "gilmsg-futures", "gilmsg-callbacks", "gilmsg-aio_0"])
+def test_without_a_thread_there_is_an_error(bus, config, run, name):
+    """A system that has no more threads is told of at the await: nothing waits for ever."""
+
+    async def main():
+        with pytest.MonkeyPatch.context() as patch:
+            inside.replace_workers(patch)
+            inside.refuse_threads(patch, RuntimeError("can't start new thread"), name)
+            with pytest.raises(gilmsg.ListenerError, match=f"there is no thread {name[:10]}"):
+                if name == "gilmsg-aio_0":
+                    await gilmsg.aio.tail_messages(**own_config(bus, name="carol")).__aenter__()
+                await send(config)
+        assert (await send(config)).acks
+
+    run(main)
+
+
+def test_destroy_within_a_hook_ends_the_context_of_the_loops_thread(config, run):
+    """That message fails; the next one begins anew."""
+
+    async def main():
+        await send(config)
+        with pytest.raises(gilmsg.GilmsgError):
+            await send(config, pre_fire_hook=lambda message: gilmsg.destroy())
+        assert (await send(config)).acks
+
+    run(main)
+
+
+@pytest.mark.parametrize("close", ["loop.close()", "pass"])
+def test_an_interpreter_ends_with_a_message_that_is_waited_for(bus, config, tmp_path, close):
+    """However its loop was left: it ends, in time."""
+    source = (
+        "import asyncio, gilmsg.aio\n"
+        "async def start():\n"
+        "    global task\n"
+        f"    task = asyncio.ensure_future(gilmsg.aio.publish(topic='x', msg={{}}, recipients=['bob'], ack_timeout=600.0, **{config!r}))\n"
+        "    await asyncio.sleep(0.5)\n"
+        "loop = asyncio.new_event_loop()\n"
+        "loop.run_until_complete(start())\n"
+        f"{close}\n"
+        "print('the end')\n"
+    )
+    bus.silent("bob")
+    done = python(source, tmp_path, flags=["-W", "ignore"])
+    assert (done.returncode, done.stdout) == (0, "the end\n"), done.stderr
 
 
 def test_destroy_ends_all_at_once(bus, config, run):

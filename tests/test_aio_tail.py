@@ -306,6 +306,20 @@ def test_two_tasks_need_two_tails(carol, run):
     run(main)
 
 
+def test_another_loop_needs_a_tail_of_its_own(carol):
+    """One that was opened in a loop is refused in another one, which would wait for ever."""
+    messages = gilmsg.aio.tail_messages(**carol)
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    try:
+        first.run_until_complete(messages.__aenter__())
+        with pytest.raises(gilmsg.ConfigurationError, match="another event loop"):
+            second.run_until_complete(messages.__anext__())
+        first.run_until_complete(messages.aclose())
+    finally:
+        first.close()
+        second.close()
+
+
 def test_a_host_name_is_looked_up_beside_the_loop(carol, run, monkeypatch):
     """Where an endpoint's host is a name, it is connected when that resolves, and looked up again where that is due."""
     inside.look_up_often(monkeypatch)

@@ -325,6 +325,16 @@ def test_a_hub_serves_metrics_by_its_key(bus, tmp_path):
         assert "ERROR" not in hub.out() and "Traceback" not in hub.out(), hub
 
 
+def test_a_hub_serves_metrics_by_the_environment(bus, tmp_path, monkeypatch):
+    """The variable counts where no file says anything, and over what a file says."""
+    port = free_port(bus)
+    monkeypatch.setenv("GILMSG_METRICS_PORT", str(port))
+    settings = {"gilmsg.metrics.port": free_port(bus)}
+    with Hub(tmp_path / "hub", own_config(bus, name="carol", **settings), ["First"]) as hub:
+        publish(["carol"], **{**own_config(bus), "gilmsg.ack_timeout": 20.0})
+        until_scraped(port, 1, "gilmsg_acks_sent_total", process=hub)
+
+
 def test_a_hub_whose_metrics_port_is_taken_consumes(bus, tmp_path):
     """Its consumers matter more: an ERROR says that nothing is served."""
     with bound("tcp://127.0.0.1:" + str(free_port(bus))) as taken:

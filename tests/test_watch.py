@@ -103,6 +103,12 @@ def test_a_plugin_has_four_states(bus, folder):
     wait_for(lambda: nagios(folder, "--recipients", "alice")[0] == 3, "its endpoints are unknown")
 
 
+def test_an_abbreviated_plugin_is_one(folder, capsys, recwarn):  # recwarn gives back the filters of warnings
+    """argparse takes --nag for --nagios: the exit statuses are the plugin's then, too."""
+    assert check.main(["--nag", "--bogus"]) == 3
+    assert capsys.readouterr().out.startswith("GILMSG UNKNOWN: ")
+
+
 def test_a_plugin_that_cannot_check_does_not_know(folder, capsys, recwarn):  # recwarn gives back the filters of warnings
     """Bad usage is UNKNOWN, not CRITICAL, as Nagios wants it."""
     for words, told in [

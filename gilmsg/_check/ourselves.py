@@ -94,7 +94,7 @@ def _shown(key: str, value: Any) -> str:
         return ""
     if key == _settings.RECIPIENTS:
         return f" of {len(value or ())} topics"
-    return f" {value}" if key in _settings.FLAGS else f" {value:g}" + (" s" if isinstance(_settings.default(key), float) else "")
+    return f" {value:g} s" if isinstance(_settings.default(key), float) else f" {value}"
 
 
 def _naming(key: str, files: Sequence[str]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, TypeVar, Union, overload
+from typing import Any, Callable
 
 from .. import _engine, _protocol, _settings, _trust
 from .._engine import CallbackFuture, Outcome
@@ -16,46 +18,9 @@ from . import context as _context
 from . import end as _end
 from . import message as _message
 from . import names as _names
+from .overloads import Hook, Recipients
 
 log = logging.getLogger("gilmsg.publish")
-
-Named = Union[str, Iterable[str]]
-Recipients = Optional[Named]
-Hook = Optional[Callable[[dict[str, Any]], Any]]
-
-if TYPE_CHECKING:
-    Confirmed_co = TypeVar("Confirmed_co", covariant=True)
-    Unknown_co = TypeVar("Unknown_co", covariant=True)
-    Plain_co = TypeVar("Plain_co", covariant=True)
-
-    class Publish(Protocol[Confirmed_co, Unknown_co, Plain_co]):
-        """What type checkers take ``gilmsg.publish`` and ``publish_async`` for: who names recipients gets a Receipt."""
-
-        @overload
-        def __call__(
-            self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., *, recipients: tuple[()],
-            ack_timeout: float | None = ..., pre_fire_hook: Hook = ...,
-            fail_fast: bool | None = ..., **config: Any,
-        ) -> Plain_co: ...
-        @overload
-        def __call__(
-            self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., *, recipients: Named,
-            ack_timeout: float | None = ..., pre_fire_hook: Hook = ...,
-            fail_fast: bool | None = ..., **config: Any,
-        ) -> Confirmed_co: ...
-        @overload
-        def __call__(
-            self, topic: str | None, msg: Any, modname: str | None, recipients: Named,
-            ack_timeout: float | None = ..., pre_fire_hook: Hook = ...,
-            fail_fast: bool | None = ..., **config: Any,
-        ) -> Confirmed_co: ...
-        @overload  # those of the configuration, if any
-        def __call__(
-            self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., recipients: None = ...,
-            ack_timeout: float | None = ..., pre_fire_hook: Hook = ...,
-            fail_fast: bool | None = ..., **config: Any,
-        ) -> Unknown_co: ...
-
 
 #: The one switch for tests (see gilmsg.testing): while it is set, every call of publish and
 #: publish_async raises what it makes of the call's topic, before anything else.
@@ -184,14 +149,20 @@ class Call:
         self._suffix, self._msg, self._hook = topic, msg, pre_fire_hook
         self._modname = modname or module or _names.calling_module()
         self._store = self._config.get("persistent_store")
+        #: Whose messages leave in one order: those that this thread hands over, or those of an event loop.
+        self.line = threading.get_ident()
+        self._plain: _engine.Plain | None = None
         #: What was handed to the engine, from just before on: a signal handler may raise at any moment after it.
         self._handed: tuple[_engine.Port, _engine.Message] | None = None
         self._withdrawn = False
         self.topic = _protocol.full_topic(topic, self._modname, self._config)
         self.recipients = _settings.recipients_for(self.topic, self._settings.table) if named is None else named
 
-    def send_plain(self) -> None:
-        """Publish as fedmsg does, by fedmsg's own code."""
+    def send_plain(self, outcome: _engine.Settled | None = None) -> bool:
+        """Publish as fedmsg does, by fedmsg's own code; return when it has left.
+
+        With an *outcome* this returns whether that will tell when it has left, or what has kept it from that.
+        """
         if self._settings.required:
             raise ConfigurationError(
                 f"{self.topic} would be published without recipients, which {_settings.REQUIRED} forbids; name them, in "
@@ -205,7 +176,8 @@ class Call:
         if self._config.get("zmq_enabled", True):
             _context.publisher(self._context).aged_port()
         if self._withdrawn:
-            return
+            return False
+        former = _context.taking_over.set(None if outcome is None else functools.partial(self._take_over, outcome))
         try:
             self._context.publish(self._suffix, self._msg, modname=self._modname, pre_fire_hook=self._hook)
         except AttributeError:
@@ -213,6 +185,14 @@ class Call:
             if self._context is not _context.current():
                 _context.publisher(self._context)
             raise
+        finally:
+            _context.taking_over.reset(former)
+        return self._plain is not None
+
+    def _take_over(self, outcome: _engine.Settled, port: _engine.Port, frames: list[bytes]) -> None:
+        self._plain = plain = port.unconfirmed(frames, outcome)
+        plain.abandoned, plain.thread = self._withdrawn, self.line
+        port.publish(plain)
 
     def confirmed(self) -> Receipt:
         """Send the message and wait: return or raise what :func:`publish` does."""
@@ -245,6 +225,8 @@ class Call:
     def withdraw(self) -> None:
         """Have the message not leave, if it has not; another thread may be about to hand it over. Never blocks."""
         self._withdrawn = True
+        if self._plain is not None:
+            self._plain.abandoned = True
         if self._handed is not None:
             self._handed[1].abandoned = True
 
@@ -291,6 +273,7 @@ class Call:
             fail_fast=self._settings.fail_fast, urgent=waits,
         )  # fmt: skip
         self._handed = port, entry
+        entry.thread = self.line
         if self._withdrawn:
             entry.abandoned = True
         port.publish(entry)

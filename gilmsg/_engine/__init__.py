@@ -43,13 +43,13 @@ from .descriptors import claim, listening_ports, listening_process, new_context,
 from .ends import Address
 from .greenlets import poll
 from .loop import Engine
-from .operations import Ask, Book, Message
+from .operations import Ask, Book, Message, Plain
 from .port import Gone, Port, refuse_on
 from .sockets import Names
 from .waiting import CallbackFuture, Outcome, RateLimitedLog, Reports, Settled, callbacks, futures, signing
 
 __all__ = [
-    "Address", "CallbackFuture", "Connections", "Gone", "Message", "Names", "Outcome", "Port", "RateLimitedLog",
+    "Address", "CallbackFuture", "Connections", "Gone", "Message", "Names", "Outcome", "Plain", "Port", "RateLimitedLog",
     "Reports", "Settled", "callbacks", "claim", "counting", "destroy", "futures", "grow_old", "leave", "listening_ports",
     "listening_process", "new_context", "poll", "prepare", "publisher", "replaced", "require_files", "running", "sight", "signing",
     "sockets",

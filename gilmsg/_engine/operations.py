@@ -15,6 +15,7 @@ from .waiting import Outcome
 if TYPE_CHECKING:
     from .ends import Ear, Out
     from .loop import Engine
+    from .waiting import Settled
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ class Held:
 
     def __init__(self, out: Out, thread: int | None = None) -> None:
         self.out, self.thread = out, thread
-        self.outcome: Outcome[None] = Outcome()
+        self.outcome: Any = Outcome()
 
     def run(self, engine: Engine, now: float) -> None:
         _leave_or_wait(self, engine, now)
@@ -93,9 +94,9 @@ class Held:
 class Plain(Held):
     """A message that nobody confirms; it leaves behind those of its thread."""
 
-    def __init__(self, out: Out, parts: Sequence[bytes]) -> None:
+    def __init__(self, out: Out, parts: Sequence[bytes], outcome: Settled) -> None:
         super().__init__(out, threading.get_ident())
-        self._parts = parts
+        self._parts, self.outcome = parts, outcome
 
     def leave(self, engine: Engine) -> None:
         if not self.abandoned:

@@ -13,13 +13,13 @@ from ..errors import ConfigurationError, ListenerError
 from . import sockets
 from .descriptors import listening_ports
 from .operations import Acknowledgement, Held, Message, Plain, Presence, closed
-from .waiting import refuse_in_child_of
+from .waiting import Outcome, refuse_in_child_of
 
 if TYPE_CHECKING:
     from .ends import Ear, Out
     from .loop import Engine
     from .operations import Book
-    from .waiting import Outcome
+    from .waiting import Settled
 
 log = logging.getLogger("gilmsg.publish")
 
@@ -100,7 +100,7 @@ class Port:
         self._out.held_until = max(self._out.held_until, message.until)
         return message
 
-    def publish(self, message: Message) -> None:
+    def publish(self, message: Message | Plain) -> None:
         """Hand *message* over; its outcome tells the end."""
         self._require()
         self._engine.put(message)
@@ -118,9 +118,13 @@ class Port:
 
     def plain(self, parts: Sequence[bytes]) -> None:
         """Send a message that nobody confirms; return when it was given to the socket. The *parts* must be bytes."""
+        self._held(self.unconfirmed(parts, Outcome()))
+
+    def unconfirmed(self, parts: Sequence[bytes], outcome: Settled) -> Plain:
+        """Return a message that nobody confirms, for :meth:`publish`; *outcome* tells when it was given to the socket."""
         if not parts or not all(isinstance(part, bytes) for part in parts):  # the engine would die of them
             raise TypeError(f"a message is one or more frames of bytes; these are {parts!r:.80}")
-        self._held(Plain(self._sending(), parts))
+        return Plain(self._sending(), parts, outcome)
 
     def acknowledge(self, parts: Sequence[bytes], origin: str | None) -> None:
         """Send an ACK to the listener *origin*; return when it was given to the socket."""

@@ -6,6 +6,7 @@ import collections
 import concurrent.futures
 import logging
 import os
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -96,7 +97,8 @@ class Worker:
     def run(self, job: Job) -> None:
         """Have *job* done soon; an exception from it is logged."""
         self._jobs.put(job)
-        if not greenlets.green and (self._thread is None or not self._thread.is_alive()):
+        # As the interpreter ends, a thread that is started never runs, and its start would wait for that.
+        if not greenlets.green and not sys.is_finalizing() and (self._thread is None or not self._thread.is_alive()):
             try:
                 self.require()
             except ListenerError as error:  # the next job tries again

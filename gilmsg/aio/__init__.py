@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from .._client.publish import Publish
+    from .._client.overloads import Publish
     from .._protocol import Receipt
 
     publish: Publish[Coroutine[Any, Any, Receipt], Coroutine[Any, Any, Receipt | None], Coroutine[Any, Any, None]]

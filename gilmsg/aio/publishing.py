@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import threading
 from collections.abc import Coroutine, Iterable
 from typing import Any, Callable, NamedTuple
 
@@ -91,6 +92,9 @@ class _Sending:
         self.end: asyncio.Future[_End] = self.loop.create_future()
         self._make, self._place = make, _client.context.place()
         self._call: _publish.Call | None = None
+        self._ident = threading.get_ident()
+        for worker in (_engine.signing, _engine.futures, _engine.callbacks):
+            worker.require()  # or an error: without one of them nobody would be told the end
         hand_over = contextvars.copy_context().run  # a hook may ask whose message this is
         _engine.signing.run(lambda: hand_over(self._hand_over))
 
@@ -103,10 +107,10 @@ class _Sending:
                 self._call = call = self._make()
                 if self.end.cancelled():  # perhaps before there was a call that could be withdrawn
                     return
+                call.line = self._ident
                 if call.recipients:
                     call.handed_over(self, waits=False)
-                else:
-                    call.send_plain()
+                elif not call.send_plain(self):
                     self.settle(None, None)
         except BaseException as error:  # noqa: BLE001  raised where it is awaited
             if self._call is not None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar
 
 from .. import _client
 from .._client import receive, tail
+from ..errors import ConfigurationError, ListenerError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -101,6 +102,8 @@ class Messages(AsyncIterator[receive.Item]):
     async def _set_up(self) -> _Watch:
         if self._over:
             raise StopAsyncIteration
+        if self._watch is not None and not self._watch.runs_here:
+            raise ConfigurationError("these messages belong to another event loop; call tail_messages() in this one")
         if self._watch is None:
             self._watch = _Watch()
             weakref.finalize(self, self._watch.drop).atexit = False
@@ -181,8 +184,19 @@ class _Watch:
         self._closing: concurrent.futures.Future[None] | None = None
 
     def run(self, job: Callable[[], T]) -> asyncio.Future[T]:
-        """Have *job* done by the thread."""
-        return self._loop.run_in_executor(self._thread, job)
+        """Have *job* done by the thread; ListenerError if that cannot start."""
+        try:
+            return self._loop.run_in_executor(self._thread, job)
+        except RuntimeError as error:
+            if self._closing is None:  # it did not start, so nothing is open
+                self._closing = concurrent.futures.Future()
+                self._closing.set_result(None)
+            raise ListenerError(f"there is no thread gilmsg-aio: {error}") from error
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this is its loop."""
+        return self._loop is asyncio.get_running_loop()
 
     def open(self, prepare: Callable[[], receive.Tail], place: dict[str, Any]) -> None:
         """Open the sockets, on the thread, with the context that is kept in *place*."""

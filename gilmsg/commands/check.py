@@ -79,7 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
     # What goes wrong is in the answer; logging would only say it twice, and on stderr.
     logging.getLogger().addHandler(logging.NullHandler())
-    if "--nagios" in (sys.argv[1:] if arguments is None else arguments):
+    words = sys.argv[1:] if arguments is None else arguments
+    if any(word.startswith("--nag") and "--nagios".startswith(word) for word in words):  # argparse takes it abbreviated
         return _for_nagios(arguments)
     given, as_json, seconds = _given(arguments)
     if seconds is not None:
