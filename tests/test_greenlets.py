@@ -5,8 +5,8 @@ import pytest
 from .conftest import own_config
 from .processes import program
 
-WHAT = ["once", "asynchronous", "tail", "after", "check", "late"]
-LONGER = ["many", "destroyed", "half", "late_unused"]
+WHAT = ["asynchronous", "tail", "late"]
+LONGER = ["once", "many", "destroyed", "after", "check", "half", "late_unused"]
 
 
 @pytest.mark.parametrize("what", [*WHAT, *(pytest.param(one, marks=pytest.mark.slow) for one in LONGER)])

@@ -286,6 +286,7 @@ def test_run_delivers_until_it_is_told_to_end(box, bus, place, tmp_path, number)
         assert all(one in running.out() for one in told), running.out()
 
 
+@pytest.mark.slow
 def test_run_refuses_in_one_line(config, path, tmp_path):
     """Where there is no name, no port, or no database: exit status 2, or 1 if only the database fails."""
     write_config(tmp_path, {**config, "name": None, "gilmsg.outbox.database": path})

@@ -151,6 +151,7 @@ def test_one_of_a_group_is_enough(box, bus, config):
     assert set(found.acks) == {"bob"} and found.recipients == ("alice,bob",)
 
 
+@pytest.mark.slow
 def test_each_attempt_sends_the_same_message(box, bus, config):
     """The id and the digest never change, so an ACK for any attempt counts; pauses double, from one second."""
     bus.silent("alice")

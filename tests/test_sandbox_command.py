@@ -140,6 +140,7 @@ def check_a_second_start(directory, kept):
         assert running.signalled(signal.SIGKILL) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_without_a_folder_and_without_stdin(tmp_path):
     """A temporary folder goes with it; without stdin it neither ends nor spins; SIGTERM ends it."""
     prefix = ["sh", "-c", 'exec "$0" "$@" <&-']
@@ -156,6 +157,7 @@ def test_without_a_folder_and_without_stdin(tmp_path):
     assert os.listdir(str(tmp_path)) == []
 
 
+@pytest.mark.slow
 def test_interrupted_while_it_starts(tmp_path):
     """Ctrl-C before the bus is up: it ends, the temporary folder too, and no process is left."""
     (tmp_path / "temporary").mkdir()

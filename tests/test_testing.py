@@ -38,6 +38,7 @@ def test_the_bus(pytester, inner):
     inner(copied(pytester, "with_bus")).assert_outcomes(passed=10)
 
 
+@pytest.mark.slow
 def test_the_former_state_returns(pytester, inner):
     """Contexts of any thread, configuration, threads and sockets are afterwards what they were before."""
     # load_config warns of itself, as ever.

@@ -28,7 +28,7 @@ _NACKS = 5
 _QUOTED = 64
 
 #: Entries, at most, whose ACKs count though their wait has ended: each takes a kilobyte or more, its owner's share included.
-_MOST_LATE = 5_000
+_MOST_LATE = 10_000
 
 
 class Receipt(NamedTuple):

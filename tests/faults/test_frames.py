@@ -166,6 +166,7 @@ def test_tail_messages_survives_every_frame(field, hostile):
         tail.close()
 
 
+@pytest.mark.slow
 def test_a_hub_consumer_survives_every_frame(field, hostile, tmp_path):
     """The same for a consumer in a real fedmsg-hub."""
     config = own_config(field, name="carol")

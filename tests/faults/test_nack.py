@@ -234,6 +234,7 @@ def test_a_recipient_of_1_0_0(field, config, former, tmp_path):
     assert (timeout.missing["carol"].code, timeout.ack_timeout) == ("silent", 2.0)
 
 
+@pytest.mark.slow
 def test_a_publisher_of_1_0_0(field, config, former, tmp_path):
     """It is answered by ACKs, and by nothing else: nobody signs what it does not hear."""
     call = {**config, "recipients": ["carol"], "msg": {}, "modname": "tests"}
