@@ -27,6 +27,7 @@ from .benchmarks.steps import STEPS
 from .conftest import make_known
 from .helpers import Hub, publish, sampled, write_config
 from .processes import REPOSITORY
+from .test_outbox_delivery import until
 
 #: The literal blocks of each section: how they begin, and what runs them.
 BLOCKS = {
@@ -329,18 +330,13 @@ def ran(folder, *lines):
     return done.stdout.split()
 
 
-def delivered(box, msg_id, limit=30):
-    processes.wait_for(lambda: box.get(msg_id).state == "delivered", f"it is delivered: {box.get(msg_id)}", limit)
-    return box.get(msg_id)
-
-
 def arrives_once(database, msg_id, bus):
     """What an application has put is delivered from its *database*; and the update was changed with it."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         assert connection.execute("SELECT state FROM updates").fetchall() == [("pushing",)]
     with contextlib.closing(gilmsg.outbox.Outbox(database)) as box:
         box.start(**bus.config)
-        assert list(delivered(box, msg_id).acks) == BACKENDS[:1]
+        assert list(until(box, msg_id).acks) == BACKENDS[:1]
         box.stop()
         assert list(box.list()) == []
     [message] = bus.received(BACKENDS[0])
@@ -401,7 +397,7 @@ def test_an_outbox_of_ones_own(readme, readmes_bus, tmp_path, monkeypatch):
     names = {"__name__": "example"}
     exec(compile(outbox_block(readme, 3, tmp_path), "README", "exec"), names)  # noqa: S102  # that is what is tested
     with contextlib.closing(names["box"]) as box:
-        assert list(delivered(box, names["msg_id"]).acks) == BACKENDS[:1]
+        assert list(until(box, names["msg_id"]).acks) == BACKENDS[:1]
         box.stop()
 
 
@@ -419,8 +415,9 @@ def test_an_inbox(readme, readmes_bus, applications_database, tmp_path):
             source.backup(copy)
         for one in (box, gilmsg.outbox.Outbox(tmp_path / "copy")):
             one.start(**readmes_bus.config)
-            assert delivered(one, msg_id).attempts == 1
+            assert until(one, msg_id).attempts == 1
             one.stop()
+            one.close()
     with contextlib.closing(sqlite3.connect(applications_database)) as connection:
         assert connection.execute("SELECT id, state FROM updates").fetchall() == [(7, "new"), (4711, "pushed")]
 

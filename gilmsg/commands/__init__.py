@@ -236,6 +236,7 @@ class Signals:
             return
         self._raises = True  # a destructor that raised Ended runs within ``raised``
         main, number = threading.get_ident(), self._first
+        # A moment later: what is raised at once would still be within the destructor.
         threading.Timer(0.01, lambda: signal.pthread_kill(main, number)).start()
 
     def check(self) -> None:

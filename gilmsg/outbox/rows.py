@@ -1,6 +1,7 @@
 """Statements of a deliverer: whose turn it is, leases, and what is stored of attempts. Their callers begin the transactions.
 
-Each is built once: SQLAlchemy takes longer to build one, and to see that it knows it, than the database to execute it.
+Those of a message that is confirmed are built once: SQLAlchemy takes longer to build one, and to see that it knows it, than the
+database to execute it.
 The state stands in them as a literal, never as a parameter: the partial index would not be used.
 """
 

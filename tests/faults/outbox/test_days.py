@@ -6,17 +6,16 @@ import signal
 import sqlite3
 import threading
 import time
-import uuid
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 import gilmsg
 
 from ... import databases, processes
 from ...processes import wait_for
-from ...test_outbox_delivery import columns, counted, deliverer, put, until, until_seen
+from ...test_outbox_delivery import columns, counted, deliverer, multiply, put, until, until_seen
 
 on_sqlite = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 
@@ -168,22 +167,6 @@ def test_a_corrupt_row(box, bus, config, harm):
     until(box, before, after)
     assert "cannot be sent" in until(box, bad, state="failed").reason
     assert counted(bus, "alice") == {before: 1, after: 1}
-
-
-def multiply(box, msg_id, count):
-    """Put the message of that id so many times more, each with an id of its own, as copies of its rows: in seconds."""
-    messages, recipients = box.tables.messages, box.tables.recipients
-    with box.transaction() as connection:
-        row = connection.execute(select(messages).where(messages.c.msg_id == msg_id)).mappings().one()
-        entry = connection.execute(select(recipients).where(recipients.c.message == row["id"])).mappings().one()
-        numbers = range(row["id"] + 1, row["id"] + 1 + count)
-        # The last group is the origin: by it the ACKs find us.
-        ids = {number: f"{msg_id[:5]}{str(uuid.uuid4())[:24]}{msg_id[29:]}" for number in numbers}
-        rows = [{**row, "id": number, "msg_id": one, "body": row["body"].replace(msg_id, one)} for number, one in ids.items()]
-        connection.execute(messages.insert(), rows)
-        connection.execute(recipients.insert(), [{**entry, "message": number} for number in numbers])
-        if box.engine.dialect.name == "postgresql":  # its sequence knows nothing of these
-            connection.execute(text("SELECT setval(pg_get_serial_sequence('gilmsg_outbox', 'id'), max(id)) FROM gilmsg_outbox"))
 
 
 @pytest.mark.slow
