@@ -20,11 +20,12 @@ import gilmsg
 from gilmsg.sandbox import Sandbox
 
 from . import databases, inside
+from .helpers import sampled
 from .processes import wait_for
 
 
 def pytest_configure():
-    """Draw the order of the tests, and prepare for the many processes that they start: byte code, signals.
+    """Draw the order of the tests, and prepare for the many processes that they start: byte code, start-up, signals.
 
     The workers inherit the seed, so that each arrives at the same order. Where PYTHONDONTWRITEBYTECODE is set each
     process would compile gilmsg anew, and each worker all tests. A shell's background job ignores SIGINT, its
@@ -34,6 +35,8 @@ def pytest_configure():
     if "PYTEST_XDIST_WORKER" not in os.environ:
         os.environ["GILMSG_SEED"] = os.environ.get("GILMSG_SEED") or str(random.SystemRandom().randrange(100000))
         compileall.compile_dir(os.path.dirname(gilmsg.__file__), quiet=2)
+    paths = [os.path.join(os.path.dirname(__file__), "lean"), os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -100,9 +103,9 @@ def postgres():
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=sampled(["sqlite", "postgresql"]))
 def place(request, tmp_path):
-    """Where an outbox may be: the path of a file, the URL of a new database on PostgreSQL."""
+    """Where an outbox may be: the path of a file; with the slow tests, the URL of a new database on PostgreSQL too."""
     return str(tmp_path / "outbox.sqlite") if request.param == "sqlite" else request.getfixturevalue("postgres").url()
 
 

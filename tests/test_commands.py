@@ -29,7 +29,7 @@ def console_scripts():
     return re.findall(r'"(gilmsg-[\w-]+) = ([\w.]+):main"', (REPOSITORY / "setup.py").read_text())
 
 
-@pytest.mark.parametrize("name, module", console_scripts())
+@pytest.mark.parametrize("name, module", sampled(console_scripts()))
 def test_every_command_has_help_with_an_example(tmp_path, name, module):
     """--help works without any configuration, is all on stdout, shows an example, tells the exit status."""
     done = run(module, "--help", cwd=tmp_path)

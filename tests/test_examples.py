@@ -35,6 +35,7 @@ def pytest_says(folder, *arguments):
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_an_order_is_told(copied):
     """The example's first test passes where nothing but the example is."""
     assert pytest_says(copied, "-k", "told_to_both").startswith("1 passed")

@@ -3,6 +3,7 @@
 import pytest
 
 from .conftest import own_config
+from .helpers import sampled
 from .processes import program
 
 WHAT = ["asynchronous", "tail", "late"]
@@ -10,7 +11,7 @@ LONGER = ["once", "many", "destroyed", "after", "check", "half", "late_unused"]
 
 
 @pytest.mark.parametrize("what", [*WHAT, *(pytest.param(one, marks=pytest.mark.slow) for one in LONGER)])
-@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+@pytest.mark.parametrize("library", sampled(["gevent", "eventlet"]))
 def test_greenlets(bus, library, what):
     """It works, and other greenlets run meanwhile; or it is refused with words that name the patch."""
     bus.dead("bob")

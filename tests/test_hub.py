@@ -129,6 +129,7 @@ def test_logger_refuses_in_one_line(bus, more):
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
+@pytest.mark.slow
 def test_demo(tmp_path):
     """gilmsg-demo shows the ACKs and the Timeout, ends with 0 and leaves nothing behind."""
     done = module("gilmsg.commands.demo", cwd=tmp_path, env={"TMPDIR": str(tmp_path)})

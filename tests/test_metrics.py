@@ -266,6 +266,7 @@ def test_a_deliverer_tells_of_its_outbox(config, registry, value, tmp_path):
         assert value("gilmsg_outbox_rows") is None and value("gilmsg_outbox_oldest_seconds") is None
 
 
+@pytest.mark.slow
 def test_the_commands_serve_metrics(bus, config, tmp_path):
     """gilmsg-tail and gilmsg-outbox run with --metrics-port, on loopback; Prometheus's own metrics are there, too."""
     ports = free_port(bus), free_port(bus)
@@ -287,6 +288,7 @@ def test_the_commands_serve_metrics(bus, config, tmp_path):
             assert one.end() == 0, one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["tail", "--name", "carol"], ["outbox", "run", "--name", "publisher", "--database", "x"]])
 def test_the_commands_refuse_in_one_line(bus, tmp_path, command):
     """A port that is none, one that is taken, and prometheus_client that is missing: exit status 2."""

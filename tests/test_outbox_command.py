@@ -217,6 +217,7 @@ def test_where_the_outbox_is(said, path, tmp_path, monkeypatch):
     assert "gilmsg.outbox.database must be" in said("list")[2]
 
 
+@pytest.mark.slow
 def test_only_the_database_is_needed(path, tmp_path):
     """No fedmsg.d, key or port; a database that is no outbox is left as it is, and told."""
     assert command("list", GILMSG_OUTBOX_DATABASE=path).stdout == "waiting: 0, delivered: 0, failed: 0\n"
@@ -326,6 +327,7 @@ def test_the_logger_puts_lines_into_an_outbox(hosts):
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_the_logger_finds_the_outbox_as_others_do(hosts, path):
     """Without a value of --outbox the environment says where it is, or the configuration."""
     assert logger(hosts, "one\n", "--recipients", "alice", "--outbox", GILMSG_OUTBOX_DATABASE=path).returncode == 0

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import gilmsg
 
 from . import databases
-from .helpers import forked
+from .helpers import forked, sampled
 from .processes import environment, run
 
 NAMES = {"gilmsg_outbox_about", "gilmsg_outbox", "gilmsg_outbox_recipients", "gilmsg_outbox_acks", "gilmsg_inbox"}
@@ -70,6 +70,7 @@ def test_a_path_is_that_of_the_start(tmp_path, monkeypatch):
     box.close()
 
 
+@pytest.mark.slow
 def test_postgresql_without_the_name_of_a_driver_will_do(postgres):
     """An URL, or its text, with the driver or without: then it is one that is installed."""
     url = make_url(postgres.url())
@@ -231,7 +232,7 @@ MAKERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", sampled(list(MAKERS)))
 def test_forty_makers_at_once_all_succeed(place, kind):
     """They find one and the same new outbox, on engines of their own or the application's."""
 

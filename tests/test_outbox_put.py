@@ -22,7 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scop
 import gilmsg
 
 from . import databases
-from .helpers import in_a_child
+from .helpers import in_a_child, sampled
 
 #: No file is needed where the call names endpoints.
 CONFIG = {"topic_prefix": "org.example", "environment": "dev", "endpoints": {}}
@@ -404,7 +404,7 @@ def test_autocommit_is_refused(place, box):
     assert waiting(box) == []
 
 
-@pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("place", sampled(["sqlite", "postgresql"]), indirect=True)
 def test_autocommit_is_refused_with_asyncio(place, box):
     """So it is with drivers that are asynchronous."""
 

@@ -25,7 +25,7 @@ from gilmsg.sandbox import Sandbox
 from . import inside, processes
 from .benchmarks.steps import STEPS
 from .conftest import make_known
-from .helpers import Hub, publish, sampled, write_config
+from .helpers import Hub, publish, write_config
 from .processes import REPOSITORY
 from .test_outbox_delivery import until
 
@@ -527,7 +527,8 @@ def commands(block):
     return {re.sub(" -.*", "", " ".join(words[2:])): words for words in lines}
 
 
-@pytest.mark.parametrize("what", sampled(SMALL))
+@pytest.mark.slow
+@pytest.mark.parametrize("what", SMALL)
 def test_faults_and_figures(readme, tmp_path, what):
     """Each command runs as README has it, but fewer times, and finds nothing wrong; the list is complete."""
     lines = commands(readme["Developing"][1])

@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from .helpers import write_config
+from .helpers import sampled, write_config
 from .processes import LIMIT, Program, environment, run, wait_for
 
 #: Seconds. Three are promised; a CI machine has a lot else to do.
@@ -213,6 +213,7 @@ def sleeps(process):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminal, number", [(True, signal.SIGINT), (True, signal.SIGTERM), (False, signal.SIGTERM)])
 def test_a_stubborn_command(terminal, number):
     """Ctrl-C, or SIGTERM, ends a command that ignores it, and whatever it has started."""
@@ -232,6 +233,7 @@ def test_a_stubborn_command(terminal, number):
         wait_for(lambda: not any(alive(one) for one in family), "no process is left", END_LIMIT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_command_off_a_terminal_is_told_of_the_signal(number):
     """A command that obeys ends by it at once."""
@@ -242,11 +244,11 @@ def test_a_command_off_a_terminal_is_told_of_the_signal(number):
 
 @pytest.mark.parametrize(
     "words, status",
-    [
+    sampled([
         (["sh", "-c", "exit 41"], 41), (["sh", "-c", "kill -9 $$"], 137), (["/no/such/program"], 127), (["/"], 126),
         # What has moved to a session of its own, and whose parent has ended, ends too.
         (["setsid", "-f", "sleep", LONG], 0),
-    ],
+    ]),
 )
 def test_the_status_of_a_command(words, status):
     """The command's exit status, 128 + n if a signal ended it, 127 or 126 if it cannot be run; nothing is left."""
@@ -275,6 +277,7 @@ def test_a_signal_before_the_command_runs(tmp_path):
         assert running.out() == ""
 
 
+@pytest.mark.slow
 def test_a_bus_that_does_not_come_up(tmp_path):
     """A stand-in, or a relay, that ends at once is told in one line, with exit status 1."""
     words = [sys.executable, "-m", "gilmsg.commands.sandbox", "--recipients", "r1", "--topic-prefix", "com.acme"]

@@ -16,7 +16,7 @@ from gilmsg.commands.parsing import SHELLS
 
 from . import processes
 from .conftest import own_config
-from .helpers import REPOSITORY, write_config
+from .helpers import REPOSITORY, sampled, write_config
 from .test_commands import console_scripts
 
 COMMANDS = [name.partition("-")[2] for name, _ in console_scripts()]
@@ -42,6 +42,7 @@ def bare(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_python_m_gilmsg_knows_every_command(bare):
     """``python -m gilmsg COMMAND`` works like ``gilmsg-COMMAND``; it lists all commands, and refuses others in one line."""
     told = bare("--help")
@@ -51,7 +52,7 @@ def test_python_m_gilmsg_knows_every_command(bare):
     assert bare("tail", "--nothing", status=2).startswith("gilmsg-tail: unrecognized arguments: --nothing")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sampled(COMMANDS))
 def test_help_is_short_and_begins_with_what_is_our_own(bare, name):
     """At 100 columns --help has 60 lines at most, none of them longer; options of fedmsg's commands come last."""
     lines = bare(name, "--help").splitlines()
@@ -63,7 +64,7 @@ def test_help_is_short_and_begins_with_what_is_our_own(bare, name):
     assert ("--config-filename" in theirs) is (name in ("check", "logger", "tail"))
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sampled(COMMANDS))
 def test_version_and_completion(bare, name):
     """Each command prints its version, and a script for each shell that shtab knows of a terminal's."""
     assert bare(name, "--version") == f"gilmsg-{name} {gilmsg.__version__}\n"

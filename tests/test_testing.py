@@ -45,6 +45,7 @@ def test_the_former_state_returns(pytester, inner):
     inner("-Wignore::DeprecationWarning", copied(pytester, "with_state")).assert_outcomes(passed=4)
 
 
+@pytest.mark.slow
 def test_forbidden(pytester, inner):
     """Any publish raises PublishForbidden from the call itself; the plugin imports nothing unasked."""
     result = inner(copied(pytester, "with_forbidden"))
@@ -111,6 +112,7 @@ with gilmsg.testing.forbidden():
 """
 
 
+@pytest.mark.slow
 def test_the_entry_points(inner, tmp_path, monkeypatch):
     """Installed, pytest finds the plugin by itself; gilmsg.testing and gilmsg-sandbox do without pytest."""
     metadata = tmp_path / "metadata"

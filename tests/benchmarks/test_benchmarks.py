@@ -65,6 +65,7 @@ def earlier(tmp_path):
     return str(path)
 
 
+@pytest.mark.slow
 def test_earlier_figures_become_tables(earlier, tmp_path):
     """--from measures nothing; --rst renews README's table between its comments alone."""
     readme = tmp_path / "README.rst"

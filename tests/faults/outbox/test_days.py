@@ -145,7 +145,7 @@ def test_a_deliverer_that_stops_leaves_an_absent_recipient_to_others(box, bus, c
     wait_for(lambda: counted(bus, "bob")[msg_id], "it is under way")
     box.stop()
     found = box.get(msg_id)
-    assert found.attempts == 1 and set(found.missing) == {"alice"}
+    assert found.attempts and set(found.missing) == {"alice"}
     assert found.next_attempt - time.time() < 10
 
 
