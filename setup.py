@@ -87,6 +87,7 @@ setup(
             "coverage>=7.10",
             "aiosqlite",
             "asyncpg",
+            "alembic",
             "django>=4.2",
             "docutils>=0.20",
             "eventlet>=0.36",

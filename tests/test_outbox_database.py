@@ -7,9 +7,12 @@ import sys
 import time
 
 import pytest
-from sqlalchemy import MetaData, inspect, text
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import MetaData, create_engine, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import StaticPool
 
 import gilmsg
 
@@ -102,6 +105,8 @@ BAD = {
     "async SQLite": ("sqlite+aiosqlite:///box", ASYNC),
     "async PostgreSQL": ("postgresql+asyncpg://host/db", ASYNC),
     "an async engine": (create_async_engine("sqlite+aiosqlite:///box"), ASYNC),
+    "one connection for all": (create_engine("sqlite:///box", poolclass=StaticPool), "pool .StaticPool.* gives one connection"),
+    "memory in an engine": (create_engine("sqlite://"), "pool .SingletonThreadPool"),
     "what is in one": (create_async_engine("sqlite+aiosqlite:///box").sync_engine, ASYNC),
 }  # fmt: skip
 
@@ -212,6 +217,24 @@ def test_migrations_may_make_the_tables(place):
             connection.execute(text("DROP TABLE gilmsg_inbox"))
         with pytest.raises(gilmsg.ConfigurationError, match="has no table gilmsg_inbox;"):
             gilmsg.outbox.Outbox(engine, create=False)
+
+
+CONVENTIONS = [None, {"uq": "uq_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s", "fk": "fk_%(table_name)s"}]
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=["as it is", "with names"])
+def test_alembic_has_nothing_to_change(place, convention):
+    """What an outbox has made is what the application's MetaData says, whatever names that gives to constraints."""
+    metadata = MetaData(naming_convention=convention)
+    gilmsg.outbox.tables(metadata)
+    with contextlib.closing(gilmsg.outbox.Outbox(place)) as box, box.transaction(reads=True) as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_a_schema_is_refused():
+    """An outbox would not find its tables there."""
+    with pytest.raises(gilmsg.ConfigurationError, match="schema 'app'"):
+        gilmsg.outbox.tables(MetaData(schema="app"))
 
 
 def test_another_layout_is_refused(place):

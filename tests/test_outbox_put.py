@@ -156,6 +156,7 @@ BAD = {
     "a hook": ({"pre_fire_hook": print}, "put\\(\\) takes no pre_fire_hook"),
     "a timeout": ({"ack_timeout": 5}, "put\\(\\) takes no ack_timeout"),
     "fail_fast": ({"fail_fast": True}, "put\\(\\) takes no fail_fast"),
+    "a misspelt expires": ({"expire": 5}, "'expires' is meant"),
     "a misspelt argument": ({"recipient": "bob"}, "'recipients' is meant"),
     "an unknown setting": ({"gilmsg.bad": 1}, "no setting 'gilmsg.bad'"),
     "a setting that is no good": ({"gilmsg.head_start": -1}, "gilmsg.head_start must be"),
@@ -444,6 +445,7 @@ def test_a_session_of_another_database_is_refused(place, box, tmp_path, request)
 
 WRONG = {
     "a topic": ("topic", "name it: topic="),
+    "nothing": (None, "given None for the transaction .Django: "),
     "nothing of ours": (object(), "take a Session, a Connection"),
     "an engine": (create_engine("sqlite://"), "take a Session, a Connection"),
     "an async session": (AsyncSession(), r"await session.run_sync\("),
@@ -458,24 +460,14 @@ def test_what_is_no_transaction_is_refused(tmp_path, where, told):
         put(box, where)
 
 
-def test_a_commit_is_told(place, box):
-    """on_commit is called once for each commit that put something, whoever committed; not for others, nor rollbacks."""
-    told = []
-    box.on_commit = lambda: told.append(len(waiting(box)))
-    put(box)
-    assert told == [1]
-    with databases.engine(place) as engine, Session(engine) as session:
-        box.on_commit = lambda: told.append("commit")
-        put(box, session)
-        put(box, session)
-        assert told == [1]
+def test_a_session_of_some_tables_only(box, engine):
+    """It does not say where ours are; its connection does."""
+    with Session(binds={Base: engine}) as session:
+        with pytest.raises(gilmsg.ConfigurationError, match="no engine for the table gilmsg_outbox: give the connection"):
+            put(box, session)
+        put(box, session.connection(bind_arguments={"mapper": Update}))
         session.commit()
-        assert told == [1, "commit"]
-        session.add(Update(name="one"))
-        session.commit()
-        put(box, session)
-        session.rollback()
-    assert told == [1, "commit"]
+    assert len(waiting(box)) == 1
 
 
 def test_several_puts_may_share_a_transaction_of_ours(box):

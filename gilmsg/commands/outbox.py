@@ -76,7 +76,9 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     usage = f"{PROG} run [OPTION ...]"
     told = "Deliver until Ctrl-C or SIGTERM."
-    run = commands.add_parser("run", help=told, description=RUN, usage=usage, formatter_class=Format)
+    run = commands.add_parser(
+        "run", help=told, description=RUN, usage=usage, formatter_class=Format, allow_abbrev=False
+    )
     run.set_defaults(complete=add_options(run, RUN_OPTIONS))
 
     def add(name: str, action: Callable[[Outbox, argparse.Namespace], int], told: str) -> argparse.ArgumentParser:

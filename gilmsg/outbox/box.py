@@ -19,6 +19,14 @@ from .putting import Expires, Finisher, Inserts
 from .queue import Queue
 from .transactions import Joined, joined
 
+#: Stands for the transaction of a put that commits by itself. (None may be a transaction that somebody forgot to begin.)
+_ALONE: Any = object()
+
+_NONE = (
+    "put() was given None for the transaction (Django: connection.connection is None until a query has connected; put within "
+    "transaction.atomic()); to commit by itself leave that argument out"
+)
+
 #: In ``Connection.info``: the outboxes into which its transaction has put something.
 _PUT = "gilmsg outboxes"
 
@@ -34,7 +42,8 @@ _WHERE = (
 class Outbox(Queue):
     """An outbox: what is committed there is sent until every recipient has proven receipt.
 
-    Safe in any thread, and in a forked child. One for each database and process will do.
+    Safe in any thread, and in a forked child; on SQLite only in one that was forked while no thread of its parent was within
+    a transaction. One for each database and process will do.
 
     Args:
         where: the path of an SQLite file on a local disk, made if it is not there, with mode 0600; the URL of a database,
@@ -44,11 +53,6 @@ class Outbox(Queue):
         create (bool): make the tables that are missing. False for those whose migrations do that: see
             :func:`gilmsg.outbox.tables`.
 
-    Attributes:
-        on_commit (callable): called without arguments, in the thread that commits, at each commit of this process that
-            puts something here: just before the commit in a transaction of the caller's (one of a raw connection is not
-            seen), and after it in one of our own. It must return at once, and not raise.
-
     Raises:
         ConfigurationError: no database can be used there: another kind, an async driver, memory; tables are missing
             and *create* is False; or they have the layout of another version of gilmsg.
@@ -57,14 +61,16 @@ class Outbox(Queue):
 
     def __init__(self, where: Place, create: bool = True) -> None:
         super().__init__(where, create)
-        self.on_commit: Callable[[], None] = _nobody
+        #: Called at each commit of this process that puts something here, in the thread that commits: just before it in a
+        #: transaction of the caller's (one of a raw connection is not seen), after it in one of our own.
+        self._on_commit: Callable[[], None] = _nobody
         self._finisher = Finisher(self.origin)
         self._inserts: dict[tuple[str, ...], Inserts] = {}
         self._deliverer: Deliverer | None = None
 
     def put(
         self,
-        where: Any = None,
+        where: Any = _ALONE,
         /,
         topic: str | None = None,
         msg: Any = None,
@@ -94,13 +100,13 @@ class Outbox(Queue):
                 mode, or missing on an application's engine. Nothing was put.
             SQLAlchemyError, or the error of a raw connection's driver: the database refused. Roll back.
         """
-        if where is None and not self.own:
-            raise ConfigurationError(_WHERE)
+        if where is None or (where is _ALONE and not self.own):
+            raise ConfigurationError(_WHERE if where is _ALONE else _NONE)
         message, lifetime = self._finisher.finish(topic, msg, modname, recipients, config), putting.expiry(expires)
-        if where is None:
+        if where is _ALONE:
             with self.brief_transaction() as own:
                 putting.write(own, self._statements(own), message, lifetime, self.origin)
-            self.on_commit()
+            self._on_commit()
         else:
             found = joined(where, self.tables.messages)
             putting.write(found, self._statements(found), message, lifetime, self.origin)
@@ -122,7 +128,7 @@ class Outbox(Queue):
         if self._deliverer is not None and self._deliverer.alive:
             raise ConfigurationError("this outbox delivers already; stop() it first")
         deliverer = Deliverer(self, config)
-        self.on_commit = deliverer.look
+        self._on_commit = deliverer.look
         self._deliverer = deliverer
         deliverer.start()
 
@@ -131,7 +137,7 @@ class Outbox(Queue):
 
         Returns within ``gilmsg.outbox.ack_timeout`` and 1 s, also if results cannot be written.
         """
-        deliverer, self._deliverer, self.on_commit = self._deliverer, None, _nobody
+        deliverer, self._deliverer, self._on_commit = self._deliverer, None, _nobody
         if deliverer is not None and deliverer.alive:
             deliverer.stop()
 
@@ -173,7 +179,7 @@ def _watch(engine: Engine) -> None:
 def _committing(connection: Connection) -> None:
     """Tell the outboxes; after a transaction that was rolled back one of them is told of the next, and looks in vain."""
     for box in connection.info.pop(_PUT, ()):
-        box.on_commit()
+        box._on_commit()
 
 
 @contextlib.contextmanager

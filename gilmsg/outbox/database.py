@@ -15,6 +15,7 @@ from typing import Any, Union
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from .. import _protocol
@@ -39,9 +40,17 @@ _SYNC_ONLY = (
     "synchronous Engine of the same database, and put by: await session.run_sync(lambda session: box.put(session, ...))"
 )
 
+_SHARED = (
+    "the engine's pool ({0}, as SQLAlchemy takes for SQLite in memory) gives one connection to several users: what your "
+    "transaction has put, ours would commit; give the outbox an engine for a file, with the pool that SQLAlchemy chooses"
+)
+
 
 class Database:
     """What outbox and inbox have in common. Safe in any thread, and in a forked child.
+
+    On SQLite a child that is forked while a thread of its parent is within a transaction cannot use it: SQLite keeps the
+    locks of a process in that process's memory, and the child inherits them as held.
 
     Attributes:
         tables (Tables): the tables, in a MetaData of their own.
@@ -128,7 +137,7 @@ class Database:
         if missing and not create:
             raise ConfigurationError(
                 f"{self._told} has no table {', '.join(missing)}; have your migrations make what gilmsg.outbox.tables(metadata) "
-                "declares, or leave create=False out (gilmsg-outbox run makes them, too)"
+                "declares, or leave create=False out (gilmsg-outbox run makes them)"
             )
         if missing or len(about) < 2:
             with self.transaction() as connection:
@@ -175,6 +184,8 @@ def _opened(where: Place, create: bool) -> Engine:
     """Return the application's engine, or one of our own; an SQLite file is made only if this is to *create*."""
     if isinstance(where, Engine):
         _require_usable(where.dialect, where.url)
+        if isinstance(where.pool, (SingletonThreadPool, StaticPool)):
+            raise ConfigurationError(_SHARED.format(type(where.pool).__name__))
         return where
     if hasattr(where, "sync_engine"):
         raise ConfigurationError(f"an AsyncEngine was given: {_SYNC_ONLY}")

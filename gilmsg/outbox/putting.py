@@ -78,7 +78,7 @@ class Finisher:
             if name in config:
                 raise ConfigurationError(f"put() takes no {name}; {instead}")
         named = None if recipients is None else _settings.recipients(recipients)
-        misspelt = _settings.misspelt(tuple(config))
+        misspelt = {**_settings.misspelt(tuple(config), ("expires",)), **_settings.misspelt(tuple(config))}
         if misspelt:
             _context.require_keywords(misspelt, config)
         whole = self._whole(config)

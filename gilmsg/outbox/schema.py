@@ -15,8 +15,11 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
+
+from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
@@ -42,7 +45,15 @@ def tables(metadata: MetaData) -> Tables:
     """Put the tables of outbox and inbox into *metadata*, the application's, and return them.
 
     With this the application's own migrations know them (``alembic --autogenerate`` would drop them).
+
+    Raises:
+        ConfigurationError: *metadata* has a schema: an outbox finds its tables in the connection's own.
     """
+    if metadata.schema is not None:
+        raise ConfigurationError(
+            f"the MetaData has the schema {metadata.schema!r}, and an outbox finds its tables in the schema of the connection; "
+            "put them into a MetaData without one"
+        )
     key = BigInteger().with_variant(Integer, "sqlite")  # there only INTEGER numbers itself
     about = Table("gilmsg_outbox_about", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
     messages = _messages(metadata, key)
@@ -76,7 +87,7 @@ def _messages(metadata: MetaData, key: TypeEngine[int]) -> Table:
     messages = Table(
         "gilmsg_outbox", metadata,
         Column("id", key, primary_key=True),
-        Column("msg_id", Text, nullable=False, unique=True),
+        Column("msg_id", Text, nullable=False),
         Column("topic", Text, nullable=False),
         # The covered bytes of the message, as text: finished, marked, unsigned. Never changed.
         Column("body", Text, nullable=False),
@@ -92,6 +103,7 @@ def _messages(metadata: MetaData, key: TypeEngine[int]) -> Table:
         Column("most_attempts", Integer), Column("expires_at", Float),
         # When and why it ended.
         Column("ended", Float), Column("reason", Text),
+        UniqueConstraint("msg_id", name="gilmsg_outbox_msg_id"),  # by this name, whatever *metadata* would call it
     )  # fmt: skip
     waiting = text("state = 'waiting'")
     Index("gilmsg_outbox_due", messages.c.turn, messages.c.due, sqlite_where=waiting, postgresql_where=waiting)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql import ClauseElement
@@ -27,6 +28,8 @@ _PSYCOPG = (("psycopg", "Connection"), ("psycopg2.extensions", "connection"))
 
 #: "No such table" in SQLSTATE.
 _UNDEFINED_TABLE = "42P01"
+
+_BIND = "give the connection of that transaction, session.connection(bind_arguments={'mapper': YourModel})"
 
 _AUTOCOMMIT = (
     "the connection is in AUTOCOMMIT mode: the message would not share a transaction with anything; begin one (Django: "
@@ -91,7 +94,10 @@ def joined(where: Any, table: Table) -> Joined:
     if isinstance(where, scoped_session):
         where = where()
     if isinstance(where, Session):
-        where = where.connection(bind_arguments={"clause": table})
+        try:
+            where = where.connection(bind_arguments={"clause": table})
+        except UnboundExecutionError as error:
+            raise ConfigurationError(f"the session has no engine for the table {table.name}: {_BIND}") from error
     if isinstance(where, Connection):
         if not where.in_transaction():
             where.begin()  # as its first statement would
