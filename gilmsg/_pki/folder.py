@@ -160,7 +160,7 @@ class Folder:
                 name = str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
                 current = os.path.exists(self._file(name + ".crt")) and self._current(name) == certificate
                 found.append(Record(name, certificate, self._revoked_at(certificate), current))
-        return sorted(found, key=lambda one: (one.name, one.certificate.not_valid_before_utc, one.certificate.serial_number))
+        return sorted(found, key=lambda one: (one.name, one.certificate.not_valid_before_utc, one.is_current))
 
     @property
     def crl_days(self) -> float:
