@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import pathlib
 import re
 import shlex
 import shutil
@@ -222,8 +221,9 @@ class Site(Whole):
 @pytest.mark.long
 def test_the_guide_leads_from_empty_hosts_to_a_confirmed_message(tmp_path):
     """Whoever does what it says, in its order, on the hosts that it names, sees what it shows."""
-    if hosts.unavailable():
-        pytest.skip(hosts.unavailable())
+    missing = [tool for tool in ("unshare", "runuser", "useradd", "mount") if shutil.which(tool) is None]
+    if hosts.unavailable() or missing:
+        pytest.skip(hosts.unavailable() or f"it needs {', '.join(missing)}")
     with Site(tmp_path) as site:
         for block in blocks():
             for command, told, shown in site.follow(block):

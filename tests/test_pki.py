@@ -259,6 +259,25 @@ def test_a_folder_with_the_rest_of_one_who_was_killed(run, ca):
     run("issue", ca, "a")
 
 
+def test_a_revocation_that_was_interrupted(run, ca):
+    """What is on the CRL, and still there, is not renewed; revoking it again finishes that."""
+    run("issue", ca, "a")
+    pair = [(path, path.read_bytes()) for path in ca.glob("a.*")]
+    run("revoke", ca, "a")
+    for path, former in pair:
+        path.write_bytes(former)
+    (ca / "issued" / "1.crt.new").write_text("half")
+    assert "a is revoked" in run("renew", ca, "a", status=1)
+    run("revoke", ca, "a")
+    assert not list(ca.glob("a.*")) and len(crl(ca)) == 1
+
+
+def test_an_empty_folder_name(run):
+    """No name of a folder is not the working directory."""
+    for words in (["init", ""], ["list", ""]):
+        assert "FOLDER: it is empty" in run(*words, status=2)
+
+
 @pytest.mark.slow
 def test_several_at_once(run, ca):
     """Processes that work on one folder at once wait for each other: each name is issued once, and no revocation is lost."""

@@ -1,5 +1,5 @@
-"""Make and look after the keys of a bus: a CA, its CRL, and the certificates that fedmsg and
-gilmsg sign with. (The certificate that is checked by others is sent with each message.)
+"""Make and look after the keys of a bus: a CA, its CRL (what it has revoked), and the keys and
+certificates that fedmsg and gilmsg sign with, in files of the names that these look for.
 
 FOLDER is the CA's, and stays on one machine, with mode 0700: whoever can read ca.key in it can
 speak for anybody on the bus. What belongs on the hosts is copied from there; each command says
@@ -52,6 +52,8 @@ _SSLDIR = "/etc/pki/fedmsg"
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
     given = _parser().parse_args(arguments)
+    if not given.directory:
+        raise Unusable("argument FOLDER: it is empty")
     given.names = list(dict.fromkeys(getattr(given, "names", ())))
     for line in given.action(given):
         tell(line)
@@ -121,8 +123,6 @@ _days.__name__ = "number of days"  # as argparse calls it in its errors
 
 
 def _init(given: argparse.Namespace) -> Iterator[str]:
-    if not given.directory:
-        raise Unusable("argument FOLDER: it is empty")
     if not (1 <= len(given.name) <= 64 and given.name.isprintable()):
         raise Unusable(f"argument --name: {given.name!r} is not 1 to 64 printable characters")
     days = _CA_DAYS if given.days is None else given.days
