@@ -31,7 +31,7 @@ NOT_RUN = {
 
 #: What differs each time, and what stands for it.
 VARIES = [
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?", "DATE"), (r"\b[0-9a-f]{30,40}\b", "SERIAL"),
+    (r"\b\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?\b", "DATE"), (r"\b[0-9a-f]{30,40}\b", "SERIAL"),
     (r"\b\d{4}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "ID"), (r"\b\d+\.\d+ s\b", "SECONDS"),
 ]  # fmt: skip
 

@@ -143,6 +143,7 @@ def test_it_says_what_to_copy_where(run, tmp_path):
 
 def test_list(run, ca):
     """It shows the name, end, state and serial number of each certificate, former ones too."""
+    assert len(run("list", ca).splitlines()) == 1
     run("issue", ca, "a", "backend.example.com")
     run("renew", ca, "a")
     run("revoke", ca, "backend.example.com")
