@@ -118,6 +118,7 @@ setup(
             "gilmsg-demo = gilmsg.commands.demo:main",
             "gilmsg-logger = gilmsg.commands.logger:main",
             "gilmsg-outbox = gilmsg.commands.outbox:main",
+            "gilmsg-pki = gilmsg.commands.pki:main",
             "gilmsg-sandbox = gilmsg.commands.sandbox:main",
             "gilmsg-tail = gilmsg.commands.tail:main",
         ],

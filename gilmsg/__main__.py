@@ -9,7 +9,7 @@ from ._version import __version__
 from .commands import SUCCESS, Format, Parser, script
 
 #: The commands, each a module of ``gilmsg.commands``.
-COMMANDS = ("check", "demo", "logger", "outbox", "sandbox", "tail")
+COMMANDS = ("check", "demo", "logger", "outbox", "pki", "sandbox", "tail")
 
 DESCRIPTION = """Run a command of gilmsg.
 
@@ -17,6 +17,7 @@ DESCRIPTION = """Run a command of gilmsg.
     demo      show on a small bus what gilmsg does
     logger    publish the lines of standard input
     outbox    deliver the messages of an outbox, and look after them
+    pki       make and look after the keys of a bus
     sandbox   run a small bus on this machine
     tail      watch the bus, and acknowledge what names us
 

@@ -9,6 +9,7 @@ import zmq
 from cryptography.hazmat.primitives import serialization
 
 from gilmsg import _engine, _protocol, _trust
+from gilmsg import _pki as pki
 from gilmsg._client import acknowledge, receive
 from gilmsg._client import blocking as _blocking
 from gilmsg._client import context as _context
@@ -17,11 +18,11 @@ from gilmsg._client import publish as _publish
 from gilmsg._engine import connections, ends, loop, mailbox, operations, sockets, waiting
 from gilmsg._protocol import diagnosis, wire
 from gilmsg._trust import verifying
-from gilmsg.sandbox import folder, pki
+from gilmsg.sandbox import Authority, folder
 from gilmsg.sandbox.processes import Talker, can_connect, wait_for
 from gilmsg.sandbox.standin import say
 
-__all__ = ["Talker", "can_connect", "say"]
+__all__ = ["Talker", "can_connect", "pki", "say"]
 
 
 #: Threads that stay for the life of the process, asleep, by design.
@@ -394,7 +395,7 @@ def verifier(config):
 
 def authority(folder, **options):
     """A throw-away CA in *folder*."""
-    return pki.Authority(str(folder), **options)
+    return Authority(str(folder), **options)
 
 
 def write_key(authority, path):

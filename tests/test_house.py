@@ -22,7 +22,7 @@ TESTS = REPOSITORY / "tests"
 FLOORS = [
     {"errors", "_version"},
     {"_protocol", "_trust"},
-    {"_engine", "_settings", "_meta"},
+    {"_engine", "_settings", "_meta", "_pki"},
     {"_client", "metrics"},
     {"aio", "consumers", "sandbox", "outbox", "_check"},
     {"gilmsg", "__main__", "testing", "commands"},

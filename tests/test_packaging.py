@@ -44,7 +44,7 @@ def test_the_wheel_holds_the_package_and_registers_its_entry_points(built):
     points.read_string(wheel.read(name).decode())
     assert dict(points["fedmsg.meta"]) == {"gilmsg": "gilmsg._meta:GilmsgProcessor"}
     assert dict(points["pytest11"]) == {"pytest_gilmsg": "pytest_gilmsg"}
-    commands = ("check", "demo", "logger", "outbox", "sandbox", "tail")
+    commands = ("check", "demo", "logger", "outbox", "pki", "sandbox", "tail")
     assert dict(points["console_scripts"]) == {"gilmsg-" + n: f"gilmsg.commands.{n}:main" for n in commands}
     assert set(points.sections()) == {"fedmsg.meta", "pytest11", "console_scripts"}
 

@@ -49,7 +49,7 @@ BLOCKS = {
     },
     "The shell": {
         "echo testing |": "test_the_shell", "gilmsg-tail": "test_the_shell",
-        "export GILMSG_OUTBOX_DATABASE": "test_the_outbox_in_the_shell",
+        "export GILMSG_OUTBOX_DATABASE": "test_the_outbox_in_the_shell", "gilmsg-pki init": "test_keys_in_the_shell",
     },
     "Before it fails": {"gilmsg-check": "test_checking", "report =": "test_checking"},
     "A bus on the laptop": {
@@ -175,7 +175,7 @@ def shell(lines, folder):
     """Run *lines* in *folder*, gilmsg's commands found on the PATH."""
     commands = "".join(
         f'gilmsg-{name}() {{ "{sys.executable}" -m gilmsg.commands.{name} "$@"; }}\n'
-        for name in ("check", "logger", "outbox", "tail", "sandbox", "demo")
+        for name in ("check", "logger", "outbox", "pki", "tail", "sandbox", "demo")
     )
     return processes.run(["bash", "-c", commands + lines], folder)
 
@@ -425,7 +425,7 @@ def test_an_inbox(readme, readmes_bus, applications_database, tmp_path):
 @pytest.mark.slow
 def test_the_shell(readme, readmes_bus, tmp_path):
     """gilmsg-logger is silent and ends with 0; gilmsg-tail runs its command for what comes."""
-    echo, tail, _ = readme["The shell"]
+    echo, tail, *_ = readme["The shell"]
     done = shell(echo, readmes_bus.directory)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     # jq need not be installed: this one stands for it.
@@ -451,6 +451,14 @@ def test_the_outbox_in_the_shell(readme, readmes_bus, tmp_path):
     with contextlib.closing(gilmsg.outbox.Outbox(tmp_path / "outbox.sqlite")) as box, deliverer:
         deliverer.wait_for("delivering as bodhi.app01")
         processes.wait_for(lambda: box.counts()["delivered"] == 1, f"it is delivered: {deliverer}")
+
+
+def test_keys_in_the_shell(readme, tmp_path):
+    """It makes a CA in the home folder, and a pair for each name."""
+    done = shell(f"HOME={tmp_path}\n{readme['The shell'][3]}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "bus-ca").iterdir()}
+    assert {"ca.crt", "crl.pem", "backend01.example.com.key", "bodhi-app01.example.com.crt"} < names
 
 
 @pytest.mark.slow

@@ -24,10 +24,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from .. import _settings
+from .. import _pki, _settings
 from .._client import names
 from ..errors import ConfigurationError
-from .pki import Authority, write
+from .pki import Authority
 
 log = logging.getLogger("gilmsg.sandbox")
 
@@ -71,7 +71,7 @@ def claim(directory: str | None, undo: ExitStack) -> str:
     if os.path.exists(file):
         _require_mark(file, _MARK, file)
     os.makedirs(keys, exist_ok=True)
-    write(note, _NOTE.encode("ascii"))
+    _pki.write(note, _NOTE.encode("ascii"))
     return path
 
 
@@ -94,7 +94,7 @@ def write_configuration(directory: str, config: Config) -> None:
         log.warning("a file that programs started here read cannot be used: %s", problem)
     written = _answered(config, others.config)
     os.makedirs(os.path.dirname(file), exist_ok=True)
-    write(file, f"{_MARK}config = {pprint.pformat(written, width=100)}\n".encode())
+    _pki.write(file, f"{_MARK}config = {pprint.pformat(written, width=100)}\n".encode())
     merged = _settings.read_files(_settings.found_in(directory)).config
     for key, value in written.items():
         found = merged.get(key)
@@ -122,8 +122,7 @@ def _answered(config: Config, others: Config) -> Config:
 
 def file_name(common_name: str) -> str:
     """Return *common_name* if a key and a certificate can be stored under it."""
-    taken = common_name in (PUBLISHER, "shell", "ca", "crl", "relay_outbound", "relay_inbound")
-    if taken or "/" in common_name or "," in common_name or common_name.startswith("."):
+    if common_name in (PUBLISHER, "shell", "relay_outbound", "relay_inbound") or _pki.unfit(common_name):
         raise ConfigurationError(f"{common_name!r} cannot be the name of a stand-in; choose another")
     return common_name
 

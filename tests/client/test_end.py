@@ -4,8 +4,7 @@ import pytest
 
 from gilmsg._client import end
 from gilmsg.errors import Reason, Timeout
-
-from ..inside import pki
+from gilmsg.sandbox import Authority
 
 HINT = "; 'backend01' is a name in certnames, its common name is"
 GUESSED = " (by the name of its certificate file)"
@@ -18,7 +17,7 @@ def timeout(**missing):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("pki"))
-    authority = pki.Authority(folder)
+    authority = Authority(folder)
     authority.issue("app01", common_names=["app01.example.com"])
     authority.issue("backend01", common_names=["backend01"])
     return folder

@@ -1,13 +1,12 @@
-"""Ports that stay ours, and dates of certificates."""
+"""Ports that stay ours."""
 
 import socket
 import sys
 import types
-from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from gilmsg.sandbox import folder, pki
+from gilmsg.sandbox import folder
 
 
 @pytest.fixture
@@ -60,13 +59,3 @@ def test_where_a_claim_would_be_in_the_way_there_is_none(two_ports, monkeypatch)
     ports = folder.Ports()
     with socket.socket() as other:
         other.bind(("", ports.take()))
-
-
-@pytest.mark.parametrize("days, age, begins", [(30, 1, -1), (30, -1, 1), (0, 1, -1), (-1, 1, -2), (-2, -1, -3)])
-def test_what_has_ended_had_begun(days, age, begins):
-    """A span that is over lasted a day at least; any other begins as told."""
-    before = datetime.now(timezone.utc)
-    begin, end = pki._span(days, age)
-    after = datetime.now(timezone.utc)
-    assert before <= begin - timedelta(days=begins) <= after
-    assert before <= end - timedelta(days=days) <= after

@@ -10,8 +10,7 @@ import pytest
 
 from gilmsg import _trust
 from gilmsg._trust import signing, verifying
-
-from ..inside import pki
+from gilmsg.sandbox import Authority
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +27,7 @@ def files_looked_at_on_each_use(monkeypatch):
 
 @pytest.fixture
 def authority(tmp_path):
-    authority = pki.Authority(str(tmp_path / "pki"))
+    authority = Authority(str(tmp_path / "pki"))
     authority.issue("alice")
     return authority
 
@@ -36,7 +35,7 @@ def authority(tmp_path):
 @pytest.fixture
 def other(tmp_path):
     """Another authority, which issued a certificate to alice, too."""
-    other = pki.Authority(str(tmp_path / "other"), "another CA")
+    other = Authority(str(tmp_path / "other"), "another CA")
     other.issue("alice")
     return other
 

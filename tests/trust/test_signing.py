@@ -11,7 +11,8 @@ from gilmsg import _trust
 from gilmsg._trust import signing
 from gilmsg.errors import ConfigurationError
 
-from .conftest import certificate, pki, sign, signed, signer_of
+from ..inside import pki
+from .conftest import certificate, sign, signed, signer_of
 
 
 @pytest.fixture

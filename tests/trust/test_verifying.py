@@ -18,7 +18,8 @@ from gilmsg._trust import signing, verifying
 from gilmsg.errors import ConfigurationError, Refused
 
 from ..helpers import chain_checks
-from .conftest import certificate, covered, pki, settings_of, signed, signer_of
+from ..inside import pki
+from .conftest import certificate, covered, settings_of, signed, signer_of
 
 FOREIGN = "its certificate was not issued by our CA"
 
@@ -229,7 +230,7 @@ def limited_crl(authority, other):
 
 def intermediate(authority, other):
     """The other authority becomes one of ours, and issued alice's certificate; that comes along alone."""
-    certificate = authority._certify(other._name, other._key, 30, 1, is_ca=True)
+    certificate = authority._issuer.certificate(other._name, other._key.public_key(), 30, 1, is_ca=True)
     pathlib.Path(other.ca_file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     pathlib.Path(authority.folder, "alice.crt").write_bytes(pathlib.Path(other.folder, "alice.crt").read_bytes())
     pathlib.Path(authority.folder, "alice.key").write_bytes(pathlib.Path(other.folder, "alice.key").read_bytes())

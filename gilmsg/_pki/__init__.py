@@ -1,0 +1,16 @@
+"""Certificates as fedmsg wants them, and who issues them: for the sandbox, which throws them away, and for people.
+
+fedmsg signs with ``<ssldir>/<certname>.key`` (RSA, PEM, without a password), sends ``<certname>.crt`` along, and checks it
+by one CA and one CRL. :mod:`.issuing` makes these, and writes files. :mod:`.folder` is a CA that lasts, the folder of
+``gilmsg-pki``: everything in it is a file that can be copied as it is.
+"""
+
+from __future__ import annotations
+
+from .folder import Folder, Record, make, opened
+from .issuing import Issuer, new_key, private_pem, revoked, subject, unfit, write, write_certificate, write_pair
+
+__all__ = [
+    "Folder", "Issuer", "Record", "make", "new_key", "opened", "private_pem", "revoked", "subject", "unfit", "write",
+    "write_certificate", "write_pair",
+]

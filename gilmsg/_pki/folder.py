@@ -1,0 +1,202 @@
+"""A CA that lasts: a folder with its key, its CRL, and all that it has issued.
+
+``issued/`` has each certificate ever issued, by its serial number: a renewed one leaves its former there, and ``revoke`` finds
+both. It is written before the pair that it is of, and a CRL before what it revokes is removed, so that whoever is
+killed leaves nothing that is unknown. Who reads or changes the folder holds its lock; the kernel frees that, however we end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, Callable, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from ..errors import ConfigurationError, GilmsgError
+from .issuing import Issuer, new_key, private_pem, revoked, subject, unfit, write, write_certificate, write_pair
+
+#: Days for which what is new has been valid already: nobody's clock is as far behind.
+_AGE = 1.0
+
+_KEY, _CA, _CRL, _ISSUED = "ca.key", "ca.crt", "crl.pem", "issued"
+
+
+class Record(NamedTuple):
+    """A certificate that was issued."""
+
+    name: str
+    certificate: x509.Certificate
+    #: When; None if it is not.
+    revoked: datetime | None
+    #: It is the one in ``<name>.crt``.
+    is_current: bool
+
+
+def make(path: str, name: str, days: float, crl_days: float, bits: int) -> None:
+    """Make the folder *path* with a new CA called *name*, and its CRL. GilmsgError if something is there."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    with _locked(path):
+        if os.listdir(path):
+            raise GilmsgError(f"{path} is not empty, and nothing is overwritten; give another folder, or remove it if it is no CA")
+        os.chmod(path, 0o700)
+        issuer = Issuer(subject([name]), new_key(bits))
+        folder = Folder(path, issuer, issuer.ca(days, _AGE), issuer.crl([], crl_days, _AGE))
+        os.mkdir(os.path.join(path, _ISSUED), mode=0o700)
+        write(os.path.join(path, _KEY), private_pem(issuer.key), mode=0o600)
+        write_certificate(os.path.join(path, _CRL), folder.crl)
+        write_certificate(os.path.join(path, _CA), folder.ca)  # last: what has no ca.crt is no CA
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[Folder]:
+    """Give the CA in *path*, which is ours as long as the block lasts; whoever comes meanwhile waits.
+
+    ConfigurationError, naming the file, if there is none, or it is damaged.
+    """
+    if not os.path.isdir(path):
+        raise ConfigurationError(f"{path} is no folder; make a CA there with: gilmsg-pki init {path}")
+    with _locked(path):
+        ca: x509.Certificate = _loaded(path, _CA, x509.load_pem_x509_certificate)
+        crl: x509.CertificateRevocationList = _loaded(path, _CRL, x509.load_pem_x509_crl)
+        key = _loaded(path, _KEY, lambda pem: serialization.load_pem_private_key(pem, None))
+        if not isinstance(key, rsa.RSAPrivateKey) or key.public_key() != ca.public_key():
+            raise ConfigurationError(f"{os.path.join(path, _KEY)} is not the RSA key of {_CA} beside it")
+        if not crl.is_signature_valid(key.public_key()):
+            raise ConfigurationError(f"{os.path.join(path, _CRL)} is not signed by the key of {_CA} beside it")
+        yield Folder(path, Issuer(ca.subject, key), ca, crl)
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _loaded(path: str, name: str, load: Callable[[bytes], Any]) -> Any:
+    file = os.path.join(path, name)
+    try:
+        return load(pathlib.Path(file).read_bytes())
+    except FileNotFoundError:
+        raise ConfigurationError(f"{file} is not there: {path} is no CA; make one with: gilmsg-pki init FOLDER") from None
+    except (ValueError, TypeError) as error:  # TypeError: it needs a password
+        raise ConfigurationError(f"{file} cannot be read: {error}") from error
+
+
+class Folder:
+    """The folder of a CA, made by ``make`` or ``opened``. What cannot be done is a GilmsgError, and nothing is changed.
+
+    Attributes:
+        ca, crl: the CA's certificate and its CRL as they are now.
+    """
+
+    def __init__(self, path: str, issuer: Issuer, ca: x509.Certificate, crl: x509.CertificateRevocationList) -> None:
+        self.path, self._issuer, self.ca, self.crl = path, issuer, ca, crl
+
+    def issue(self, names: Sequence[str], days: float, bits: int) -> list[x509.Certificate]:
+        """Write a key and a certificate for each of *names*."""
+        for name in names:
+            why_not = unfit(name)
+            if why_not:
+                raise ConfigurationError(f"{name!r} cannot be the name of a certificate: {why_not}")
+            there = [name + suffix for suffix in (".key", ".crt") if os.path.lexists(self._file(name + suffix))]
+            if there:
+                told = f"{self._file(there[0])} is there already, and nothing is overwritten"
+                raise GilmsgError(f"{told}; renew {name}, or revoke it first")
+        self._require_within_ca(days)
+        return [self._certified(name, days, new_key(bits)) for name in names]
+
+    def renew(self, names: Sequence[str], days: float, bits: int | None) -> list[x509.Certificate]:
+        """Write a new certificate for each of *names*: for the same key, or a new one if *bits* are given."""
+        former = {name: self._current(name) for name in names}
+        for name, certificate in former.items():
+            if self._revoked_at(certificate):
+                raise GilmsgError(f"{name} is revoked; finish that with: revoke {name}, then issue it anew")
+        self._require_within_ca(days)
+        return [self._certified(name, days, new_key(bits) if bits else one.public_key()) for name, one in former.items()]
+
+    def revoke(self, names: Sequence[str]) -> list[x509.Certificate]:
+        """Put all certificates of each of *names* on the CRL, which is due again in as many days as ever; remove its pair."""
+        every = self.records()
+        for name in names:
+            mine = [one for one in every if one.name == name]
+            if not mine:
+                raise GilmsgError(f"no certificate was issued to {name!r} here")
+            if all(one.revoked for one in mine) and not any(one.is_current for one in mine):
+                raise GilmsgError(f"{name} is revoked already")
+        now = [one.certificate for one in every if one.name in names and not one.revoked]
+        self._write_crl([*self.crl, *map(revoked, now)], self.crl_days)
+        for name in names:
+            for suffix in (".key", ".crt"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._file(name + suffix))
+        return now
+
+    def renew_crl(self, days: float | None) -> None:
+        """Write the CRL anew, due again in *days*, as many as ever if None."""
+        self._write_crl(list(self.crl), self.crl_days if days is None else days)
+
+    def renew_ca(self, days: float) -> None:
+        """Write a new certificate for the CA's own key: what it has issued stays valid under it."""
+        self.ca = self._issuer.ca(days, _AGE)
+        write_certificate(self._file(_CA), self.ca)
+
+    def records(self) -> list[Record]:
+        """Return all that was issued, by name, and oldest first."""
+        found = []
+        for file in os.listdir(self._file(_ISSUED)):
+            if file.endswith(".crt"):
+                certificate = _loaded(self.path, os.path.join(_ISSUED, file), x509.load_pem_x509_certificate)
+                name = str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
+                current = os.path.exists(self._file(name + ".crt")) and self._current(name) == certificate
+                found.append(Record(name, certificate, self._revoked_at(certificate), current))
+        return sorted(found, key=lambda one: (one.name, one.certificate.not_valid_before_utc, one.is_current))
+
+    @property
+    def crl_days(self) -> float:
+        """The days for which a CRL is valid here."""
+        end = self.crl.next_update_utc or self.crl.last_update_utc + timedelta(days=_AGE)
+        return (end - self.crl.last_update_utc) / timedelta(days=1) - _AGE
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    def _current(self, name: str) -> x509.Certificate:
+        if unfit(name) or not os.path.exists(self._file(name + ".crt")):
+            raise GilmsgError(f"there is no certificate of {name!r} here; issue it first")
+        certificate: x509.Certificate = _loaded(self.path, name + ".crt", x509.load_pem_x509_certificate)
+        return certificate
+
+    def _revoked_at(self, certificate: x509.Certificate) -> datetime | None:
+        entry = self.crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
+        return None if entry is None else entry.revocation_date_utc
+
+    def _certified(self, name: str, days: float, key: Any) -> x509.Certificate:
+        public = key.public_key() if isinstance(key, rsa.RSAPrivateKey) else key
+        certificate = self._issuer.certificate(subject([name]), public, days, _AGE)
+        write_certificate(self._file(os.path.join(_ISSUED, f"{certificate.serial_number:x}.crt")), certificate)
+        if isinstance(key, rsa.RSAPrivateKey):
+            write_pair(self._file(name), key, certificate)
+        else:
+            write_certificate(self._file(name + ".crt"), certificate)
+        return certificate
+
+    def _require_within_ca(self, days: float) -> None:
+        end = self.ca.not_valid_after_utc
+        if datetime.now(timezone.utc) + timedelta(days=days) > end:
+            told = f"a certificate for {days:g} days would outlive its CA, which ends on {end:%Y-%m-%d}"
+            raise GilmsgError(f"{told}; give fewer, or renew the CA first")
+
+    def _write_crl(self, entries: Sequence[x509.RevokedCertificate], days: float) -> None:
+        self.crl = self._issuer.crl(entries, days, _AGE)
+        write_certificate(self._file(_CRL), self.crl)
