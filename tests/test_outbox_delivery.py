@@ -159,6 +159,20 @@ def test_a_dead_recipient_does_not_hold_up_its_fellow(box, bus, config):
     wait_for(lambda: counted(bus, "alice")[msg_id] == 2, "alice has heard the repetition")
 
 
+def test_a_dead_recipient_does_not_slow_down_its_fellow(box, bus, config):
+    """Those who are there get the messages that name it too as fast as ever: more are under way than its window lets through."""
+    bus.dead("bob")
+    put_many(box, config, 200, "bob", "alice")
+    box.start(**{**config, "gilmsg.outbox.window": 5})
+    one = box.tables.messages.c
+
+    def under_way():
+        with box.transaction(reads=True) as connection:
+            return connection.scalar(select(func.count()).where(one.lease.is_not(None)))
+
+    wait_for(lambda: under_way() > 20, "many are under way", SOON)
+
+
 def test_one_of_a_group_is_enough(box, bus, config):
     """Whoever of it is there confirms; while nobody is, each member's reason is told."""
     bus.dead("alice")

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from ..errors import Reason
 from .claims import Claim
 from .rows import Rows
+from .schema import turn_of
 
 
 class Unanswered(NamedTuple):
@@ -83,7 +84,7 @@ class Ledger:
                 failed.append(_parameters(claim, 1, told=why))
             else:
                 when = now + pause if claim.expires_at is None else min(now + pause, claim.expires_at)
-                waiting.append(_parameters(claim, 1, when=when, whose=left[0]))
+                waiting.append(_parameters(claim, 1, when=when, whose=turn_of(left)))
         complete += [_parameters(claim, sent) for claim, sent in self.complete]
         # In one order always: or two deliverers would wait for each other.
         return [sorted(one, key=operator.itemgetter("row")) for one in (waiting, complete, failed, reasons)]

@@ -39,9 +39,9 @@ BATCH = 500
 
 
 class Turn(NamedTuple):
-    """Who has rows that wait, and when the first of them is due, and the last."""
+    """Recipients that have not confirmed rows which wait (see ``schema.turn_of``); when the first of these is due, and the last."""
 
-    entry: str
+    whose: str
     first: float
     last: float
 
@@ -87,7 +87,7 @@ class Rows:
         return select(walk.c.value, *dues).where(walk.c.value.is_not(None))
 
     def turns(self, connection: Connection) -> list[Turn]:
-        """Return who has rows that wait."""
+        """Return for whom rows wait."""
         return [Turn(*row) for row in connection.execute(self._turns) if row[1] is not None]
 
     def standing(self, connection: Connection, now: float) -> tuple[int, float]:
@@ -147,12 +147,6 @@ class Rows:
     def lease(self, connection: Connection, ids: Sequence[int], token: str, until: float) -> None:
         """Lease rows that `due` has returned."""
         connection.execute(self._lease, {"ids": list(ids), "token": token, "until": until})
-
-    def move(self, connection: Connection, turns: Sequence[tuple[int, str]]) -> None:
-        """Have rows that `due` has returned wait for another of their recipients: row -> whom."""
-        one = self._tables.messages
-        statement = update(one).where(one.c.id == bindparam("row")).values(turn=bindparam("whose"))
-        connection.execute(statement, [{"row": key, "whose": entry} for key, entry in turns])
 
     @functools.cached_property
     def _hear(self) -> Any:

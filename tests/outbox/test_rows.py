@@ -53,16 +53,16 @@ def change(box, **values):
 
 
 def test_turns(box, rows, put):
-    """Each recipient with rows that wait has one, with its first and last due time; what has ended has none."""
-    put("b"), put("a"), put("a"), put("c,d")
+    """Each set of recipients with rows that wait has one, with its first and last due time; what has ended has none."""
+    put("b"), put("a"), put("a"), put("c,d"), put("b", "a"), put("a", "b")
     done = put("e")
     with box.transaction() as connection:
         one = box.tables.messages
         connection.execute(update(one).where(one.c.msg_id == done).values(state="delivered"))
         connection.execute(update(one).where(one.c.turn == "b").values(due=7.0))
         found = rows.turns(connection)
-    assert [turn.entry for turn in found] == ["a", "b", "c,d"]
-    assert found[1] == ("b", 7.0, 7.0) and found[0].first < found[0].last
+    assert [turn.whose for turn in found] == ["a", "a\nb", "b", "c,d"]
+    assert found[2] == ("b", 7.0, 7.0) and found[0].first < found[0].last and found[1].first < found[1].last
 
 
 def test_a_lease_keeps_others_away_until_it_ends(box, put, claim):
@@ -88,19 +88,49 @@ def test_claims_take_turns(put, claim):
     assert [one.msg_id for one in claim(window=4)] == [*ids[:4], other]
 
 
-def test_a_row_goes_to_the_line_of_a_recipient_that_can_take_no_more(box, rows, put, claim):
-    """So one that is slow does not hold up those before it in its messages; one that is away is sent to in vain."""
+def test_one_that_can_take_no_more_holds_up_only_what_names_it(rows, put, claim):
+    """Those that it shares messages with get all others."""
     put("a", "b"), put("a")
     claimer = Claimer(rows, 2, 10.0)
     claimer.windows.of("b").under_way = 2
     [one] = claim(claimer=claimer)
-    assert one.entries == ("a",) and sorted(table(box, "messages", "turn")) == [("a",), ("b",)]
+    assert one.entries == ("a",)
     claimer.windows.of("b").under_way = 1
     [one] = claim(claimer=claimer)
     assert one.entries == ("a", "b") and claimer.windows.of("a").under_way == claimer.windows.of("b").under_way == 2
     claimer.free(one, "b")
     claimer.free(one)
     assert (claimer.windows.of("a").under_way, claimer.windows.of("b").under_way, claimer._in_hand) == (1, 1, 1)
+
+
+def test_one_that_is_away_holds_up_nobody_in_its_messages(rows, put, claim):
+    """However many wait for it alone: those who are there get as many as their own windows let through."""
+    for _ in range(10):
+        put("dead")
+    for _ in range(10):
+        put("dead", "b")
+    claimer = Claimer(rows, 4, 10.0)
+    claimer.windows.of("dead").away = True
+    claimer.windows.of("dead").under_way = 4
+    for _ in range(2):
+        found = claim(claimer=claimer)
+        assert [one.entries for one in found] == [("dead", "b")] * 4
+        for one in found:
+            claimer.free(one, "b")
+    assert claimer.windows.of("dead").under_way == 12
+
+
+def test_messages_for_many(rows, put, claim):
+    """They take turns by as many names as an index takes; one that is not among these holds them up all the same."""
+    names = [f"{number:03}.example.com" for number in range(200)]
+    put(*names), put("other")
+    claimer = Claimer(rows, 2, 10.0)
+    claimer.windows.of(names[-1]).under_way = 2
+    [one] = claim(claimer=claimer)
+    assert one.entries == ("other",) and not claimer.left
+    claimer.windows.of(names[-1]).under_way = 1
+    [one] = claim(claimer=claimer)
+    assert one.entries == tuple(names)
 
 
 def test_acks_count_whoever_holds_the_lease(box, put, claim, store):
@@ -131,7 +161,7 @@ def test_acks_count_whoever_holds_the_lease(box, put, claim, store):
 
 
 def test_an_attempt_without_all_acks(box, put, claim, store):
-    """It is counted, its reasons are kept, and the next one's turn is that of the first who is missing."""
+    """It is counted, its reasons are kept, and it takes its next turn with what those who are missing have not confirmed."""
     put("a", "b")
     [one] = claim()
     reason = Reason("listening, but silent", "silent")
