@@ -311,6 +311,18 @@ def test_what_expires_fails(box, bus, config, caplog):
     assert {record.msg_id for record in lines} == set(ids[:2])
 
 
+def test_what_waits_behind_others_expires_in_time(box, bus, config, caplog):
+    """A message for one who is away fails at its time, however many wait before it; that one was not sent is told, too."""
+    bus.dead("alice")
+    multiply(box, put(box, config), 500)
+    msg_id = put(box, config, expires=1.0)
+    box.start(**{**config, "gilmsg.outbox.window": 1})
+    found = until(box, msg_id, state="failed", limit=15)
+    assert found.attempts == 0 and found.reason == "it expired after 0 attempts; not confirmed by: alice"
+    wait_for(lambda: any(getattr(one, "msg_id", None) == msg_id for one in caplog.records), "it is logged")
+    assert not counted(bus, "alice")
+
+
 @pytest.mark.parametrize("body", ["rubbish", "{}", '{"a":' * 100_000, b"\xff\xfe"], ids=["text", "empty", "deep", "bytes"])
 def test_a_corrupt_row_fails_alone(box, bus, config, body):
     """With its reason; those after it are delivered."""

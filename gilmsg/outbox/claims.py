@@ -68,9 +68,18 @@ class Claimer:
         #: Who was claimed for last.
         self._last_turn = ""
 
-    def finds(self, connection: Connection, now: float) -> bool:
-        """Return whether something may be due for which there is room."""
-        return bool(self._turns(self._rows.turns(connection), now))
+    def finds(self, connection: Connection, now: float, sends: bool) -> bool:
+        """Return whether something may have expired; or, if this *sends*, be due so that there is room for it."""
+        expiry = self._rows.first_expiry(connection)
+        return (expiry is not None and expiry <= now) or (sends and bool(self._turns(self._rows.turns(connection), now)))
+
+    def expired(self, connection: Connection, now: float, since: float) -> list[Claim]:
+        """Lease rows that have expired by *now*, whoever they wait for: behind others their turn might never come."""
+        token = secrets.token_hex(8)
+        found = [Claim(row, token, since, now) for row in self._rows.expired(connection, now, self._far(now))]
+        if found:
+            self._rows.lease(connection, [claim.id for claim in found], token, now + self.lease)
+        return found
 
     def claim(self, connection: Connection, now: float, since: float, claimed: list[tuple[Claim, bytes]]) -> None:
         """Lease rows that are due *now*; add them with their bodies to *claimed*, for the transaction may fail."""

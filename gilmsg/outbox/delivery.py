@@ -217,7 +217,7 @@ class Deliverer:
             self._looks.popleft()
         if not self._looks:
             self._looks.append(now + self._settings.poll)
-        if not self._ledger and not self._arrivals and not (looks and self._finds()):
+        if not self._ledger and not self._arrivals and not (looks and self._finds(self._outgoing.ready())):
             self._sweep(now)
             return
         claimed = self._store(claims=self._outgoing.ready())
@@ -225,21 +225,22 @@ class Deliverer:
             self._looks.appendleft(0.0)
         self._outgoing.send(claimed, lambda: self._stopped_at is not None)
 
-    def _finds(self) -> bool:
-        """Return whether something may be due that can be sent. It keeps out nobody who writes."""
-        if not self._outgoing.ready():
-            return False
+    def _finds(self, sends: bool) -> bool:
+        """Return whether something may have expired, or be due if anything can be sent. It keeps out nobody who writes."""
         with self._box.transaction(reads=True) as connection:
-            return self._claimer.finds(connection, self._box.now(connection))
+            return self._claimer.finds(connection, self._box.now(connection), sends)
 
     def _store(self, claims: bool) -> list[tuple[Claim, bytes]]:
         """Store what was learnt, and in the same transaction claim what is due, if this *claims*; return that."""
         claimed: list[tuple[Claim, bytes]] = []
+        expired: list[Claim] = []
         try:
             with self._box.transaction() as connection:
                 since, clock = time.monotonic(), self._box.now(connection)
                 failed = self._ledger.store(connection, clock)
                 self._arrivals.rouse(self._rows, connection, clock)
+                if self._stopped_at is None:
+                    expired = self._claimer.expired(connection, clock, since)
                 if claims:
                     self._claimer.claim(connection, clock, since, claimed)
         except BaseException:
@@ -248,6 +249,8 @@ class Deliverer:
             raise
         self._ledger.clear()
         self._arrivals.roused()
+        for claim in expired:
+            self._outgoing.ends(claim)
         for msg_id, reason in failed:
             log.error("message %s failed: %s", msg_id, reason, extra={"msg_id": msg_id})
         return claimed

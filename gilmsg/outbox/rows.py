@@ -99,25 +99,43 @@ class Rows:
     def reset(self, connection: Connection, turn: str, now: float, far: float) -> None:
         """Make due what waits for *turn* until later than *far*: the clock was set back."""
         one = self._tables.messages
-        connection.execute(
-            update(one).where(self._waits, one.c.turn == turn, one.c.due > far).values(due=now)
-        )  # fmt: skip
+        connection.execute(update(one).where(self._waits, one.c.turn == turn, one.c.due > far).values(due=now))
 
     @functools.cached_property
     def _due(self) -> Any:
+        one = self._tables.messages.c
+        return self._free(one.due, one.turn == bindparam("whose"))
+
+    @functools.cached_property
+    def _expired(self) -> Any:
+        return self._free(self._tables.messages.c.expires_at)
+
+    def _free(self, since: Any, *conditions: Any) -> Any:
+        """Return the query for rows that nobody has leased, and for which the time *since* has come."""
         one, now, far = self._tables.messages.c, bindparam("now", type_=Float), bindparam("far", type_=Float)
         kind = LargeBinary if self._dialect == "sqlite" else Text
         free = or_(one.leased_until.is_(None), one.leased_until <= now, one.leased_until > far)
         return (
             select(one.id, cast(one.body, kind), cast(one.msg_id, kind), one.attempts, one.most_attempts, one.expires_at)
-            .where(self._waits, one.turn == bindparam("whose"), one.due <= now, free)
-            .order_by(one.due).limit(bindparam("most", type_=Integer)).with_for_update(skip_locked=True)
+            .where(self._waits, *conditions, since <= now, free)
+            .order_by(since).limit(bindparam("most", type_=Integer)).with_for_update(skip_locked=True)
         )  # fmt: skip
 
     def due(self, connection: Connection, turn: str, now: float, far: float, limit: int) -> list[Row]:
         """Return rows that are due, and leased by nobody; locked, where the database locks rows."""
-        values = {"whose": turn, "now": now, "far": far, "most": min(limit, BATCH)}
-        found = {row[0]: row for row in connection.execute(self._due, values)}
+        return self._found(connection, self._due, {"whose": turn, "now": now, "far": far, "most": min(limit, BATCH)})
+
+    def first_expiry(self, connection: Connection) -> float | None:
+        """Return when the first of the rows that wait expires, or has expired."""
+        one = self._tables.messages.c
+        return connection.scalar(select(func.min(one.expires_at)).where(self._waits, one.expires_at.is_not(None)))
+
+    def expired(self, connection: Connection, now: float, far: float) -> list[Row]:
+        """Return rows that have expired, as `due` does; whether they are due makes no difference."""
+        return self._found(connection, self._expired, {"now": now, "far": far, "most": BATCH})
+
+    def _found(self, connection: Connection, query: Any, values: dict[str, Any]) -> list[Row]:
+        found = {row[0]: row for row in connection.execute(query, values)}
         entries: dict[int, list[tuple[str, bool]]] = {key: [] for key in found}
         for key, entry, met in self._entries(connection, found):
             entries[key].append((sys.intern(entry), met is not None))  # the same few names again and again
@@ -145,7 +163,7 @@ class Rows:
         return update(one).where(one.c.id.in_(bindparam("ids", expanding=True))).values(values)
 
     def lease(self, connection: Connection, ids: Sequence[int], token: str, until: float) -> None:
-        """Lease rows that `due` has returned."""
+        """Lease rows that `due` or `expired` has returned."""
         connection.execute(self._lease, {"ids": list(ids), "token": token, "until": until})
 
     @functools.cached_property

@@ -117,6 +117,8 @@ def _messages(metadata: MetaData, key: TypeEngine[int]) -> Table:
     )  # fmt: skip
     waiting = text("state = 'waiting'")
     Index("gilmsg_outbox_due", messages.c.turn, messages.c.due, sqlite_where=waiting, postgresql_where=waiting)
+    expires = text("state = 'waiting' AND expires_at IS NOT NULL")
+    Index("gilmsg_outbox_expires", messages.c.expires_at, sqlite_where=expires, postgresql_where=expires)
     # Of those only that have ended: SQLite would look by it for what waits, too, and read all of that.
     ended = text("ended IS NOT NULL")
     Index("gilmsg_outbox_ended", messages.c.state, messages.c.ended, sqlite_where=ended, postgresql_where=ended)

@@ -72,16 +72,24 @@ class Outgoing:
                 del self.under_way[attempt.key.id]
                 self._give_back(attempt.key)
 
-    def _send_one(self, claim: Claim, body: bytes) -> None:
+    def ends(self, claim: Claim) -> bool:
+        """Return whether *claim* is not to be sent, for all have confirmed it or it has expired; then that is noted."""
+        why = claim.why_over(claim.attempts, claim.missing, claim.clock)
         if claim.entries and not claim.missing:
             self._ledger.complete.append((claim, 0))
+        elif why is not None:
+            self._claimer.free(claim)
+            self._ledger.failed.append((claim, why))
+        else:
+            return False
+        return True
+
+    def _send_one(self, claim: Claim, body: bytes) -> None:
+        if self.ends(claim):
             return
         message = prepared.Prepared.of(body)
         if message.msg_id != claim.msg_id or not claim.entries:
             raise PayloadError("the row cannot be sent: its message has another id, or it has no recipients")
-        why = claim.why_over(claim.attempts, claim.missing, claim.clock)
-        if why is not None:
-            raise PayloadError(why)
         if not message.topic.startswith(self._sender.scope):
             self._tell(
                 self._sender.scope,

@@ -259,6 +259,31 @@ def test_expiry(box, put, claim, store):
     assert table(box, "messages", "state", "attempts", "reason") == [("failed", 2, told)]
 
 
+def test_what_has_expired_is_found_whoever_it_waits_for(box, rows, put):
+    """Due or not, with room or without; not what is leased, and no more than a batch: of it nothing is lost."""
+    put("a"), put("a", expires=3600)
+    late, leased = put("a", expires=30.0), put("b", "a", expires=30.0)
+    claimer, one = Claimer(rows, 1, 10.0), box.tables.messages
+    claimer.windows.of("a").under_way = 1
+    change(box, due=time.time() + 100)
+
+    def found():
+        with box.transaction() as connection:
+            now = box.now(connection)
+            return claimer.finds(connection, now, False), claimer.expired(connection, now, time.monotonic())
+
+    assert found() == (False, [])
+    with box.transaction() as connection:
+        connection.execute(update(one).where(one.c.msg_id.in_([late, leased])).values(expires_at=time.time() - 1))
+        connection.execute(update(one).where(one.c.msg_id == leased).values(lease="x", leased_until=time.time() + 5))
+    finds, [claim] = found()
+    assert finds and claim.msg_id == late and claim.missing == ("a",)
+    assert found() == (True, [])
+    with box.transaction() as connection:
+        connection.execute(update(one).where(one.c.lease.is_not(None)).values(leased_until=time.time() - 1))
+    assert [claim.msg_id for claim in found()[1]] == [late, leased]
+
+
 def test_rousing_makes_due_all_that_wait_for_an_entry(box, rows, put, monkeypatch):
     """Whoever's turn it is, in batches; nothing that is met, ended, or due already."""
     monkeypatch.setattr("gilmsg.outbox.rows.BATCH", 2)
@@ -311,6 +336,8 @@ def test_what_is_asked_at_each_look_is_found_by_an_index(box, rows, put):
             rows.turns(connection)
             rows.reset(connection, "a", 1.0, 1e12)
             rows.due(connection, "a", time.time(), FAR, 10)
+            rows.first_expiry(connection)
+            rows.expired(connection, time.time(), FAR)
             rows.unmet(connection)
             rows.rouse(connection, "a", 0, 1.0)
             rows.sweep(connection, 1.0)
@@ -319,6 +346,8 @@ def test_what_is_asked_at_each_look_is_found_by_an_index(box, rows, put):
     for statement, found in zip([one for one, _ in asked], plans):
         assert "Seq Scan" not in found and "SCAN gilmsg" not in found.replace("SCAN gilmsg_outbox USING", ""), told
         assert "due" not in statement.partition("ORDER BY")[2] or "gilmsg_outbox_due" in found, told
+        assert "min(gilmsg_outbox.expires_at)" not in statement or "gilmsg_outbox_expires" in found, told
+        assert "expires_at" not in statement.partition("ORDER BY")[2] or "gilmsg_outbox_expires" in found, told
     assert plans[0].count("gilmsg_outbox_due") >= 3, told  # PostgreSQL shows the step of the recursion only when verbose
     assert any("gilmsg_outbox_unmet" in one for one in plans) and any("gilmsg_outbox_ended" in one for one in plans), told
 
