@@ -135,7 +135,7 @@ class Deliverer:
     def _seconds(self) -> float:
         """Return how long there is nothing to do, unless something comes."""
         arrival = self._arrivals.next_due()
-        due = 0.0 if self._ledger or self._arrivals else self._looks[0]
+        due = 0.0 if self._ledger or self._arrivals else min(self._looks[0], self._sweep_at)
         due = due if arrival is None else min(due, arrival)
         return max(0.0, max(due, self._retry_at) - time.monotonic())
 
@@ -209,7 +209,7 @@ class Deliverer:
         return Unanswered(claim, reasons, seconds)
 
     def _round(self) -> None:
-        """Store what was learnt, and claim and send what is due."""
+        """Store what was learnt, claim and send what is due, and sweep now and then, however much there is to do."""
         now = time.monotonic()
         self._look_up(now)
         looks = now >= self._looks[0]
@@ -217,13 +217,13 @@ class Deliverer:
             self._looks.popleft()
         if not self._looks:
             self._looks.append(now + self._settings.poll)
-        if not self._ledger and not self._arrivals and not (looks and self._finds(self._outgoing.ready())):
+        if self._ledger or self._arrivals or (looks and self._finds(self._outgoing.ready())):
+            claimed = self._store(claims=self._outgoing.ready())
+            if claimed and self._claimer.left:
+                self._looks.appendleft(0.0)
+            self._outgoing.send(claimed, lambda: self._stopped_at is not None)
+        if now >= self._sweep_at:
             self._sweep(now)
-            return
-        claimed = self._store(claims=self._outgoing.ready())
-        if claimed and self._claimer.left:
-            self._looks.appendleft(0.0)
-        self._outgoing.send(claimed, lambda: self._stopped_at is not None)
 
     def _finds(self, sends: bool) -> bool:
         """Return whether something may have expired, or be due if anything can be sent. It keeps out nobody who writes."""
@@ -265,9 +265,7 @@ class Deliverer:
                 self._claimer.windows.of(entry).away = False
 
     def _sweep(self, now: float) -> None:
-        """Remove what was delivered long ago, a batch at a time, when there is nothing else to do."""
-        if now < self._sweep_at:
-            return
+        """Remove a batch of what was delivered long ago; if there may be more, the next follows with the next round."""
         with self._box.transaction() as connection:
             more = self._rows.sweep(connection, self._box.now(connection) - self._settings.keep)
         self._sweep_at = now + (0.0 if more else _SWEEP_EVERY)
