@@ -426,9 +426,9 @@ def test_what_must_be_mended_costs_no_attempt(box, bus, config, caplog, tmp_path
     until(box, put(box, config))
     for count in (1, 2):
         file.rename(elsewhere)
-        wait_for(lambda: told(caplog, "until this is mended") == count, "it is told")
+        wait_for(lambda count=count: told(caplog, "until this is mended") == count, "it is told")
         msg_id = put(box, config)
-        wait_for(lambda: box.get(msg_id).created < time.time() - 2, "there were more looks")
+        until_seen(box, msg_id, lambda one: one.created < time.time() - 2, "there were more looks")
         assert box.get(msg_id).attempts == 0 and not box.get(msg_id).under_way
         assert told(caplog, "that is mended") == count - 1
         elsewhere.rename(file)

@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from sqlalchemy import Connection, Engine, event
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ListenerError
 from . import putting
 from .database import Place
 from .delivery import Deliverer
@@ -139,6 +139,9 @@ class Outbox(Queue):
         """Deliver until SIGTERM, KeyboardInterrupt or a :meth:`stop` in another thread; takes and raises what :meth:`start` does.
 
         SIGTERM is heard if this is the main thread and nobody else handles it.
+
+        Raises:
+            ListenerError: also if the deliverer ended by itself, by a defect of gilmsg's.
         """
         with _ended_by_sigterm() as ended:
             self.start(**config)
@@ -147,6 +150,8 @@ class Outbox(Queue):
                     time.sleep(_LOOK_AGAIN)
             finally:
                 self.stop()
+            if deliverer is not None and deliverer.failed is not None:
+                raise ListenerError("the deliverer of the outbox has ended by itself") from deliverer.failed
 
     def _statements(self, where: Joined) -> Inserts:
         if where.kind not in self._inserts:

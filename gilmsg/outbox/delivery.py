@@ -14,9 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Callable
-
-from sqlalchemy.exc import SQLAlchemyError
+from typing import Any
 
 from .. import _engine, _settings
 from .._client import prepared
@@ -24,9 +22,10 @@ from ..errors import Timeout
 from .arrivals import Arrivals
 from .claims import Claim, Claimer
 from .database import Database
+from .guard import Guard
 from .ledger import Ledger, Unanswered
 from .rows import Rows
-from .sending import LINE_EVERY, SLACK, TRY_AGAIN, Outgoing
+from .sending import SLACK, TRY_AGAIN, Outgoing
 from .windows import longest_pause, pause
 
 log = logging.getLogger("gilmsg.outbox")
@@ -66,13 +65,15 @@ class Deliverer:
         self._claimer = Claimer(self._rows, self._settings.window, lease)
         self._pid = os.getpid()
         self._stopped_at: float | None = None
+        #: Why its thread has ended though nobody has stopped it.
+        self.failed: BaseException | None = None
         self._news: queue.SimpleQueue[list[prepared.News] | None] = queue.SimpleQueue()
         #: When to look for what is due.
         self._looks = deque([0.0])
-        #: Until when nothing can be stored, after an error; when to sweep.
-        self._retry_at = self._sweep_at = 0.0
+        #: When to sweep.
+        self._sweep_at = 0.0
         self._arrivals = Arrivals()
-        self._warn = _engine.RateLimitedLog(log, LINE_EVERY).warning
+        self._guard = Guard()
         self._sender = prepared.Sender(whole, box.origin, self._news.put)
         self._sender.check()
         self._endpoint = self._sender.port().endpoint
@@ -111,33 +112,22 @@ class Deliverer:
         try:
             while self._stopped_at is None:
                 self._gather(self._seconds())
-                self._guarded(self._round)
-                self._guarded(self._tell)
+                self._guard.attempt(self._round, self._tell)
             self._finish(self._stopped_at + self._settings.ack_timeout + _LAST_WORDS - _MARGIN)
+        except BaseException as error:  # told to who uses start(), raised to who uses run()
+            self.failed = error
+            log.exception("the deliverer has ended, nothing is delivered until it is started anew")
         finally:
             self._sender.close()
             if _engine.counting.tally is not None:
                 _engine.counting.tally.outboxes.pop(self._box.origin, None)
-
-    def _guarded(self, step: Callable[[], None]) -> None:
-        """Do *step*; what fails is told once a minute, and tried again. Nothing but a stop ends the deliverer."""
-        if time.monotonic() < self._retry_at:
-            return
-        try:
-            step()
-        except SQLAlchemyError as error:  # its own words may hold parameters
-            self._warn("the database of the outbox fails, it is tried again: %s", getattr(error, "orig", None) or error)
-            self._retry_at = time.monotonic() + TRY_AGAIN
-        except Exception as error:  # noqa: BLE001  whatever it is, the other rows must not wait for a restart
-            self._warn("the deliverer failed, it tries again: %r", error)
-            self._retry_at = time.monotonic() + TRY_AGAIN
 
     def _seconds(self) -> float:
         """Return how long there is nothing to do, unless something comes."""
         arrival = self._arrivals.next_due()
         due = 0.0 if self._ledger or self._arrivals else min(self._looks[0], self._sweep_at)
         due = due if arrival is None else min(due, arrival)
-        return max(0.0, max(due, self._retry_at) - time.monotonic())
+        return max(0.0, max(due, self._guard.retry_at) - time.monotonic())
 
     def _gather(self, seconds: float) -> None:
         """Take in what has come; if nothing has, wait so long for it."""
@@ -157,9 +147,9 @@ class Deliverer:
             if isinstance(one, prepared.Appeared):
                 self._arrivals.add(one.common_name)
             elif isinstance(one, prepared.Heard):
-                self._hear(one.attempt.key, one.signer)
+                self._guard.do(self._hear, one.attempt.key, one.signer)
             else:
-                self._end(one.attempt, one.error)
+                self._guard.do(self._end, one.attempt, one.error)
 
     def _hear(self, claim: Claim, signer: str) -> None:
         self._ledger.acks[claim.msg_id, signer] = None
@@ -288,5 +278,5 @@ class Deliverer:
         self._outgoing.abandon()
         while (self._ledger or self._outgoing.under_way) and time.monotonic() < until:
             if self._ledger:
-                self._guarded(self._store_only)
+                self._guard.attempt(self._store_only)
             self._gather(max(0.0, min(until - time.monotonic(), _LOOK_AGAIN)))
