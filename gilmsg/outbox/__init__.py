@@ -29,7 +29,7 @@ Inside: ``database`` (engine, making of tables, clock), ``schema`` (the tables),
 caller's), ``putting``, ``queue`` (what operators see), ``inbox``; ``box`` has the :class:`Outbox`. The deliverer's thread
 is in ``delivery``; ``rows`` has its statements, ``claims`` the rows that it has in hand and their leases, ``windows`` how many
 may be, ``sending`` what leaves, ``ledger`` what came of it and is still to be stored, ``arrivals`` who has appeared, ``guard`` what
-is done when something fails.
+is done when something fails, ``upkeep`` what else the database needs.
 """
 
 from __future__ import annotations

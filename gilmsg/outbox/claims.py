@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from .. import _protocol
-from .rows import BATCH, Row, Rows, Turn
+from .rows import Row, Rows, Turn
 from .schema import in_turn
+from .upkeep import BATCH
 from .windows import JITTER, LONGEST_PAUSE, Windows
 
 #: Rows, at most, that are under way at a time, whoever their recipients are.

@@ -7,18 +7,22 @@ transaction, and then signs and sends. What a transaction could not store is tri
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .. import _engine, _settings
+from sqlalchemy import Connection
+
+from .. import _settings
 from .._client import prepared
 from ..errors import Timeout
+from . import upkeep
 from .arrivals import Arrivals
 from .claims import Claim, Claimer
 from .database import Database
@@ -112,15 +116,14 @@ class Deliverer:
         try:
             while self._stopped_at is None:
                 self._gather(self._seconds())
-                self._guard.attempt(self._round, self._tell)
+                self._guard.attempt(self._round, lambda: upkeep.tell(self._box))
             self._finish(self._stopped_at + self._settings.ack_timeout + _LAST_WORDS - _MARGIN)
         except BaseException as error:  # told to who uses start(), raised to who uses run()
             self.failed = error
             log.exception("the deliverer has ended, nothing is delivered until it is started anew")
         finally:
             self._sender.close()
-            if _engine.counting.tally is not None:
-                _engine.counting.tally.outboxes.pop(self._box.origin, None)
+            upkeep.tell_no_more(self._box)
 
     def _seconds(self) -> float:
         """Return how long there is nothing to do, unless something comes."""
@@ -207,11 +210,13 @@ class Deliverer:
             self._looks.popleft()
         if not self._looks:
             self._looks.append(now + self._settings.poll)
-        if self._ledger or self._arrivals or (looks and self._finds(self._outgoing.ready())):
+        if self._ledger or (looks and self._finds(self._outgoing.ready())):
             claimed = self._store(claims=self._outgoing.ready())
             if claimed and self._claimer.left:
                 self._looks.appendleft(0.0)
             self._outgoing.send(claimed, lambda: self._stopped_at is not None)
+        if self._arrivals:
+            self._rouse()
         if now >= self._sweep_at:
             self._sweep(now)
 
@@ -225,10 +230,9 @@ class Deliverer:
         claimed: list[tuple[Claim, bytes]] = []
         expired: list[Claim] = []
         try:
-            with self._box.transaction() as connection:
+            with self._writing() as connection:
                 since, clock = time.monotonic(), self._box.now(connection)
                 failed = self._ledger.store(connection, clock)
-                self._arrivals.rouse(self._rows, connection, clock)
                 if self._stopped_at is None:
                     expired = self._claimer.expired(connection, clock, since)
                 if claims:
@@ -238,12 +242,29 @@ class Deliverer:
                 self._claimer.free(claim)
             raise
         self._ledger.clear()
-        self._arrivals.roused()
         for claim in expired:
             self._outgoing.ends(claim)
         for msg_id, reason in failed:
             log.error("message %s failed: %s", msg_id, reason, extra={"msg_id": msg_id})
         return claimed
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """Give a transaction. It waits for somebody else's row for a while, then it fails, and that is told."""
+        with self._box.transaction() as connection:
+            upkeep.limit_waiting(connection)
+            yield connection
+
+    def _rouse(self) -> None:
+        """Make due a batch of what waits for somebody who has appeared.
+
+        After what was learnt before has been stored, with its pauses. And in a transaction of its own: in one that holds rows
+        already, two deliverers could wait for each other.
+        """
+        with self._writing() as connection:
+            self._arrivals.rouse(self._rows, connection, self._box.now(connection))
+        self._arrivals.roused()
+        self._looks.appendleft(0.0)
 
     def _look_up(self, now: float) -> None:
         """Find out whose rows are to be made due, of those who have appeared."""
@@ -256,19 +277,10 @@ class Deliverer:
 
     def _sweep(self, now: float) -> None:
         """Remove a batch of what was delivered long ago; if there may be more, the next follows with the next round."""
-        with self._box.transaction() as connection:
-            more = self._rows.sweep(connection, self._box.now(connection) - self._settings.keep)
+        with self._writing() as connection:
+            more = upkeep.sweep(connection, self._box.tables, self._box.now(connection) - self._settings.keep)
         self._sweep_at = now + (0.0 if more else _SWEEP_EVERY)
         self._claimer.windows.tidy()
-
-    def _tell(self) -> None:
-        """Have ``gilmsg.metrics`` know how many rows wait, now and then: who reads that must not wait for the database."""
-        if _engine.counting.tally is not None:
-            _engine.counting.tally.look_at(self._box.origin, self._standing)
-
-    def _standing(self) -> tuple[int, float]:
-        with self._box.transaction(reads=True) as connection:
-            return self._rows.standing(connection, self._box.now(connection))
 
     def _store_only(self) -> None:
         self._store(claims=False)

@@ -48,7 +48,8 @@ class Ledger:
     def store(self, connection: Connection, now: float) -> list[tuple[str, str]]:
         """Store it all, and change nothing here: the transaction may fail. Return (msg_id, reason) of what has failed."""
         rows = self._rows
-        ended = [claim.id for claim, _ in self.complete] + [one.claim.id for one in self.unanswered]
+        ended = [claim.id for claim, _ in (*self.complete, *self.returned, *self.failed)] + [one.claim.id for one in self.unanswered]
+        # All of them at once, in one order: or two deliverers would wait for each other.
         rows.lock(connection, {row for row, *_ in self.met}.union(ended))
         if self.acks:
             rows.hear(connection, sorted(self.acks), now)
@@ -86,7 +87,6 @@ class Ledger:
                 when = now + pause if claim.expires_at is None else min(now + pause, claim.expires_at)
                 waiting.append(_parameters(claim, 1, when=when, whose=turn_of(left)))
         complete += [_parameters(claim, sent) for claim, sent in self.complete]
-        # In one order always: or two deliverers would wait for each other.
         return [sorted(one, key=operator.itemgetter("row")) for one in (waiting, complete, failed, reasons)]
 
 

@@ -21,7 +21,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
-    delete,
     exists,
     func,
     literal_column,
@@ -33,9 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .schema import Tables
-
-#: Rows that are looked at, or changed, at a time: what else writes has its turn in between.
-BATCH = 500
+from .upkeep import BATCH, remove
 
 
 class Turn(NamedTuple):
@@ -90,12 +87,6 @@ class Rows:
         """Return for whom rows wait."""
         return [Turn(*row) for row in connection.execute(self._turns) if row[1] is not None]
 
-    def standing(self, connection: Connection, now: float) -> tuple[int, float]:
-        """Return how many rows wait, and for how many seconds the oldest has done so."""
-        one = self._tables.messages.c
-        count, first = connection.execute(select(func.count(), func.min(one.created)).where(self._waits)).one()
-        return count, 0.0 if first is None else max(0.0, now - first)
-
     def reset(self, connection: Connection, turn: str, now: float, far: float) -> None:
         """Make due what waits for *turn* until later than *far*: the clock was set back."""
         one = self._tables.messages
@@ -128,7 +119,8 @@ class Rows:
     def first_expiry(self, connection: Connection) -> float | None:
         """Return when the first of the rows that wait expires, or has expired."""
         one = self._tables.messages.c
-        return connection.scalar(select(func.min(one.expires_at)).where(self._waits, one.expires_at.is_not(None)))
+        first: float | None = connection.scalar(select(func.min(one.expires_at)).where(self._waits, one.expires_at.is_not(None)))
+        return first
 
     def expired(self, connection: Connection, now: float, far: float) -> list[Row]:
         """Return rows that have expired, as `due` does; whether they are due makes no difference."""
@@ -252,7 +244,7 @@ class Rows:
         """End rows of which every entry is met: row, name, token, sent. Also one that nobody has leased any more."""
         connection.execute(self._deliver, [{**row, "now": now} for row in rows])
         if not kept:
-            self._delete(connection, [row["row"] for row in rows])
+            remove(connection, self._tables, [row["row"] for row in rows])
 
     def _ended(self, condition: Any, **values: Any) -> Any:
         one = self._tables.messages
@@ -276,25 +268,6 @@ class Rows:
         found = connection.execute(late.with_for_update()).scalars().all()
         connection.execute(update(message).where(message.c.id.in_(found), self._waits).values(due=now))
         return ids[-1] if len(ids) == BATCH else None
-
-    def sweep(self, connection: Connection, before: float) -> bool:
-        """Delete a batch of messages that were delivered *before*; return whether there may be more."""
-        one = self._tables.messages.c
-        query = select(one.id).where(one.state == "delivered", one.ended <= before).order_by(one.ended).limit(BATCH)
-        query = query.with_for_update(skip_locked=True)
-        ids = connection.execute(query).scalars().all()
-        self._delete(connection, ids)
-        return len(ids) == BATCH
-
-    def _delete(self, connection: Connection, ids: Sequence[int]) -> None:
-        """Delete those of *ids* that are delivered, and what belongs to them: SQLite does not do that by itself."""
-        messages, recipients, acks = self._tables.messages, self._tables.recipients, self._tables.acks
-        ended = select(messages.c.id).where(messages.c.id.in_(ids), messages.c.state == "delivered")
-        names = select(messages.c.msg_id).where(messages.c.id.in_(ids), messages.c.state == "delivered")
-        connection.execute(delete(acks).where(acks.c.msg_id.in_(names)))
-        connection.execute(delete(recipients).where(recipients.c.message.in_(ended)))
-        connection.execute(delete(messages).where(messages.c.id.in_(ids), messages.c.state == "delivered"))
-
 
 def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")

@@ -5,7 +5,7 @@ import logging
 import time
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 from sqlalchemy.exc import SQLAlchemyError
 
 import gilmsg
@@ -57,7 +57,7 @@ def learn(deliverer, box, config):
 
 def test_old_rows_go_however_much_there_is_to_do(box, config, deliverer, monkeypatch):
     """Each round that has something to store removes a batch of them too, until there are none; then it is a minute's rest."""
-    monkeypatch.setattr("gilmsg.outbox.rows.BATCH", 2)
+    monkeypatch.setattr("gilmsg.outbox.upkeep.BATCH", 2)
     for _ in range(3):
         old(box, config)
     for left in (1, 0):
@@ -122,3 +122,61 @@ def test_each_trouble_is_told(caplog):
         assert not guard.do(failing(ValueError("a defect")))
     wait_for(lambda: len(caplog.messages) == 2, "both are told")
     assert "database" in caplog.messages[0] and "a defect" in caplog.messages[1]
+
+
+@pytest.fixture
+def on_postgresql(postgres):
+    """An outbox on PostgreSQL."""
+    with contextlib.closing(gilmsg.outbox.Outbox(postgres.url())) as box:
+        yield box
+        box.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_row_that_somebody_holds_is_told_of(on_postgresql, bus, config, caplog):
+    """An operator's session that has locked a row, and stays idle, stops deliveries; the log says so, and what it is."""
+    bus.silent("alice")
+    held = put(on_postgresql, config)
+    on_postgresql.start(**config)
+    wait_for(lambda: on_postgresql.get(held).under_way, "it is under way")
+    with on_postgresql.transaction() as other:
+        messages = on_postgresql.tables.messages
+        other.execute(messages.select().where(messages.c.msg_id == held).with_for_update())
+        wait_for(lambda: any("lock timeout" in one for one in caplog.messages), "it is told", 60)
+    until(on_postgresql, put(on_postgresql, config, "bob"))
+
+
+@pytest.mark.slow
+def test_no_transaction_waits_for_rows_while_it_holds_some(on_postgresql, bus, config):
+    """Or two deliverers could wait for each other: what is stored and what is roused are each locked in one statement."""
+    deliverer = delivery.Deliverer(on_postgresql, config)
+    with contextlib.closing(deliverer._sender):
+        learn(deliverer, on_postgresql, config)
+        learn(deliverer, on_postgresql, config)
+        deliverer._arrivals.add("alice")
+        with transactions(on_postgresql.engine) as seen:
+            deliverer._round()
+        assert deliverer._seconds() == 0.0
+        deliverer._round()
+        assert len(deliverer._outgoing.under_way) == 2, "what was roused is claimed at once"
+    waits = [[one for one in statements if "FOR UPDATE" in one and "SKIP LOCKED" not in one] for statements in seen]
+    assert max(map(len, waits)) == 1 and sum(map(len, waits)) == 2
+
+
+@contextlib.contextmanager
+def transactions(engine):
+    """Give the statements that are executed on *engine*, by their transactions."""
+    seen = []
+
+    def begin(_):
+        seen.append([])
+
+    def note(connection, cursor, statement, *_):
+        seen[-1].append(statement)
+
+    event.listen(engine, "begin", begin)
+    event.listen(engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(engine, "begin", begin)
+    event.remove(engine, "before_cursor_execute", note)

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import event, insert, select, text, update
 
 from gilmsg.errors import Reason
+from gilmsg.outbox import upkeep
 from gilmsg.outbox.claims import Claim, Claimer
 from gilmsg.outbox.ledger import Ledger, Unanswered
 
@@ -300,7 +301,7 @@ def test_rousing_makes_due_all_that_wait_for_an_entry(box, rows, put, monkeypatc
     assert batches == 3 and [due[one] <= time.time() for one in ids] == [True, True, False, False, True, True]
 
 
-def test_sweeping_leaves_what_waits_or_failed(box, rows, put):
+def test_sweeping_leaves_what_waits_or_failed(box, put):
     """Only what was delivered before then goes, and all that belongs to it."""
     ids = [put("a") for _ in range(4)]
     with box.transaction() as connection:
@@ -308,7 +309,7 @@ def test_sweeping_leaves_what_waits_or_failed(box, rows, put):
         for msg_id, state, ended in zip(ids, ["delivered", "delivered", "failed"], [5, 50, 5]):
             connection.execute(update(one).where(one.c.msg_id == msg_id).values(state=state, ended=ended))
         connection.execute(insert(box.tables.acks), [{"msg_id": msg_id, "signer": "a", "at": 1.0} for msg_id in ids])
-        assert not rows.sweep(connection, 10.0)
+        assert not upkeep.sweep(connection, box.tables, 10.0)
     assert sorted(table(box, "messages", "msg_id")) == sorted((one,) for one in ids[1:])
     assert len(table(box, "acks", "msg_id")) == len(table(box, "recipients", "entry")) == 3
 
@@ -340,7 +341,7 @@ def test_what_is_asked_at_each_look_is_found_by_an_index(box, rows, put):
             rows.expired(connection, time.time(), FAR)
             rows.unmet(connection)
             rows.rouse(connection, "a", 0, 1.0)
-            rows.sweep(connection, 1.0)
+            upkeep.sweep(connection, box.tables, 1.0)
         plans = [plan(connection, *one) for one in asked]
     told = "\n".join(f"{statement}\n{found}" for (statement, _), found in zip(asked, plans))
     for statement, found in zip([one for one, _ in asked], plans):
