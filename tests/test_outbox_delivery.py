@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import json
 import logging
 import shutil
 import signal
@@ -16,7 +17,7 @@ import gilmsg
 
 from . import databases
 from .helpers import canonical
-from .processes import Program, program_words, wait_for
+from .processes import Program, program_words, python, wait_for
 
 #: Seconds for what must come true in the end: CI's machines are slow.
 SOON = 30.0
@@ -291,6 +292,30 @@ def test_a_stop_waits_for_what_is_under_way(box, bus, config):
     with pytest.raises(gilmsg.ConfigurationError, match="delivers already"):
         box.start(**config)
     until(box, ids[1])
+
+
+def test_the_end_of_a_process_gives_back_what_it_has(box, place, bus, config, tmp_path):
+    """Without any stop() of its own: nothing is left leased, and no alert is logged."""
+    bus.dead("alice")
+    waits = put(box, config)
+    done = python(ENDS, tmp_path, place, json.dumps({**config, "gilmsg.head_start": 3600.0}), waits)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "delivering as" in done.stderr and "mended" not in done.stderr and "ERROR" not in done.stderr
+    assert columns(box, "lease", "leased_until", "attempts") == [(None, None, 0)]
+
+
+#: Starts a deliverer, and ends while it has a message in hand.
+ENDS = """
+import json, logging, sys, time
+import gilmsg.outbox
+logging.basicConfig(level=logging.INFO)
+place, config, waits = sys.argv[1:]
+box = gilmsg.outbox.Outbox(place)
+box.start(**json.loads(config))
+until = time.monotonic() + 60
+while not box.get(waits).under_way and time.monotonic() < until:
+    time.sleep(0.01)
+"""
 
 
 def test_what_expires_fails(box, bus, config, caplog):

@@ -111,6 +111,9 @@ class Outbox(Queue):
     def start(self, **config: Any) -> None:
         """Deliver on a thread of its own; returns at once. A forked child has no such thread: start it after the fork.
 
+        At the interpreter's exit it ends as by :meth:`stop`. All deliverers of one outbox need the same settings: one with a
+        shorter ``gilmsg.outbox.ack_timeout`` takes leases of another's for too long to be true, and sends again.
+
         Args:
             **config: fedmsg configuration, used if this thread has no context; the ``gilmsg.*`` keys always count. The
                 deliverer signs and sends under the name that holds for this thread, as ``publish`` does.
@@ -132,7 +135,7 @@ class Outbox(Queue):
         Returns within ``gilmsg.outbox.ack_timeout`` and 1 s, also if results cannot be written.
         """
         deliverer, self._deliverer, self.on_commit = self._deliverer, None, _nobody
-        if deliverer is not None and deliverer.alive:
+        if deliverer is not None:
             deliverer.stop()
 
     def run(self, **config: Any) -> None:

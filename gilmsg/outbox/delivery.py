@@ -22,11 +22,10 @@ from sqlalchemy import Connection
 from .. import _settings
 from .._client import prepared
 from ..errors import Timeout
-from . import upkeep
+from . import guard, upkeep
 from .arrivals import Arrivals
 from .claims import Claim, Claimer
 from .database import Database
-from .guard import Guard
 from .ledger import Ledger, Unanswered
 from .rows import Rows
 from .sending import SLACK, TRY_AGAIN, Outgoing
@@ -77,7 +76,7 @@ class Deliverer:
         #: When to sweep.
         self._sweep_at = 0.0
         self._arrivals = Arrivals()
-        self._guard = Guard()
+        self._guard = guard.Guard()
         self._sender = prepared.Sender(whole, box.origin, self._news.put)
         self._sender.check()
         self._endpoint = self._sender.port().endpoint
@@ -93,6 +92,7 @@ class Deliverer:
         """Begin to deliver, once."""
         log.info("delivering as %s from %s", self._sender.config["name"], self._endpoint)
         self._thread.start()
+        guard.stops.add(self.stop)
 
     def look(self) -> None:
         """Look for what is due, now and in a moment: something was put. For any thread; returns at once."""
@@ -101,6 +101,8 @@ class Deliverer:
 
     def stop(self) -> None:
         """Give back what has not left, wait for the ACKs of what has; returns within ``ack_timeout`` and 1 s."""
+        if not self.alive:
+            return
         if self._stopped_at is None:
             self._stopped_at = time.monotonic()
         self._news.put(None)
@@ -124,6 +126,7 @@ class Deliverer:
         finally:
             self._sender.close()
             upkeep.tell_no_more(self._box)
+            guard.stops.discard(self.stop)
 
     def _seconds(self) -> float:
         """Return how long there is nothing to do, unless something comes."""

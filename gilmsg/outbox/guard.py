@@ -1,4 +1,4 @@
-"""What a deliverer's thread does survives whatever fails there: that is told, and tried again."""
+"""Failures in a deliverer's thread, which are told and tried again; and its end with the interpreter."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ from .. import _engine
 from .sending import LINE_EVERY, TRY_AGAIN
 
 log = logging.getLogger("gilmsg.outbox")
+
+#: How those are stopped that run in this process; in a forked child the parent's are there, too, and do nothing.
+stops: set[Callable[[], None]] = set()
+
+
+def leave() -> None:
+    """Stop all deliverers, for the interpreter ends: what is under way is waited for, leases are given back."""
+    for stop in list(stops):
+        stop()
 
 
 class Guard:

@@ -1,4 +1,4 @@
-"""What a deliverer does beside delivering: old rows go, the rows that wait are counted, no lock is waited for for ever."""
+"""Duties of a deliverer beside delivering: old rows go, the rows that wait are counted, no lock is waited for for ever."""
 
 from __future__ import annotations
 
