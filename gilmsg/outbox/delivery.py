@@ -164,8 +164,6 @@ class Deliverer:
             if not claim.ended:
                 self._claimer.windows.of(entry).confirmed()
             self._claimer.free(claim, entry)
-        if claim.ended and not claim.missing:
-            self._ledger.complete.append((claim, 0))
 
     def _end(self, attempt: prepared.Attempt, error: BaseException | None) -> None:
         claim: Claim = attempt.key

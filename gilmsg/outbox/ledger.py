@@ -70,7 +70,11 @@ class Ledger:
         complete: list[dict[str, Any]] = []
         failed = [_parameters(claim, 0, told=reason) for claim, reason in self.failed]
         reasons: list[dict[str, Any]] = []
-        missing = self._rows.missing(connection, [one.claim.id for one in self.unanswered])
+        done = {claim.id for claim, _ in self.complete}
+        late = {row: name for row, name, _ in self.met if row not in done}
+        missing = self._rows.missing(connection, {*late, *(one.claim.id for one in self.unanswered)})
+        # Late ACKs may each have come to another deliverer: none of them knows that they are all. What is leased ends otherwise.
+        complete += [{"row": row, "name": late[row], "token": "", "sent": 0} for row in late if not missing[row]]
         for claim, seen, pause in self.unanswered:
             left = missing[claim.id]  # of another deliverer's ACKs, too
             why = claim.why_over(claim.attempts + 1, left, now)

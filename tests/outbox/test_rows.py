@@ -192,6 +192,23 @@ def test_the_acks_of_another_deliverer_count(box, put, claim, store, what):
         assert (again.missing, again.entries) == ((), ("a",))
 
 
+def test_late_acks_may_come_to_different_deliverers(box, put, claim, store):
+    """Each knows of one only; whoever stores the last ends the row, if nobody has it in hand."""
+    put("a", "b")
+    for entry, state in ("a", "waiting"), ("b", "delivered"):
+        [one] = claim()
+        store(lambda ledger, one=one: ledger.unanswered.append(Unanswered(one, {}, -1.0)))
+        change(box, lease="somebody's", leased_until=time.time() + 5) if entry == "a" else None
+
+        def heard(ledger, one=one, entry=entry):
+            ledger.acks[one.msg_id, entry] = None
+            ledger.met.append((one.id, one.msg_id, entry))
+
+        store(heard)
+        assert table(box, "messages", "state") == [(state,)]
+        change(box, lease=None, leased_until=None)
+
+
 def test_two_deliverers_store_one_after_the_other(box, rows, put, claim, monkeypatch):
     """One notes the last ACK while the other gives its lease back for want of it: the row is delivered all the same."""
     put("a")
