@@ -86,10 +86,11 @@ _trust.turn_on_fedmsg_crypto()
 
 @atexit.register
 def _leave() -> None:
-    """End the engine, if there is one, after whatever was registered since this import: that may still publish."""
-    engine = sys.modules.get(f"{__name__}._engine")
-    if engine is not None:
-        engine.leave()
+    """End deliverers and the engine, if there are any, after whatever was registered since this import: that may still publish."""
+    for name in ("outbox.guard", "_engine"):
+        module = sys.modules.get(f"{__name__}.{name}")
+        if module is not None:
+            module.leave()
 
 
 if not TYPE_CHECKING:  # pragma: no branch  # or any misspelt name would pass for one

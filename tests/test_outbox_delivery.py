@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import json
 import logging
 import shutil
 import signal
@@ -16,7 +17,7 @@ import gilmsg
 
 from . import databases
 from .helpers import canonical
-from .processes import Program, program_words, wait_for
+from .processes import Program, program_words, python, wait_for
 
 #: Seconds for what must come true in the end: CI's machines are slow.
 SOON = 30.0
@@ -159,6 +160,20 @@ def test_a_dead_recipient_does_not_hold_up_its_fellow(box, bus, config):
     wait_for(lambda: counted(bus, "alice")[msg_id] == 2, "alice has heard the repetition")
 
 
+def test_a_dead_recipient_does_not_slow_down_its_fellow(box, bus, config):
+    """Those who are there get the messages that name it too as fast as ever: more are under way than its window lets through."""
+    bus.dead("bob")
+    put_many(box, config, 200, "bob", "alice")
+    box.start(**{**config, "gilmsg.outbox.window": 5})
+    one = box.tables.messages.c
+
+    def under_way():
+        with box.transaction(reads=True) as connection:
+            return connection.scalar(select(func.count()).where(one.lease.is_not(None)))
+
+    wait_for(lambda: under_way() > 20, "many are under way", SOON)
+
+
 def test_one_of_a_group_is_enough(box, bus, config):
     """Whoever of it is there confirms; while nobody is, each member's reason is told."""
     bus.dead("alice")
@@ -279,6 +294,30 @@ def test_a_stop_waits_for_what_is_under_way(box, bus, config):
     until(box, ids[1])
 
 
+def test_the_end_of_a_process_gives_back_what_it_has(box, place, bus, config, tmp_path):
+    """Without any stop() of its own: nothing is left leased, and no alert is logged."""
+    bus.dead("alice")
+    waits = put(box, config)
+    done = python(ENDS, tmp_path, place, json.dumps({**config, "gilmsg.head_start": 3600.0}), waits)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "delivering as" in done.stderr and "mended" not in done.stderr and "ERROR" not in done.stderr
+    assert columns(box, "lease", "leased_until", "attempts") == [(None, None, 0)]
+
+
+#: Starts a deliverer, and ends while it has a message in hand.
+ENDS = """
+import json, logging, sys, time
+import gilmsg.outbox
+logging.basicConfig(level=logging.INFO)
+place, config, waits = sys.argv[1:]
+box = gilmsg.outbox.Outbox(place)
+box.start(**json.loads(config))
+until = time.monotonic() + 60
+while not box.get(waits).under_way and time.monotonic() < until:
+    time.sleep(0.01)
+"""
+
+
 def test_what_expires_fails(box, bus, config, caplog):
     """After its attempts, or its time: it is kept, with its reason, and one line in the log names it."""
     bus.silent("alice")
@@ -295,6 +334,18 @@ def test_what_expires_fails(box, bus, config, caplog):
     box.stop()
     lines = [record for record in caplog.records if record.name == "gilmsg.outbox" and record.levelno == logging.ERROR]
     assert {record.msg_id for record in lines} == set(ids[:2])
+
+
+def test_what_waits_behind_others_expires_in_time(box, bus, config, caplog):
+    """A message for one who is away fails at its time, however many wait before it; that one was not sent is told, too."""
+    bus.dead("alice")
+    multiply(box, put(box, config), 500)
+    msg_id = put(box, config, expires=1.0)
+    box.start(**{**config, "gilmsg.outbox.window": 1})
+    found = until(box, msg_id, state="failed", limit=15)
+    assert found.attempts == 0 and found.reason == "it expired after 0 attempts; not confirmed by: alice"
+    wait_for(lambda: any(getattr(one, "msg_id", None) == msg_id for one in caplog.records), "it is logged")
+    assert not counted(bus, "alice")
 
 
 @pytest.mark.parametrize("body", ["rubbish", "{}", '{"a":' * 100_000, b"\xff\xfe"], ids=["text", "empty", "deep", "bytes"])
@@ -392,19 +443,27 @@ def test_a_database_that_goes_is_waited_for(bus, config, caplog):
 @pytest.mark.long
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_what_must_be_mended_costs_no_attempt(box, bus, config, caplog, tmp_path):
-    """A CA that goes, for longer than is bridged, is told once; when it is back everything goes on."""
+    """A CA that goes, for longer than is bridged, is told once; when it is back that is told too, and everything goes on."""
+    caplog.set_level(logging.INFO, "gilmsg.outbox")
     file, elsewhere = tmp_path / "ca.crt", tmp_path / "elsewhere"
     shutil.copy(config["ca_cert_location"], file)
     box.start(**{**config, "ca_cert_location": str(file)})
     until(box, put(box, config))
-    file.rename(elsewhere)
-    wait_for(lambda: any("until this is mended" in one for one in caplog.messages), "it is told")
-    msg_id = put(box, config)
-    wait_for(lambda: box.get(msg_id).created < time.time() - 2, "there were more looks")
-    assert box.get(msg_id).attempts == 0 and not box.get(msg_id).under_way
-    elsewhere.rename(file)
-    assert until(box, msg_id).attempts == 1
-    assert len([one for one in caplog.messages if "until this is mended" in one]) == 1
+    for count in (1, 2):
+        file.rename(elsewhere)
+        wait_for(lambda count=count: told(caplog, "until this is mended") == count, "it is told")
+        msg_id = put(box, config)
+        until_seen(box, msg_id, lambda one: one.created < time.time() - 2, "there were more looks")
+        assert box.get(msg_id).attempts == 0 and not box.get(msg_id).under_way
+        assert told(caplog, "that is mended") == count - 1
+        elsewhere.rename(file)
+        assert until(box, msg_id).attempts == 1
+        assert (told(caplog, "until this is mended"), told(caplog, "that is mended")) == (count, count)
+
+
+def told(caplog, words):
+    """How many lines hold these *words*."""
+    return len([one for one in caplog.messages if words in one])
 
 
 def test_bad_settings_are_told_at_once(box, bus, config):

@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from sqlalchemy import Connection, Engine, event
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ListenerError
 from . import putting
 from .database import Place
 from .delivery import Deliverer
@@ -117,6 +117,9 @@ class Outbox(Queue):
     def start(self, **config: Any) -> None:
         """Deliver on a thread of its own; returns at once. A forked child has no such thread: start it after the fork.
 
+        At the interpreter's exit it ends as by :meth:`stop`. All deliverers of one outbox need the same settings: one with a
+        shorter ``gilmsg.outbox.ack_timeout`` takes leases of another's for too long to be true, and sends again.
+
         Args:
             **config: fedmsg configuration, used if this thread has no context; the ``gilmsg.*`` keys always count. The
                 deliverer signs and sends under the name that holds for this thread, as ``publish`` does.
@@ -145,6 +148,9 @@ class Outbox(Queue):
         """Deliver until SIGTERM, KeyboardInterrupt or a :meth:`stop` in another thread; takes and raises what :meth:`start` does.
 
         SIGTERM is heard if this is the main thread and nobody else handles it.
+
+        Raises:
+            ListenerError: also if the deliverer ended by itself, by a defect of gilmsg's.
         """
         with _ended_by_sigterm() as ended:
             self.start(**config)
@@ -153,6 +159,8 @@ class Outbox(Queue):
                     time.sleep(_LOOK_AGAIN)
             finally:
                 self.stop()
+            if deliverer is not None and deliverer.failed is not None:
+                raise ListenerError("the deliverer of the outbox has ended by itself") from deliverer.failed
 
     def _statements(self, where: Joined) -> Inserts:
         if where.kind not in self._inserts:

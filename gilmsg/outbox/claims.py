@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from .. import _protocol
-from .rows import BATCH, Row, Rows, Turn
+from .rows import Row, Rows, Turn
+from .schema import in_turn
+from .upkeep import BATCH
 from .windows import JITTER, LONGEST_PAUSE, Windows
 
 #: Rows, at most, that are under way at a time, whoever their recipients are.
@@ -67,36 +69,39 @@ class Claimer:
         #: Who was claimed for last.
         self._last_turn = ""
 
-    def finds(self, connection: Connection, now: float) -> bool:
-        """Return whether something may be due for which there is room."""
-        return bool(self._turns(self._rows.turns(connection), now))
+    def finds(self, connection: Connection, now: float, sends: bool) -> bool:
+        """Return whether something may have expired; or, if this *sends*, be due so that there is room for it."""
+        expiry = self._rows.first_expiry(connection)
+        return (expiry is not None and expiry <= now) or (sends and bool(self._turns(self._rows.turns(connection), now)))
+
+    def expired(self, connection: Connection, now: float, since: float) -> list[Claim]:
+        """Lease rows that have expired by *now*, whoever they wait for: behind others their turn might never come."""
+        token = secrets.token_hex(8)
+        found = [Claim(row, token, since, now) for row in self._rows.expired(connection, now, self._far(now))]
+        if found:
+            self._rows.lease(connection, [claim.id for claim in found], token, now + self.lease)
+        return found
 
     def claim(self, connection: Connection, now: float, since: float, claimed: list[tuple[Claim, bytes]]) -> None:
         """Lease rows that are due *now*; add them with their bodies to *claimed*, for the transaction may fail."""
-        token, moved = secrets.token_hex(8), []
+        token = secrets.token_hex(8)
         known = self._rows.turns(connection)
         for turn in known:
             if turn.last > self._far(now):
-                self._rows.reset(connection, turn.entry, now, self._far(now))
+                self._rows.reset(connection, turn.whose, now, self._far(now))
         turns = self._turns(known, now)
-        turns.sort(key=lambda entry: entry <= self._last_turn)  # those after it come first
+        turns.sort(key=lambda whose: whose <= self._last_turn)  # those after it come first
         self.left = len(turns) > BATCH
-        for entry in turns[:BATCH]:
-            window, free = self.windows.of(entry), _MOST_UNDER_WAY - self._in_hand
-            most = min(window.room, max(1, BATCH // len(turns)), free)
-            found = self._rows.due(connection, entry, now, self._far(now), most) if most > 0 else []
-            for row in found:
+        for whose in turns[:BATCH]:
+            taken, most = 0, min(self._room(whose), max(1, BATCH // len(turns)), _MOST_UNDER_WAY - self._in_hand)
+            for row in self._rows.due(connection, whose, now, self._far(now), most) if most > 0 else []:
                 claim = Claim(row, token, since, now)
-                crowded = self.windows.crowded(other for other in claim.missing if other != entry)
-                if crowded is not None:
-                    moved.append((claim.id, crowded))
-                else:
+                if self.windows.room(claim.missing):  # one that does not stand in the turn may have none
                     self._occupy(claim)
                     claimed.append((claim, row.body))
-            self.left |= len(found) == most and window.room > 0
-            self._last_turn = entry
-        if moved:
-            self._rows.move(connection, moved)
+                    taken += 1
+            self.left |= taken == most and self._room(whose) > 0
+            self._last_turn = whose
         if claimed:
             self._rows.lease(connection, [claim.id for claim, _ in claimed], token, now + self.lease)
 
@@ -114,9 +119,12 @@ class Claimer:
             self.windows.of(entry).under_way += 1
 
     def _turns(self, known: Sequence[Turn], now: float) -> list[str]:
-        """Return those for whom something may be due, and for whom there is room."""
-        due = [turn.entry for turn in known if turn.first <= now or turn.last > self._far(now)]
-        return [entry for entry in due if self.windows.of(entry).room]
+        """Return those of which something may be due, and for which there is room."""
+        due = [turn.whose for turn in known if turn.first <= now or turn.last > self._far(now)]
+        return [whose for whose in due if self._room(whose)]
+
+    def _room(self, whose: str) -> int:
+        return self.windows.room(in_turn(whose))
 
     def _far(self, now: float) -> float:
         """Return what no due time and no lease can lie beyond: the clock was set back."""

@@ -7,26 +7,28 @@ transaction, and then signs and sends. What a transaction could not store is tri
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, Callable
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection
 
-from .. import _engine, _settings
+from .. import _settings
 from .._client import prepared
 from ..errors import Timeout
+from . import guard, upkeep
 from .arrivals import Arrivals
 from .claims import Claim, Claimer
 from .database import Database
 from .ledger import Ledger, Unanswered
 from .rows import Rows
-from .sending import LINE_EVERY, SLACK, TRY_AGAIN, Outgoing
+from .sending import SLACK, TRY_AGAIN, Outgoing
 from .windows import longest_pause, pause
 
 log = logging.getLogger("gilmsg.outbox")
@@ -66,13 +68,15 @@ class Deliverer:
         self._claimer = Claimer(self._rows, self._settings.window, lease)
         self._pid = os.getpid()
         self._stopped_at: float | None = None
+        #: Why its thread has ended though nobody has stopped it.
+        self.failed: BaseException | None = None
         self._news: queue.SimpleQueue[list[prepared.News] | None] = queue.SimpleQueue()
         #: When to look for what is due.
         self._looks = deque([0.0])
-        #: Until when nothing can be stored, after an error; when to sweep.
-        self._retry_at = self._sweep_at = 0.0
+        #: When to sweep.
+        self._sweep_at = 0.0
         self._arrivals = Arrivals()
-        self._warn = _engine.RateLimitedLog(log, LINE_EVERY).warning
+        self._guard = guard.Guard()
         self._sender = prepared.Sender(whole, box.origin, self._news.put)
         self._sender.check()
         self._endpoint = self._sender.port().endpoint
@@ -88,6 +92,7 @@ class Deliverer:
         """Begin to deliver, once."""
         log.info("delivering as %s from %s", self._sender.config["name"], self._endpoint)
         self._thread.start()
+        guard.stops.add(self.stop)
 
     def look(self) -> None:
         """Look for what is due, now and in a moment: something was put. For any thread; returns at once."""
@@ -96,6 +101,8 @@ class Deliverer:
 
     def stop(self) -> None:
         """Give back what has not left, wait for the ACKs of what has; returns within ``ack_timeout`` and 1 s."""
+        if not self.alive:
+            return
         if self._stopped_at is None:
             self._stopped_at = time.monotonic()
         self._news.put(None)
@@ -111,33 +118,22 @@ class Deliverer:
         try:
             while self._stopped_at is None:
                 self._gather(self._seconds())
-                self._guarded(self._round)
-                self._guarded(self._tell)
+                self._guard.attempt(self._round, lambda: upkeep.tell(self._box))
             self._finish(self._stopped_at + self._settings.ack_timeout + _LAST_WORDS - _MARGIN)
+        except BaseException as error:  # told to who uses start(), raised to who uses run()
+            self.failed = error
+            log.exception("the deliverer has ended, nothing is delivered until it is started anew")
         finally:
             self._sender.close()
-            if _engine.counting.tally is not None:
-                _engine.counting.tally.outboxes.pop(self._box.origin, None)
-
-    def _guarded(self, step: Callable[[], None]) -> None:
-        """Do *step*; what fails is told once a minute, and tried again. Nothing but a stop ends the deliverer."""
-        if time.monotonic() < self._retry_at:
-            return
-        try:
-            step()
-        except SQLAlchemyError as error:  # its own words may hold parameters
-            self._warn("the database of the outbox fails, it is tried again: %s", getattr(error, "orig", None) or error)
-            self._retry_at = time.monotonic() + TRY_AGAIN
-        except Exception as error:  # noqa: BLE001  whatever it is, the other rows must not wait for a restart
-            self._warn("the deliverer failed, it tries again: %r", error)
-            self._retry_at = time.monotonic() + TRY_AGAIN
+            upkeep.tell_no_more(self._box)
+            guard.stops.discard(self.stop)
 
     def _seconds(self) -> float:
         """Return how long there is nothing to do, unless something comes."""
         arrival = self._arrivals.next_due()
-        due = 0.0 if self._ledger or self._arrivals else self._looks[0]
+        due = 0.0 if self._ledger or self._arrivals else min(self._looks[0], self._sweep_at)
         due = due if arrival is None else min(due, arrival)
-        return max(0.0, max(due, self._retry_at) - time.monotonic())
+        return max(0.0, max(due, self._guard.retry_at) - time.monotonic())
 
     def _gather(self, seconds: float) -> None:
         """Take in what has come; if nothing has, wait so long for it."""
@@ -157,9 +153,9 @@ class Deliverer:
             if isinstance(one, prepared.Appeared):
                 self._arrivals.add(one.common_name)
             elif isinstance(one, prepared.Heard):
-                self._hear(one.attempt.key, one.signer)
+                self._guard.do(self._hear, one.attempt.key, one.signer)
             else:
-                self._end(one.attempt, one.error)
+                self._guard.do(self._end, one.attempt, one.error)
 
     def _hear(self, claim: Claim, signer: str) -> None:
         self._ledger.acks[claim.msg_id, signer] = None
@@ -168,8 +164,6 @@ class Deliverer:
             if not claim.ended:
                 self._claimer.windows.of(entry).confirmed()
             self._claimer.free(claim, entry)
-        if claim.ended and not claim.missing:
-            self._ledger.complete.append((claim, 0))
 
     def _end(self, attempt: prepared.Attempt, error: BaseException | None) -> None:
         claim: Claim = attempt.key
@@ -209,7 +203,7 @@ class Deliverer:
         return Unanswered(claim, reasons, seconds)
 
     def _round(self) -> None:
-        """Store what was learnt, and claim and send what is due."""
+        """Store what was learnt, claim and send what is due, and sweep now and then, however much there is to do."""
         now = time.monotonic()
         self._look_up(now)
         looks = now >= self._looks[0]
@@ -217,29 +211,31 @@ class Deliverer:
             self._looks.popleft()
         if not self._looks:
             self._looks.append(now + self._settings.poll)
-        if not self._ledger and not self._arrivals and not (looks and self._finds()):
+        if self._ledger or (looks and self._finds(self._outgoing.ready())):
+            claimed = self._store(claims=self._outgoing.ready())
+            if claimed and self._claimer.left:
+                self._looks.appendleft(0.0)
+            self._outgoing.send(claimed, lambda: self._stopped_at is not None)
+        if self._arrivals:
+            self._rouse()
+        if now >= self._sweep_at:
             self._sweep(now)
-            return
-        claimed = self._store(claims=self._outgoing.ready())
-        if claimed and self._claimer.left:
-            self._looks.appendleft(0.0)
-        self._outgoing.send(claimed, lambda: self._stopped_at is not None)
 
-    def _finds(self) -> bool:
-        """Return whether something may be due that can be sent. It keeps out nobody who writes."""
-        if not self._outgoing.ready():
-            return False
+    def _finds(self, sends: bool) -> bool:
+        """Return whether something may have expired, or be due if anything can be sent. It keeps out nobody who writes."""
         with self._box.transaction(reads=True) as connection:
-            return self._claimer.finds(connection, self._box.now(connection))
+            return self._claimer.finds(connection, self._box.now(connection), sends)
 
     def _store(self, claims: bool) -> list[tuple[Claim, bytes]]:
         """Store what was learnt, and in the same transaction claim what is due, if this *claims*; return that."""
         claimed: list[tuple[Claim, bytes]] = []
+        expired: list[Claim] = []
         try:
-            with self._box.transaction() as connection:
+            with self._writing() as connection:
                 since, clock = time.monotonic(), self._box.now(connection)
                 failed = self._ledger.store(connection, clock)
-                self._arrivals.rouse(self._rows, connection, clock)
+                if self._stopped_at is None:
+                    expired = self._claimer.expired(connection, clock, since)
                 if claims:
                     self._claimer.claim(connection, clock, since, claimed)
         except BaseException:
@@ -247,10 +243,29 @@ class Deliverer:
                 self._claimer.free(claim)
             raise
         self._ledger.clear()
-        self._arrivals.roused()
+        for claim in expired:
+            self._outgoing.ends(claim)
         for msg_id, reason in failed:
             log.error("message %s failed: %s", msg_id, reason, extra={"msg_id": msg_id})
         return claimed
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """Give a transaction. It waits for somebody else's row for a while, then it fails, and that is told."""
+        with self._box.transaction() as connection:
+            upkeep.limit_waiting(connection)
+            yield connection
+
+    def _rouse(self) -> None:
+        """Make due a batch of what waits for somebody who has appeared.
+
+        After what was learnt before has been stored, with its pauses. And in a transaction of its own: in one that holds rows
+        already, two deliverers could wait for each other.
+        """
+        with self._writing() as connection:
+            self._arrivals.rouse(self._rows, connection, self._box.now(connection))
+        self._arrivals.roused()
+        self._looks.appendleft(0.0)
 
     def _look_up(self, now: float) -> None:
         """Find out whose rows are to be made due, of those who have appeared."""
@@ -262,22 +277,11 @@ class Deliverer:
                 self._claimer.windows.of(entry).away = False
 
     def _sweep(self, now: float) -> None:
-        """Remove what was delivered long ago, a batch at a time, when there is nothing else to do."""
-        if now < self._sweep_at:
-            return
-        with self._box.transaction() as connection:
-            more = self._rows.sweep(connection, self._box.now(connection) - self._settings.keep)
+        """Remove a batch of what was delivered long ago; if there may be more, the next follows with the next round."""
+        with self._writing() as connection:
+            more = upkeep.sweep(connection, self._box.tables, self._box.now(connection) - self._settings.keep)
         self._sweep_at = now + (0.0 if more else _SWEEP_EVERY)
         self._claimer.windows.tidy()
-
-    def _tell(self) -> None:
-        """Have ``gilmsg.metrics`` know how many rows wait, now and then: who reads that must not wait for the database."""
-        if _engine.counting.tally is not None:
-            _engine.counting.tally.look_at(self._box.origin, self._standing)
-
-    def _standing(self) -> tuple[int, float]:
-        with self._box.transaction(reads=True) as connection:
-            return self._rows.standing(connection, self._box.now(connection))
 
     def _store_only(self) -> None:
         self._store(claims=False)
@@ -287,5 +291,5 @@ class Deliverer:
         self._outgoing.abandon()
         while (self._ledger or self._outgoing.under_way) and time.monotonic() < until:
             if self._ledger:
-                self._guarded(self._store_only)
+                self._guard.attempt(self._store_only)
             self._gather(max(0.0, min(until - time.monotonic(), _LOOK_AGAIN)))

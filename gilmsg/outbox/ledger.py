@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from ..errors import Reason
 from .claims import Claim
 from .rows import Rows
+from .schema import turn_of
 
 
 class Unanswered(NamedTuple):
@@ -47,7 +48,8 @@ class Ledger:
     def store(self, connection: Connection, now: float) -> list[tuple[str, str]]:
         """Store it all, and change nothing here: the transaction may fail. Return (msg_id, reason) of what has failed."""
         rows = self._rows
-        ended = [claim.id for claim, _ in self.complete] + [one.claim.id for one in self.unanswered]
+        ended = [claim.id for claim, _ in (*self.complete, *self.returned, *self.failed)] + [one.claim.id for one in self.unanswered]
+        # All of them at once, in one order: or two deliverers would wait for each other.
         rows.lock(connection, {row for row, *_ in self.met}.union(ended))
         if self.acks:
             rows.hear(connection, sorted(self.acks), now)
@@ -68,7 +70,11 @@ class Ledger:
         complete: list[dict[str, Any]] = []
         failed = [_parameters(claim, 0, told=reason) for claim, reason in self.failed]
         reasons: list[dict[str, Any]] = []
-        missing = self._rows.missing(connection, [one.claim.id for one in self.unanswered])
+        done = {claim.id for claim, _ in self.complete}
+        late = {row: name for row, name, _ in self.met if row not in done}
+        missing = self._rows.missing(connection, {*late, *(one.claim.id for one in self.unanswered)})
+        # Late ACKs may each have come to another deliverer: none of them knows that they are all. What is leased ends otherwise.
+        complete += [{"row": row, "name": late[row], "token": "", "sent": 0} for row in late if not missing[row]]
         for claim, seen, pause in self.unanswered:
             left = missing[claim.id]  # of another deliverer's ACKs, too
             why = claim.why_over(claim.attempts + 1, left, now)
@@ -83,9 +89,8 @@ class Ledger:
                 failed.append(_parameters(claim, 1, told=why))
             else:
                 when = now + pause if claim.expires_at is None else min(now + pause, claim.expires_at)
-                waiting.append(_parameters(claim, 1, when=when, whose=left[0]))
+                waiting.append(_parameters(claim, 1, when=when, whose=turn_of(left)))
         complete += [_parameters(claim, sent) for claim, sent in self.complete]
-        # In one order always: or two deliverers would wait for each other.
         return [sorted(one, key=operator.itemgetter("row")) for one in (waiting, complete, failed, reasons)]
 
 

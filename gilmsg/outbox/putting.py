@@ -17,7 +17,7 @@ from .._client import context as _context
 from .._client import message as _message
 from .._client import names as _names
 from ..errors import ConfigurationError
-from .schema import WAITING, Tables
+from .schema import WAITING, Tables, turn_of
 from .transactions import Joined, Statement, lacks_table
 
 #: Arguments of publish that mean nothing where nobody waits, and what to do instead.
@@ -160,7 +160,7 @@ def write(where: Joined, statements: Inserts, message: Finished, expires: Mappin
     """Insert *message* in the transaction *where*, or raise ConfigurationError if that is of another database."""
     values = {
         "msg_id": message.msg_id, "topic": message.topic, "body": message.body, "state": WAITING, "attempts": 0,
-        "turn": message.recipients[0], "now": time.time(), "key": "origin", "origin": origin, **expires,
+        "turn": turn_of(message.recipients), "now": time.time(), "key": "origin", "origin": origin, **expires,
     }  # fmt: skip
     entries = [
         {"msg_id": message.msg_id, "entry": entry, "place": place} for place, entry in enumerate(message.recipients)

@@ -105,15 +105,9 @@ class Queue(Database):
         Returns:
             tuple: the ids of those that had failed; of others nothing is changed.
         """
-        messages, recipients = self.tables.messages, self.tables.recipients
-        first = (
-            select(recipients.c.entry)
-            .where(recipients.c.message == messages.c.id, recipients.c.met.is_(None))
-            .order_by(recipients.c.place).limit(1).scalar_subquery()
-        )  # fmt: skip
         anew = {
             "state": WAITING, "attempts": 0, "most_attempts": None, "expires_at": None, "ended": None, "reason": None,
-            "lease": None, "leased_until": None, "turn": func.coalesce(first, messages.c.turn),
+            "lease": None, "leased_until": None,
         }  # fmt: skip
         return self._change(msg_ids, FAILED, anew, "due")
 

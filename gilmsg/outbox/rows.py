@@ -21,7 +21,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
-    delete,
     exists,
     func,
     literal_column,
@@ -33,15 +32,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .schema import Tables
-
-#: Rows that are looked at, or changed, at a time: what else writes has its turn in between.
-BATCH = 500
+from .upkeep import BATCH, remove
 
 
 class Turn(NamedTuple):
-    """Who has rows that wait, and when the first of them is due, and the last."""
+    """Recipients that have not confirmed rows which wait (see ``schema.turn_of``); when the first of these is due, and the last."""
 
-    entry: str
+    whose: str
     first: float
     last: float
 
@@ -87,37 +84,50 @@ class Rows:
         return select(walk.c.value, *dues).where(walk.c.value.is_not(None))
 
     def turns(self, connection: Connection) -> list[Turn]:
-        """Return who has rows that wait."""
+        """Return for whom rows wait."""
         return [Turn(*row) for row in connection.execute(self._turns) if row[1] is not None]
-
-    def standing(self, connection: Connection, now: float) -> tuple[int, float]:
-        """Return how many rows wait, and for how many seconds the oldest has done so."""
-        one = self._tables.messages.c
-        count, first = connection.execute(select(func.count(), func.min(one.created)).where(self._waits)).one()
-        return count, 0.0 if first is None else max(0.0, now - first)
 
     def reset(self, connection: Connection, turn: str, now: float, far: float) -> None:
         """Make due what waits for *turn* until later than *far*: the clock was set back."""
         one = self._tables.messages
-        connection.execute(
-            update(one).where(self._waits, one.c.turn == turn, one.c.due > far).values(due=now)
-        )  # fmt: skip
+        connection.execute(update(one).where(self._waits, one.c.turn == turn, one.c.due > far).values(due=now))
 
     @functools.cached_property
     def _due(self) -> Any:
+        one = self._tables.messages.c
+        return self._free(one.due, one.turn == bindparam("whose"))
+
+    @functools.cached_property
+    def _expired(self) -> Any:
+        return self._free(self._tables.messages.c.expires_at)
+
+    def _free(self, since: Any, *conditions: Any) -> Any:
+        """Return the query for rows that nobody has leased, and for which the time *since* has come."""
         one, now, far = self._tables.messages.c, bindparam("now", type_=Float), bindparam("far", type_=Float)
         kind = LargeBinary if self._dialect == "sqlite" else Text
         free = or_(one.leased_until.is_(None), one.leased_until <= now, one.leased_until > far)
         return (
             select(one.id, cast(one.body, kind), cast(one.msg_id, kind), one.attempts, one.most_attempts, one.expires_at)
-            .where(self._waits, one.turn == bindparam("whose"), one.due <= now, free)
-            .order_by(one.due).limit(bindparam("most", type_=Integer)).with_for_update(skip_locked=True)
+            .where(self._waits, *conditions, since <= now, free)
+            .order_by(since).limit(bindparam("most", type_=Integer)).with_for_update(skip_locked=True)
         )  # fmt: skip
 
     def due(self, connection: Connection, turn: str, now: float, far: float, limit: int) -> list[Row]:
         """Return rows that are due, and leased by nobody; locked, where the database locks rows."""
-        values = {"whose": turn, "now": now, "far": far, "most": min(limit, BATCH)}
-        found = {row[0]: row for row in connection.execute(self._due, values)}
+        return self._found(connection, self._due, {"whose": turn, "now": now, "far": far, "most": min(limit, BATCH)})
+
+    def first_expiry(self, connection: Connection) -> float | None:
+        """Return when the first of the rows that wait expires, or has expired."""
+        one = self._tables.messages.c
+        first: float | None = connection.scalar(select(func.min(one.expires_at)).where(self._waits, one.expires_at.is_not(None)))
+        return first
+
+    def expired(self, connection: Connection, now: float, far: float) -> list[Row]:
+        """Return rows that have expired, as `due` does; whether they are due makes no difference."""
+        return self._found(connection, self._expired, {"now": now, "far": far, "most": BATCH})
+
+    def _found(self, connection: Connection, query: Any, values: dict[str, Any]) -> list[Row]:
+        found = {row[0]: row for row in connection.execute(query, values)}
         entries: dict[int, list[tuple[str, bool]]] = {key: [] for key in found}
         for key, entry, met in self._entries(connection, found):
             entries[key].append((sys.intern(entry), met is not None))  # the same few names again and again
@@ -145,14 +155,8 @@ class Rows:
         return update(one).where(one.c.id.in_(bindparam("ids", expanding=True))).values(values)
 
     def lease(self, connection: Connection, ids: Sequence[int], token: str, until: float) -> None:
-        """Lease rows that `due` has returned."""
+        """Lease rows that `due` or `expired` has returned."""
         connection.execute(self._lease, {"ids": list(ids), "token": token, "until": until})
-
-    def move(self, connection: Connection, turns: Sequence[tuple[int, str]]) -> None:
-        """Have rows that `due` has returned wait for another of their recipients: row -> whom."""
-        one = self._tables.messages
-        statement = update(one).where(one.c.id == bindparam("row")).values(turn=bindparam("whose"))
-        connection.execute(statement, [{"row": key, "whose": entry} for key, entry in turns])
 
     @functools.cached_property
     def _hear(self) -> Any:
@@ -240,7 +244,7 @@ class Rows:
         """End rows of which every entry is met: row, name, token, sent. Also one that nobody has leased any more."""
         connection.execute(self._deliver, [{**row, "now": now} for row in rows])
         if not kept:
-            self._delete(connection, [row["row"] for row in rows])
+            remove(connection, self._tables, [row["row"] for row in rows])
 
     def _ended(self, condition: Any, **values: Any) -> Any:
         one = self._tables.messages
@@ -264,25 +268,6 @@ class Rows:
         found = connection.execute(late.with_for_update()).scalars().all()
         connection.execute(update(message).where(message.c.id.in_(found), self._waits).values(due=now))
         return ids[-1] if len(ids) == BATCH else None
-
-    def sweep(self, connection: Connection, before: float) -> bool:
-        """Delete a batch of messages that were delivered *before*; return whether there may be more."""
-        one = self._tables.messages.c
-        query = select(one.id).where(one.state == "delivered", one.ended <= before).order_by(one.ended).limit(BATCH)
-        query = query.with_for_update(skip_locked=True)
-        ids = connection.execute(query).scalars().all()
-        self._delete(connection, ids)
-        return len(ids) == BATCH
-
-    def _delete(self, connection: Connection, ids: Sequence[int]) -> None:
-        """Delete those of *ids* that are delivered, and what belongs to them: SQLite does not do that by itself."""
-        messages, recipients, acks = self._tables.messages, self._tables.recipients, self._tables.acks
-        ended = select(messages.c.id).where(messages.c.id.in_(ids), messages.c.state == "delivered")
-        names = select(messages.c.msg_id).where(messages.c.id.in_(ids), messages.c.state == "delivered")
-        connection.execute(delete(acks).where(acks.c.msg_id.in_(names)))
-        connection.execute(delete(recipients).where(recipients.c.message.in_(ended)))
-        connection.execute(delete(messages).where(messages.c.id.in_(ids), messages.c.state == "delivered"))
-
 
 def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import (
@@ -29,6 +30,12 @@ VERSION = 1
 
 #: The states of a message. One that waits may be leased, that is under way.
 WAITING, DELIVERED, FAILED = "waiting", "delivered", "failed"
+
+#: Between the entries in a turn.
+_BETWEEN = "\n"
+
+#: Characters of a turn: PostgreSQL's indexes take no long texts. The messages of longer ones take turns by the names that fit.
+_LONGEST_TURN = 500
 
 
 class Tables(NamedTuple):
@@ -83,6 +90,21 @@ def tables(metadata: MetaData) -> Tables:
     return Tables(about, messages, recipients, acks, inbox)
 
 
+def turn_of(entries: Iterable[str]) -> str:
+    """Return what messages of which just *entries* have not confirmed take turns by: one of these may hold up only its own."""
+    first, *others = sorted(entries)
+    for entry in others:
+        if len(first) + len(entry) >= _LONGEST_TURN:
+            break
+        first += _BETWEEN + entry
+    return first
+
+
+def in_turn(turn: str) -> list[str]:
+    """Return the entries in *turn*; nearly always all that its messages wait for."""
+    return turn.split(_BETWEEN)
+
+
 def _messages(metadata: MetaData, key: TypeEngine[int]) -> Table:
     messages = Table(
         "gilmsg_outbox", metadata,
@@ -92,7 +114,7 @@ def _messages(metadata: MetaData, key: TypeEngine[int]) -> Table:
         # The covered bytes of the message, as text: finished, marked, unsigned. Never changed.
         Column("body", Text, nullable=False),
         Column("state", Text, nullable=False),
-        # One of its recipients that has not confirmed: claims take turns among these. The first, or one that can take no more.
+        # Which of its recipients had not confirmed when its last attempt ended, see `turn_of`: claims take turns among these sets.
         Column("turn", Text, nullable=False),
         Column("created", Float, nullable=False),
         Column("due", Float, nullable=False),
@@ -107,6 +129,8 @@ def _messages(metadata: MetaData, key: TypeEngine[int]) -> Table:
     )  # fmt: skip
     waiting = text("state = 'waiting'")
     Index("gilmsg_outbox_due", messages.c.turn, messages.c.due, sqlite_where=waiting, postgresql_where=waiting)
+    expires = text("state = 'waiting' AND expires_at IS NOT NULL")
+    Index("gilmsg_outbox_expires", messages.c.expires_at, sqlite_where=expires, postgresql_where=expires)
     # Of those only that have ended: SQLite would look by it for what waits, too, and read all of that.
     ended = text("ended IS NOT NULL")
     Index("gilmsg_outbox_ended", messages.c.state, messages.c.ended, sqlite_where=ended, postgresql_where=ended)

@@ -32,11 +32,13 @@ class Outgoing:
         #: By the number of the row.
         self.under_way: dict[int, prepared.Attempt] = {}
         self._blocked_until = 0.0
-        self._told: set[str] = set()
+        #: Why nothing is sent, once that was told; and whether it was told that another bus's messages are not sent from here.
+        self._trouble: str | None = None
+        self._refused = False
         self._warn = _engine.RateLimitedLog(log, LINE_EVERY).warning
 
     def ready(self) -> bool:
-        """Return whether something can be sent; why not is told once."""
+        """Return whether something can be sent; why not is told once, and once that it can be again."""
         if time.monotonic() < self._blocked_until:
             return False
         try:
@@ -44,6 +46,9 @@ class Outgoing:
         except GilmsgError as error:
             self._complain(error)
             return False
+        if self._trouble is not None:
+            log.info("that is mended, messages are delivered again: %s", self._trouble)
+            self._trouble = None
         return True
 
     def send(self, claimed: list[tuple[Claim, bytes]], stopping: Callable[[], bool]) -> None:
@@ -72,22 +77,26 @@ class Outgoing:
                 del self.under_way[attempt.key.id]
                 self._give_back(attempt.key)
 
-    def _send_one(self, claim: Claim, body: bytes) -> None:
+    def ends(self, claim: Claim) -> bool:
+        """Return whether *claim* is not to be sent, for all have confirmed it or it has expired; then that is noted."""
+        why = claim.why_over(claim.attempts, claim.missing, claim.clock)
         if claim.entries and not claim.missing:
             self._ledger.complete.append((claim, 0))
+        elif why is not None:
+            self._claimer.free(claim)
+            self._ledger.failed.append((claim, why))
+        else:
+            return False
+        return True
+
+    def _send_one(self, claim: Claim, body: bytes) -> None:
+        if self.ends(claim):
             return
         message = prepared.Prepared.of(body)
         if message.msg_id != claim.msg_id or not claim.entries:
             raise PayloadError("the row cannot be sent: its message has another id, or it has no recipients")
-        why = claim.why_over(claim.attempts, claim.missing, claim.clock)
-        if why is not None:
-            raise PayloadError(why)
         if not message.topic.startswith(self._sender.scope):
-            self._tell(
-                self._sender.scope,
-                f"messages on topics that do not begin with {self._sender.scope}, like {message.msg_id} on {message.topic}, "
-                "are not sent from here (a copied database?)",
-            )
+            self._refuse(message)
             self._give_back(claim, LONGEST_PAUSE)
             return
         message = message._replace(msg_id=claim.msg_id)  # equal; one object takes less memory than two
@@ -95,16 +104,21 @@ class Outgoing:
             message, claim.entries, claim.met, self._settings.ack_timeout, self._settings.head_start, claim
         )
 
+    def _refuse(self, message: prepared.Prepared) -> None:
+        """Tell, once, that messages like *message* are not sent."""
+        if not self._refused:
+            self._refused = True
+            log.error(
+                "messages on topics that do not begin with %s, like %s on %s, are not sent from here (a copied database?)",
+                self._sender.scope, message.msg_id, message.topic,
+            )  # fmt: skip
+
     def _give_back(self, claim: Claim, seconds: float = 0.0) -> None:
         self._claimer.free(claim)
         self._ledger.returned.append((claim, seconds))
 
     def _complain(self, error: GilmsgError) -> None:
         self._blocked_until = time.monotonic() + TRY_AGAIN
-        self._tell(str(error), f"nothing is delivered until this is mended: {error}")
-
-    def _tell(self, what: str, line: str) -> None:
-        """Write *line*, unless something was told of *what* before."""
-        if what not in self._told:
-            self._told.add(what)
-            log.error("%s", line)
+        if self._trouble != str(error):
+            self._trouble = str(error)
+            log.error("nothing is delivered until this is mended: %s", error)

@@ -65,13 +65,14 @@ class Windows:
             self._windows[entry] = Window(self.most)
         return self._windows[entry]
 
-    def crowded(self, entries: Iterable[str]) -> str | None:
-        """Return one of *entries* that is there and can take no more, if any."""
-        for entry in entries:
-            window = self._windows.get(entry)
-            if window is not None and not window.away and not window.room:
-                return entry
-        return None
+    def room(self, entries: Iterable[str]) -> int:
+        """How many more may be under way to all of *entries* at a time.
+
+        Who is away is no limit to those who are there; only what nobody there is to get waits for its window.
+        """
+        known = [self._windows.get(entry) for entry in entries]
+        present = [self.most if one is None else one.room for one in known if one is None or not one.away]
+        return min(present or [one.room for one in known if one is not None], default=self.most)
 
     def tidy(self) -> None:
         """Forget those of which there is nothing to say."""

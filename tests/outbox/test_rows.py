@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import event, insert, select, text, update
 
 from gilmsg.errors import Reason
+from gilmsg.outbox import upkeep
 from gilmsg.outbox.claims import Claim, Claimer
 from gilmsg.outbox.ledger import Ledger, Unanswered
 
@@ -53,16 +54,16 @@ def change(box, **values):
 
 
 def test_turns(box, rows, put):
-    """Each recipient with rows that wait has one, with its first and last due time; what has ended has none."""
-    put("b"), put("a"), put("a"), put("c,d")
+    """Each set of recipients with rows that wait has one, with its first and last due time; what has ended has none."""
+    put("b"), put("a"), put("a"), put("c,d"), put("b", "a"), put("a", "b")
     done = put("e")
     with box.transaction() as connection:
         one = box.tables.messages
         connection.execute(update(one).where(one.c.msg_id == done).values(state="delivered"))
         connection.execute(update(one).where(one.c.turn == "b").values(due=7.0))
         found = rows.turns(connection)
-    assert [turn.entry for turn in found] == ["a", "b", "c,d"]
-    assert found[1] == ("b", 7.0, 7.0) and found[0].first < found[0].last
+    assert [turn.whose for turn in found] == ["a", "a\nb", "b", "c,d"]
+    assert found[2] == ("b", 7.0, 7.0) and found[0].first < found[0].last and found[1].first < found[1].last
 
 
 def test_a_lease_keeps_others_away_until_it_ends(box, put, claim):
@@ -88,19 +89,49 @@ def test_claims_take_turns(put, claim):
     assert [one.msg_id for one in claim(window=4)] == [*ids[:4], other]
 
 
-def test_a_row_goes_to_the_line_of_a_recipient_that_can_take_no_more(box, rows, put, claim):
-    """So one that is slow does not hold up those before it in its messages; one that is away is sent to in vain."""
+def test_one_that_can_take_no_more_holds_up_only_what_names_it(rows, put, claim):
+    """Those that it shares messages with get all others."""
     put("a", "b"), put("a")
     claimer = Claimer(rows, 2, 10.0)
     claimer.windows.of("b").under_way = 2
     [one] = claim(claimer=claimer)
-    assert one.entries == ("a",) and sorted(table(box, "messages", "turn")) == [("a",), ("b",)]
+    assert one.entries == ("a",)
     claimer.windows.of("b").under_way = 1
     [one] = claim(claimer=claimer)
     assert one.entries == ("a", "b") and claimer.windows.of("a").under_way == claimer.windows.of("b").under_way == 2
     claimer.free(one, "b")
     claimer.free(one)
     assert (claimer.windows.of("a").under_way, claimer.windows.of("b").under_way, claimer._in_hand) == (1, 1, 1)
+
+
+def test_one_that_is_away_holds_up_nobody_in_its_messages(rows, put, claim):
+    """However many wait for it alone: those who are there get as many as their own windows let through."""
+    for _ in range(10):
+        put("dead")
+    for _ in range(10):
+        put("dead", "b")
+    claimer = Claimer(rows, 4, 10.0)
+    claimer.windows.of("dead").away = True
+    claimer.windows.of("dead").under_way = 4
+    for _ in range(2):
+        found = claim(claimer=claimer)
+        assert [one.entries for one in found] == [("dead", "b")] * 4
+        for one in found:
+            claimer.free(one, "b")
+    assert claimer.windows.of("dead").under_way == 12
+
+
+def test_messages_for_many(rows, put, claim):
+    """They take turns by as many names as an index takes; one that is not among these holds them up all the same."""
+    names = [f"{number:03}.example.com" for number in range(200)]
+    put(*names), put("other")
+    claimer = Claimer(rows, 2, 10.0)
+    claimer.windows.of(names[-1]).under_way = 2
+    [one] = claim(claimer=claimer)
+    assert one.entries == ("other",) and not claimer.left
+    claimer.windows.of(names[-1]).under_way = 1
+    [one] = claim(claimer=claimer)
+    assert one.entries == tuple(names)
 
 
 def test_acks_count_whoever_holds_the_lease(box, put, claim, store):
@@ -131,7 +162,7 @@ def test_acks_count_whoever_holds_the_lease(box, put, claim, store):
 
 
 def test_an_attempt_without_all_acks(box, put, claim, store):
-    """It is counted, its reasons are kept, and the next one's turn is that of the first who is missing."""
+    """It is counted, its reasons are kept, and it takes its next turn with what those who are missing have not confirmed."""
     put("a", "b")
     [one] = claim()
     reason = Reason("listening, but silent", "silent")
@@ -159,6 +190,23 @@ def test_the_acks_of_another_deliverer_count(box, put, claim, store, what):
         store(lambda ledger: ledger.returned.append((one, 0.0)))
         [again] = claim()
         assert (again.missing, again.entries) == ((), ("a",))
+
+
+def test_late_acks_may_come_to_different_deliverers(box, put, claim, store):
+    """Each knows of one only; whoever stores the last ends the row, if nobody has it in hand."""
+    put("a", "b")
+    for entry, state in ("a", "waiting"), ("b", "delivered"):
+        [one] = claim()
+        store(lambda ledger, one=one: ledger.unanswered.append(Unanswered(one, {}, -1.0)))
+        change(box, lease="somebody's", leased_until=time.time() + 5) if entry == "a" else None
+
+        def heard(ledger, one=one, entry=entry):
+            ledger.acks[one.msg_id, entry] = None
+            ledger.met.append((one.id, one.msg_id, entry))
+
+        store(heard)
+        assert table(box, "messages", "state") == [(state,)]
+        change(box, lease=None, leased_until=None)
 
 
 def test_two_deliverers_store_one_after_the_other(box, rows, put, claim, monkeypatch):
@@ -229,6 +277,31 @@ def test_expiry(box, put, claim, store):
     assert table(box, "messages", "state", "attempts", "reason") == [("failed", 2, told)]
 
 
+def test_what_has_expired_is_found_whoever_it_waits_for(box, rows, put):
+    """Due or not, with room or without; not what is leased, and no more than a batch: of it nothing is lost."""
+    put("a"), put("a", expires=3600)
+    late, leased = put("a", expires=30.0), put("b", "a", expires=30.0)
+    claimer, one = Claimer(rows, 1, 10.0), box.tables.messages
+    claimer.windows.of("a").under_way = 1
+    change(box, due=time.time() + 100)
+
+    def found():
+        with box.transaction() as connection:
+            now = box.now(connection)
+            return claimer.finds(connection, now, False), claimer.expired(connection, now, time.monotonic())
+
+    assert found() == (False, [])
+    with box.transaction() as connection:
+        connection.execute(update(one).where(one.c.msg_id.in_([late, leased])).values(expires_at=time.time() - 1))
+        connection.execute(update(one).where(one.c.msg_id == leased).values(lease="x", leased_until=time.time() + 5))
+    finds, [claim] = found()
+    assert finds and claim.msg_id == late and claim.missing == ("a",)
+    assert found() == (True, [])
+    with box.transaction() as connection:
+        connection.execute(update(one).where(one.c.lease.is_not(None)).values(leased_until=time.time() - 1))
+    assert [claim.msg_id for claim in found()[1]] == [late, leased]
+
+
 def test_rousing_makes_due_all_that_wait_for_an_entry(box, rows, put, monkeypatch):
     """Whoever's turn it is, in batches; nothing that is met, ended, or due already."""
     monkeypatch.setattr("gilmsg.outbox.rows.BATCH", 2)
@@ -245,7 +318,7 @@ def test_rousing_makes_due_all_that_wait_for_an_entry(box, rows, put, monkeypatc
     assert batches == 3 and [due[one] <= time.time() for one in ids] == [True, True, False, False, True, True]
 
 
-def test_sweeping_leaves_what_waits_or_failed(box, rows, put):
+def test_sweeping_leaves_what_waits_or_failed(box, put):
     """Only what was delivered before then goes, and all that belongs to it."""
     ids = [put("a") for _ in range(4)]
     with box.transaction() as connection:
@@ -253,7 +326,7 @@ def test_sweeping_leaves_what_waits_or_failed(box, rows, put):
         for msg_id, state, ended in zip(ids, ["delivered", "delivered", "failed"], [5, 50, 5]):
             connection.execute(update(one).where(one.c.msg_id == msg_id).values(state=state, ended=ended))
         connection.execute(insert(box.tables.acks), [{"msg_id": msg_id, "signer": "a", "at": 1.0} for msg_id in ids])
-        assert not rows.sweep(connection, 10.0)
+        assert not upkeep.sweep(connection, box.tables, 10.0)
     assert sorted(table(box, "messages", "msg_id")) == sorted((one,) for one in ids[1:])
     assert len(table(box, "acks", "msg_id")) == len(table(box, "recipients", "entry")) == 3
 
@@ -281,14 +354,18 @@ def test_what_is_asked_at_each_look_is_found_by_an_index(box, rows, put):
             rows.turns(connection)
             rows.reset(connection, "a", 1.0, 1e12)
             rows.due(connection, "a", time.time(), FAR, 10)
+            rows.first_expiry(connection)
+            rows.expired(connection, time.time(), FAR)
             rows.unmet(connection)
             rows.rouse(connection, "a", 0, 1.0)
-            rows.sweep(connection, 1.0)
+            upkeep.sweep(connection, box.tables, 1.0)
         plans = [plan(connection, *one) for one in asked]
     told = "\n".join(f"{statement}\n{found}" for (statement, _), found in zip(asked, plans))
     for statement, found in zip([one for one, _ in asked], plans):
         assert "Seq Scan" not in found and "SCAN gilmsg" not in found.replace("SCAN gilmsg_outbox USING", ""), told
         assert "due" not in statement.partition("ORDER BY")[2] or "gilmsg_outbox_due" in found, told
+        assert "min(gilmsg_outbox.expires_at)" not in statement or "gilmsg_outbox_expires" in found, told
+        assert "expires_at" not in statement.partition("ORDER BY")[2] or "gilmsg_outbox_expires" in found, told
     assert plans[0].count("gilmsg_outbox_due") >= 3, told  # PostgreSQL shows the step of the recursion only when verbose
     assert any("gilmsg_outbox_unmet" in one for one in plans) and any("gilmsg_outbox_ended" in one for one in plans), told
 

@@ -32,13 +32,17 @@ def test_a_window_halves_once_for_all_that_left_before():
     assert window.size == 100
 
 
-@pytest.mark.parametrize(("under_way", "away", "crowded"), [(100, False, "b"), (99, False, None), (200, True, None)])
-def test_who_is_away_is_not_crowded(under_way, away, crowded):
+@pytest.mark.parametrize(
+    ("under_way", "away", "room", "alone"), [(100, False, 0, 0), (99, False, 1, 1), (200, True, 70, 0), (40, True, 70, 60)]
+)
+def test_who_is_away_limits_nobody_else(under_way, away, room, alone):
     """What is sent to nobody overruns nobody; who is there takes no more than its window."""
     known = Windows(100)
+    known.of("a").under_way = 30
     known.of("b").under_way, known.of("b").away = under_way, away
-    assert known.crowded(["a", "b", "c"]) == crowded
-    assert known.of("b").room == max(0, 100 - under_way)
+    assert known.room(["a", "b", "c"]) == room
+    assert known.room(["b"]) == alone
+    assert known.room(["c"]) == known.room([]) == 100
 
 
 def test_windows_that_say_nothing_are_forgotten():

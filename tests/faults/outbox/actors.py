@@ -3,6 +3,7 @@
 ``python -m tests.faults.outbox.actors``; the first line on stdin is the task, whose "part" says which of them it is.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -30,6 +31,9 @@ from .history import COMMITTED, OPEN, ROLLED_BACK
 TROUBLE = (SQLAlchemyError, sqlite3.Error, psycopg.Error)
 
 _metadata = MetaData()
+
+#: How messages end that do not wait for ever: after so many seconds, or attempts.
+EXPIRES = (lambda chance: chance.uniform(0.2, 20.0), lambda chance: gilmsg.outbox.attempts(chance.randint(1, 3)))
 
 #: The application's own rows, beside those of the outbox; and those of handlers. Without a constraint, so that the checker
 #: sees what is there twice.
@@ -81,7 +85,7 @@ class Publisher(actors.Publisher):
         chance = random.Random(f"{self._task['seed']}/{number}")
         while not self._over.is_set():
             if chance.random() < 0.2:
-                self._put_alone(self._begun(chance, works=False))
+                self._put_alone(self._begun(chance, works=False), chance)
             else:
                 self._put_together([self._begun(chance) for _ in range(chance.choice((1, 1, 2, 4)))], chance)
             self._over.wait(chance.uniform(0, 0.3))
@@ -91,12 +95,21 @@ class Publisher(actors.Publisher):
         self._box.stop()
 
     def _begun(self, chance, works=True):
-        """Choose the recipients of one message, and log that it is about to be put; return its key and them."""
+        """Choose the recipients of one message, and its end; log that it is about to be put; return its key and these."""
         key, recipients = f"{os.getpid()}/{time.monotonic_ns()}", self._choose(chance)
-        self._log.note(key=key, recipients=recipients, works=works)
-        return key, recipients
+        expires = chance.choice(EXPIRES)(chance) if chance.random() < 0.2 else None
+        self._log.note(key=key, recipients=recipients, works=works, may_fail=expires is not None)
+        return key, recipients, expires
 
-    def _put_alone(self, one):
+    def _drop_one(self, ids, chance):
+        """Give up one of these messages (key -> id), now and then, whatever has become of it meanwhile."""
+        if ids and chance.random() < 0.1:
+            key, msg_id = chance.choice(sorted(ids.items()))
+            self._log.note(key=key, may_fail=True)
+            with contextlib.suppress(*TROUBLE):
+                self._box.drop(msg_id)
+
+    def _put_alone(self, one, chance):
         """Put by the outbox's own transaction: if that fails, nobody knows whether it committed."""
         outcome, msg_id = OPEN, ""
         try:
@@ -105,6 +118,7 @@ class Publisher(actors.Publisher):
         except TROUBLE:
             pass
         self._log.note(key=one[0], outcome=outcome, msg_id=msg_id)
+        self._drop_one({one[0]: msg_id} if msg_id else {}, chance)
 
     def _put_together(self, several, chance):
         """Put in one transaction, with rows of the application's; one of several may be in a savepoint that is undone."""
@@ -129,6 +143,8 @@ class Publisher(actors.Publisher):
             self._log.note(key=one[0], outcome=outcome, msg_id=ids.get(one[0], ""))
         if undone:
             self._log.note(key=undone[0], outcome=ROLLED_BACK, msg_id=ids.get(undone[0], ""))
+        if outcome == COMMITTED:
+            self._drop_one({one[0]: ids[one[0]] for one in several}, chance)
 
     def _put_beside(self, connection, kind, one, ids):
         connection.execute(insert(WORK).values(key=one[0]))
@@ -137,8 +153,8 @@ class Publisher(actors.Publisher):
         ids[one[0]] = self._put(one, connection.connection.driver_connection if kind == "raw" else connection)
 
     def _put(self, one, *where):
-        key, recipients = one
-        return self._box.put(*where, topic="t", msg={"key": key}, recipients=recipients, **self._task["config"])
+        key, recipients, expires = one
+        return self._box.put(*where, topic="t", msg={"key": key}, recipients=recipients, expires=expires, **self._task["config"])
 
 
 def deliver(task):

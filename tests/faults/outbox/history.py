@@ -6,8 +6,9 @@ inbox have *done* in their databases, and the keys of the application's own rows
 
 1. What was committed is stored as delivered, and every recipient that it names (of a group: a member) was handed it.
    What was rolled back is nowhere. A transaction whose publisher did not learn its end is one or the other, and whole:
-   the application's own row says which, where there is one.
-2. Nothing is left waiting or leased, and nothing has failed.
+   the application's own row says which, where there is one. What may expire or was dropped may fail instead, and its
+   recipients may have nothing; what was delivered may be swept, where the outbox keeps it for a short time only.
+2. Nothing is left waiting or leased, and nothing else has failed.
 3. Each message has one id and one digest, with everybody; nobody was handed what he is not named in, or nobody has put.
 4. An ACK that is stored is of somebody who was handed the message.
 5. Each handler with an inbox has one row of each message that it was handed, and no two of any.
@@ -32,6 +33,8 @@ class Put(NamedTuple):
     msg_id: str = ""
     #: Whether its transaction has a row of the application's, too.
     works: bool = True
+    #: Whether it expires, or somebody has tried to drop it.
+    may_fail: bool = False
 
 
 class Stored(NamedTuple):
@@ -62,7 +65,7 @@ class Done(NamedTuple):
 
 
 class History(NamedTuple):
-    """All that is known; *inboxes* are the recipients that have one."""
+    """All that is known; *inboxes* are the recipients that have one; *sweeps*: delivered messages do not stay for long."""
 
     put: list[Put]
     stored: list[Stored]
@@ -70,6 +73,7 @@ class History(NamedTuple):
     done: list[Done]
     work: list[str]
     inboxes: tuple[str, ...] = ()
+    sweeps: bool = False
 
 
 def check(history: History) -> tuple[dict[str, int], list[str]]:
@@ -95,6 +99,8 @@ class _Checker:
         found["put: open, and committed"] = sum(
             one.outcome == OPEN and one.key in self._stored for one in history.put
         )
+        found["failed"] = sum(one.state == "failed" for one in history.stored)
+        found["swept"] = sum(one.key not in self._stored and self._is_there(one) for one in history.put)
         found["handed over"] = len(history.handed)
         found["handed over again"] = len(history.handed) - len({(one.recipient, one.key) for one in history.handed})
         found["rows of handlers"] = len(history.done)
@@ -108,9 +114,16 @@ class _Checker:
         yield from self._identities()
         yield from self._handlers()
 
+    def _is_there(self, put):
+        """Whether it is in the outbox, or must have been."""
+        if put.key in self._stored:
+            return True
+        seen = put.key in self._work or (put.outcome == OPEN and self._holders[put.key])
+        return self._history.sweeps and (put.outcome == COMMITTED or bool(seen and put.outcome == OPEN))
+
     def _whole(self, put):
         """Rule 1."""
-        stored, works = put.key in self._stored, put.key in self._work
+        stored, works = self._is_there(put), put.key in self._work
         if put.works and stored != works:
             yield "NOT ATOMIC, of message and application's row only one is there"
         if put.outcome == COMMITTED and not stored:
@@ -119,6 +132,8 @@ class _Checker:
             yield "rolled back, and in the outbox"
         if put.outcome == ROLLED_BACK and put.works and works:
             yield "rolled back, and the application's row is there"
+        if put.may_fail and put.key in self._stored and self._stored[put.key].state == "failed":
+            return
         if stored or put.outcome == COMMITTED:
             for entry in put.recipients:
                 if not self._holders[put.key].intersection(entry.split(",")):
@@ -128,7 +143,8 @@ class _Checker:
 
     def _ended(self, stored):
         """Rules 2 and 4."""
-        if stored.state != "delivered":
+        put = self._put.get(stored.key)
+        if stored.state != "delivered" and not (stored.state == "failed" and put is not None and put.may_fail):
             yield f"left {stored.state}"
         if stored.leased:
             yield "left leased"
@@ -162,7 +178,9 @@ class _Checker:
     def _handlers(self):
         """Rule 5."""
         counts = Counter((one.recipient, one.msg_id) for one in self._history.done)
+        there = {one.key for one in self._history.put if self._is_there(one)}
         committed = {one.msg_id for one in self._history.stored}
+        committed |= {one.msg_id for one in (*self._history.put, *self._history.handed) if one.key in there}
         for (name, msg_id), count in counts.items():
             if count > 1:
                 yield f"NOT ONCE, {name} has handled {msg_id} {count} times"

@@ -27,7 +27,7 @@ HUB = "carol"
 INBOXES = ("bob", "carol")
 
 #: Seconds. The shorter the lease that comes of them, the more are outlived.
-SETTINGS = {"gilmsg.head_start": 1.0, "gilmsg.outbox.ack_timeout": 1.5}
+SETTINGS = {"gilmsg.head_start": 1.0, "gilmsg.outbox.ack_timeout": 1.5, "gilmsg.outbox.keep": 10.0}
 
 #: Who delivers may be stopped for longer than a lease.
 _DELIVERER = {**RECIPIENT, "stop": (0.2, 12.0)}
@@ -86,7 +86,7 @@ class Run(Ordeal):
                 actor.end()
             history, left = self._history(box), list(box.list("waiting", "failed"))
         with open(os.path.join(self.folder, "history.log"), "w") as stream:
-            stream.writelines(f"{one!r}\n" for part in (*history, left) for one in part)
+            stream.writelines(f"{one!r}\n" for part in (*history[:-1], left) for one in part)
         return history
 
     def faults(self):
@@ -116,6 +116,7 @@ class Run(Ordeal):
             done=[Done(name, msg_id) for name, ids in done.items() for msg_id in ids],
             work=self._column(self._outbox, actors.WORK.c.key),
             inboxes=INBOXES,
+            sweeps=True,
         )
 
     def _put(self, name):

@@ -34,8 +34,8 @@ def test_a_good_history_passes():
     figures, found = check(GOOD)
     assert found == []
     assert figures == {
-        "put: committed": 1, "put: rolled back": 1, "put: open": 1, "put: open, and committed": 0, "handed over": 3,
-        "handed over again": 1, "rows of handlers": 1,
+        "put: committed": 1, "put: rolled back": 1, "put: open": 1, "put: open, and committed": 0, "failed": 0, "swept": 0,
+        "handed over": 3, "handed over again": 1, "rows of handlers": 1,
     }  # fmt: skip
 
 
@@ -72,6 +72,30 @@ def test_what_is_left_is_found():
     only("left waiting", stored=[GOOD.stored[0]._replace(state="waiting")])
     only("left failed", stored=[GOOD.stored[0]._replace(state="failed")])
     only("left leased", stored=[GOOD.stored[0]._replace(leased=True)])
+
+
+def test_what_may_fail_may_be_missing():
+    """What expires or is dropped; but it is in the outbox, and if it counts as delivered everybody has it."""
+    put = [GOOD.put[0]._replace(may_fail=True), *GOOD.put[1:]]
+    failed = GOOD.stored[0]._replace(state="failed", acks=())
+    assert violations(put=put, stored=[failed], handed=[], done=[]) == violations(put=put, stored=[failed]) == []
+    only("never handed to b,c", put=put, handed=GOOD.handed[:2], done=[], stored=[GOOD.stored[0]._replace(acks=("a",))])
+    only("committed and not in the outbox", stored=[], inboxes=(), done=[], work=[], put=[put[0]._replace(works=False)])
+    only("left leased", put=put, stored=[failed._replace(leased=True)])
+    only("left waiting", put=put, stored=[failed._replace(state="waiting")])
+
+
+def test_what_was_delivered_may_be_swept():
+    """Then everybody has it; of what was rolled back nothing is anywhere all the same."""
+    gone = {"stored": [], "sweeps": True}
+    assert violations(**gone) == []
+    only("never handed to a", handed=GOOD.handed[2:], **gone)
+    only("NOT ATOMIC", work=[], **gone)
+    given = Handed("b", "k3", "3", "d3")
+    assert violations(handed=[*GOOD.handed, given], work=["k1", "k3"], **gone) == []
+    only("NOT ATOMIC", handed=[*GOOD.handed, given], **gone)
+    only("never handed to b", work=["k1", "k3"], **gone)
+    only("never committed, and handed to b", handed=[*GOOD.handed, Handed("b", "k2", "2", "d2")], **gone)
 
 
 def test_an_ack_of_somebody_who_has_nothing_is_found():
