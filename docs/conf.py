@@ -6,11 +6,11 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "ext")]
 
-import gilmsg  # noqa: E402
+import gilmsg
 
 project = "gilmsg"
 author = "The gilmsg developers"
-copyright = "the gilmsg developers. LGPL, version 2 or later"  # noqa: A001  Sphinx's name for it
+copyright = "the gilmsg developers. LGPL, version 2 or later"
 version = release = gilmsg.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "commands"]

@@ -11,7 +11,7 @@ from ..processes import REPOSITORY
 DOCS = REPOSITORY / "docs"
 
 sys.path.append(str(DOCS / "ext"))
-import commands  # noqa: E402  of docs/ext: what Sphinx puts into reference/commands
+import commands
 
 GENERATED = "reference/commands"
 
@@ -83,7 +83,7 @@ def shown_all(page):
     """All blocks of *page* but for those that nothing can run, for a test that runs them."""
     found = [one for one in blocks(page) if not any(one.text.startswith(begin) for of, begin in NOT_RUN if of == page)]
     _run.extend(found)
-    return found
+    return tuple(found)
 
 
 def not_run():

@@ -21,11 +21,13 @@ from .pages import DOCS, GENERATED, NAMES, NOT_RUN, blocks, shown, shown_all, te
 MODULES = (test_blocks, test_shell, test_terms, test_testing, test_transcripts)
 
 
+OPTIONS = dict.fromkeys(("hidden", "caption", "members", "inherited-members"), directives.unchanged)
+
+
 class Nothing(Directive):
     """Stands for a directive of Sphinx's."""
 
-    optional_arguments, final_argument_whitespace, has_content = 9, True, True
-    option_spec = dict.fromkeys(("hidden", "caption", "members", "inherited-members"), directives.unchanged)
+    optional_arguments, final_argument_whitespace, has_content, option_spec = 9, True, True, OPTIONS
 
     def run(self):
         return []
@@ -34,8 +36,7 @@ class Nothing(Directive):
 class Code(Directive):
     """Stands for Sphinx's code-block, which has a caption."""
 
-    optional_arguments, has_content = 1, True
-    option_spec = {"caption": directives.unchanged}
+    optional_arguments, has_content, option_spec = 1, True, OPTIONS
 
     def run(self):
         text = "\n".join(self.content)
@@ -123,7 +124,7 @@ def test_the_picture_is_what_its_source_says(text=shown("explanation/promise", "
     assert all("publish.svg" in text_of(page) for page in ("README", "index", "explanation/promise"))
 
 
-def test_what_help_shows_is_understood(generated=tuple(shown_all(GENERATED))):
+def test_what_help_shows_is_understood(generated=shown_all(GENERATED)):
     """Each example in a --help, and so in the reference, is one that the command's own parser takes; each command has one."""
     parsers = pages.commands.parsers()
     tried = set()

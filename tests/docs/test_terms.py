@@ -8,6 +8,7 @@ import pathlib
 import re
 
 import gilmsg
+
 from .. import inside
 from .pages import DOCS, GENERATED, NAMES, commands, text_of
 
@@ -214,7 +215,7 @@ def test_no_log_line_is_documented_that_does_not_exist():
 def test_what_the_operator_reads_is_what_gilmsg_says():
     """In the table of operations/faults each quoted reason occurs in gilmsg's own words."""
     told = [literals(row[-1]) for row in rows("operations/faults", 3)]
-    pieces = {piece.strip(" ,") for one in sum(told, []) for piece in re.split(r"\.\.\.|[:;]", one)} - {""}
+    pieces = {piece.strip(" ,") for several in told for one in several for piece in re.split(r"\.\.\.|[:;]", one)} - {""}
     assert len(pieces) > 15
     said = list(texts_of_gilmsg())
     assert not [piece for piece in pieces - set(gilmsg.errors.__all__) if not any(piece in text for text in said)]

@@ -79,11 +79,11 @@ class Terminal(processes.Program):
         """Wait until *text* is written, lines of somebody else's in between left aside; go on behind it."""
         wanted = re.compile(text + r"\n" if text else "")
 
-        def found():
-            return wanted.search(self.said())
-
-        processes.wait_for(found, lambda: f"{what}: {text!r} in {self.said()!r}", limit=120)
-        match = found()
+        try:
+            processes.wait_for(lambda: wanted.search(self.said()), what, limit=120)
+        except TimeoutError:
+            raise AssertionError(f"{what} did not print\n{text}\nbut\n{self.said()}") from None
+        match = wanted.search(self.said())
         shift = self.said()[: match.end()].replace("/home/you", self.home)
         self.read += len(shift)
         return match
@@ -136,7 +136,7 @@ class Story:
 
 
 @pytest.mark.slow
-def test_the_tutorial(tmp_path, story=tuple(shown_all("tutorial"))):
+def test_the_tutorial(tmp_path, story=shown_all("tutorial")):
     """Whoever types what it shows, and nothing else, sees what it shows: sandbox, publish, consumer, hub and test."""
     with contextlib.ExitStack() as stack:
         played = Story(tmp_path, stack)
