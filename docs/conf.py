@@ -35,6 +35,8 @@ html_theme_options = {
     "source_directory": "docs/",
 }
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 # What is copied from a transcript are the commands alone.
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "

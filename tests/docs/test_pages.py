@@ -21,7 +21,7 @@ from .pages import DOCS, GENERATED, NAMES, NOT_RUN, blocks, shown, shown_all, te
 MODULES = (test_blocks, test_shell, test_terms, test_testing, test_transcripts)
 
 
-OPTIONS = dict.fromkeys(("hidden", "caption", "members", "inherited-members"), directives.unchanged)
+OPTIONS = dict.fromkeys(("hidden", "caption", "members", "inherited-members", "exclude-members"), directives.unchanged)
 
 
 class Nothing(Directive):
