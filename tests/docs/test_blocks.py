@@ -11,10 +11,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
 import gilmsg
+import gilmsg.metrics
 import gilmsg.outbox
 from gilmsg.sandbox import Sandbox
 
@@ -477,6 +479,27 @@ def test_the_profile_has_the_steps_that_the_page_shows(profile=shown("explanatio
     for row in rows:
         ours, floor, more = map(int, row[24:].split())
         assert abs(ours - floor - more) <= 1  # each is rounded by itself
+
+
+def shown_in(docstring):
+    """The code that a docstring shows, and so the reference."""
+    return textwrap.dedent(re.search(r"::\n\n((?:    .*\n|\n)+)", docstring)[1]).strip()
+
+
+#: The docstrings on the page of the interface that show code; what the Inbox shows is that of test_an_inbox, put short.
+DOCSTRINGS = {
+    "sandbox": shown_in(gilmsg.sandbox.__doc__),
+    "metrics": shown_in(gilmsg.metrics.__doc__),
+    "inbox": shown_in(textwrap.dedent(f"    {gilmsg.outbox.Inbox.__doc__}")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sandbox", "metrics"])
+def test_what_docstrings_show(tmp_path, name):
+    """It runs as it stands there, in an empty folder."""
+    done = processes.python(DOCSTRINGS[name], tmp_path, flags=["-W", "ignore"], env={"HOME": str(tmp_path)})
+    assert done.returncode == 0, done
 
 
 def test_the_exceptions_are_as_their_module_has_them(tree=shown("reference/api", "GilmsgError")):

@@ -1,5 +1,6 @@
 """README and the pages of docs/: they render, lead somewhere, say whom they are for, and hold nothing that no test runs."""
 
+import html
 import importlib.util
 import io
 import itertools
@@ -147,4 +148,7 @@ def test_the_site_builds(tmp_path):
     assert (done.returncode, done.stderr) == (0, ""), done
     assert all((tmp_path / f"{page}.html").is_file() for page in set(NAMES) - {"README"})
     assert "--metrics-port" in (tmp_path / "reference" / "commands.html").read_text(encoding="utf-8")
-    assert not (REPOSITORY / "docs" / "_build").exists()
+    interface = (tmp_path / "reference" / "api.html").read_text(encoding="utf-8")
+    code = re.findall(r'highlight-python3 notranslate">(.*?)</pre>', interface, re.DOTALL)
+    code = {html.unescape(re.sub("<[^>]+>", "", one)).strip() for one in code}
+    assert code == set(test_blocks.DOCSTRINGS.values())
