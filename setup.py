@@ -36,10 +36,11 @@ def give_an_old_pip_what_it_needs():
 
 
 def long_description():
-    """Return README for PyPI, which has no files beside it: the picture is that of this release."""
-    return read("README.rst").replace(
+    """Return README for PyPI, which has no files beside it: picture and pages are those of this release."""
+    text = read("README.rst").replace(
         ".. image:: docs/", f".. image:: https://raw.githubusercontent.com/fedora-infra/gilmsg/{VERSION}/docs/"
     )
+    return re.sub(r"<([\w/]+\.rst)>`_", rf"<https://github.com/fedora-infra/gilmsg/blob/{VERSION}/\1>`_", text)
 
 
 VERSION = re.search(r'__version__ = "(.+)"', read("gilmsg/_version.py")).group(1)
@@ -82,6 +83,8 @@ setup(
         "testing": ["pytest>=7.4"],
         "outbox": ["sqlalchemy>=2"],
         "metrics": ["prometheus_client>=0.16"],
+        # With what the pages show of gilmsg by its own code.
+        "docs": ["furo>=2024.1", "prometheus_client>=0.16", "sphinx>=7.2", "sphinx-copybutton>=0.5", "sqlalchemy>=2"],
         "test": [
             # Below 7.10 it does not follow the processes that the tests start.
             "coverage>=7.10",
@@ -98,7 +101,6 @@ setup(
             "interrogate>=1.7",
             "matplotlib",
             "mypy>=1.10",
-            "pdoc>=14",
             "psutil>=6",
             "prometheus_client>=0.16",
             "psycopg[binary]>=3",

@@ -1,4 +1,5 @@
-"""Draw docs/publish.seq: ``python docs/sequence.py`` writes publish.svg and prints the text form for README.
+"""Draw docs/publish.seq: ``python docs/sequence.py`` writes publish.svg and prints the text form for
+docs/explanation/promise.rst.
 
 A test asserts that both are what this makes of the source.
 """

@@ -8,7 +8,7 @@
 
 Counting begins with :func:`register`; without it nothing is counted. The engine thread counts what it does anyway, and
 whoever reads the metrics gets a copy: no look at a socket, a file or a database is waited for. A forked child counts from
-zero, and has to serve its own. README, "Metrics", lists them; ``docs/`` has alert rules and a dashboard.
+zero, and has to serve its own. docs/operations/metrics.rst lists them; ``docs/`` has alert rules and a dashboard.
 """
 
 from __future__ import annotations

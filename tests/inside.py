@@ -8,7 +8,7 @@ import types
 import zmq
 from cryptography.hazmat.primitives import serialization
 
-from gilmsg import _engine, _protocol, _trust
+from gilmsg import _engine, _protocol, _settings, _trust
 from gilmsg import _pki as pki
 from gilmsg._client import acknowledge, receive
 from gilmsg._client import blocking as _blocking
@@ -422,3 +422,8 @@ def free_ports():
 def stand_in(bus, common_name):
     """The process id of a stand-in."""
     return bus._processes[common_name][-1].pid
+
+
+def keys():
+    """gilmsg's own keys of the configuration, each with its default."""
+    return {key: _settings.read(key, {}) for key in _settings.KEYS}

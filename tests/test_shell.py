@@ -6,8 +6,6 @@ import shutil
 import signal
 import sys
 
-import docutils.core
-import docutils.nodes
 import pytest
 import shtab
 
@@ -16,6 +14,7 @@ from gilmsg.commands.parsing import SHELLS
 
 from . import processes
 from .conftest import own_config
+from .docs.pages import shown
 from .helpers import REPOSITORY, sampled, write_config
 from .test_commands import console_scripts
 
@@ -89,17 +88,10 @@ def test_the_shell_takes_the_script(bare, shell, tmp_path):
         assert processes.run(["bash", "-c", code], tmp_path).stdout.split() == ["retry", "--name"]
 
 
-def logging_of_readme():
-    """The text of the file that README gives for the log."""
-    tree = docutils.core.publish_doctree((REPOSITORY / "README.rst").read_text(encoding="utf-8"))
-    blocks = (block.astext() for block in tree.findall(docutils.nodes.literal_block))
-    return next(block for block in blocks if '"logging"' in block)
-
-
-def test_the_log_answers_the_first_questions(bus, config, tmp_path):
-    """With README's entry in fedmsg.d a command logs as whom it works, from where, with whom, and what has ended."""
+def test_the_log_answers_the_first_questions(bus, config, tmp_path, entry=shown("operations/logging", "config =")):
+    """With the page's entry in fedmsg.d a command logs as whom it works, from where, with whom, and what has ended."""
     write_config(tmp_path, own_config(bus, name="carol"))
-    write_config(tmp_path, logging_of_readme(), "logging.py")
+    write_config(tmp_path, entry, "logging.py")
     words = [sys.executable, "-m", "gilmsg", "tail"]
     with processes.Program(words, tmp_path, {"HOME": str(tmp_path)}) as tail:
 

@@ -8,6 +8,7 @@ import sys
 import psutil
 import pytest
 
+from .docs.pages import shown
 from .helpers import REPOSITORY as ROOT
 from .processes import module, python, run
 
@@ -60,25 +61,16 @@ def test_forbidden(pytester, inner):
     )
 
 
-def readme_files():
-    """The files of README's example: in its literal blocks, each begins with its name."""
-    text = (ROOT / "README.rst").read_text(encoding="utf-8")
-    section = text.partition("Testing your code\n")[2].partition("\nWhat happens when\n----")[0]
-    assert section and "\nOperations\n" not in section
-    parts = re.split(r"^    # (\w+\.py)\n", section, flags=re.MULTILINE)[1:]
-    for name, part in zip(parts[::2], parts[1::2]):
-        lines = re.match(r"(    .*\n|\n)*", part).group().splitlines()
-        yield name, "\n".join(line[4:] for line in lines) + "\n"
+#: The files of the example: each begins with its name.
+EXAMPLE = {name: shown("guides/testing", f"# {name}") for name in ("compose.py", "test_compose.py", "other_runner.py")}
 
 
 @pytest.mark.slow
-def test_the_example_in_the_readme(pytester, inner):
-    """README's example runs as it stands there, and on several workers of pytest-xdist."""
-    files = dict(readme_files())
-    assert sorted(files) == ["compose.py", "other_runner.py", "test_compose.py"]
-    for name, text in files.items():
+def test_the_example_of_the_page(pytester, inner):
+    """The example runs as it stands in guides/testing, and on several workers of pytest-xdist."""
+    for name, text in EXAMPLE.items():
         (pytester.path / name).write_text(text, encoding="utf-8")
-    tests = len(re.findall("^def test_", files["test_compose.py"], re.MULTILINE))
+    tests = len(re.findall("^def test_", EXAMPLE["test_compose.py"], re.MULTILINE))
     assert tests >= 3
     inner("-n2", "test_compose.py").assert_outcomes(passed=tests)
     done = python("import other_runner", pytester.path)

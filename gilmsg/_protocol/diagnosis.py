@@ -123,7 +123,7 @@ def _absent(name: str, way: Way, left: int) -> _Told | None:
         return text + _UNKNOWN, "never_connected" if ended is None else "gone"
     if topics:
         sentence = f"connected to us, but not subscribed to this topic (only to {_named([repr(one) for one in topics])})"
-        return sentence.replace("this topic", way.told, 1), "other_topic"  # whole above, as README quotes it
+        return sentence.replace("this topic", way.told, 1), "other_topic"  # whole above, as operations/faults.rst quotes it
     if ended is not None and ended > left:
         return "it has gone since the message left; " + _UNKNOWN, "gone"
     if ended is not None:

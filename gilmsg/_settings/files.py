@@ -121,7 +121,7 @@ def _loaded(chosen: str | None, has_endpoints: bool) -> Loaded:
     endpoints = said.config.get("endpoints")
     if endpoints is None and not has_endpoints:
         looked = f"(looked in {', '.join(places())})"
-        none = f"endpoints: no configuration file sets it {looked}; declare yours in one, as README shows"
+        none = f"endpoints: no configuration file sets it {looked}; declare yours in one, as docs/reference/keys.rst shows"
         said.problems.extend([*said.passed_over, none])
     elif endpoints is not None and not said.problems:
         told = f"fedmsg cannot load its configuration: {why or repr(why)}"

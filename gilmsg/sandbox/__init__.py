@@ -2,6 +2,7 @@
 
 ::
 
+    import gilmsg
     from gilmsg.sandbox import Sandbox
 
     with Sandbox(["backend01", "backend02"]) as bus:

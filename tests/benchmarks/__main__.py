@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks``: measure, show progress, print a table; see README, "Performance"."""
+"""``python -m tests.benchmarks``: measure, show progress, print a table; see docs/explanation/performance.rst."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         plot(result["curves"], written["svg"])
         FULL.say(f"plot: {options.svg}")
     if "rst" in written:
-        text = tables.for_readme(figures, result["machine"], result["command"])
+        text = tables.for_a_page(figures, result["machine"], result["command"])
         tables.put_between(written["rst"], text)
     if options.json:
         print(json.dumps(result, indent=1))
@@ -68,7 +68,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="exit status 1 if a goal was missed")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON on stdout")
     parser.add_argument("--svg", metavar="FILE", help="draw latencies to FILE")
-    parser.add_argument("--rst", metavar="FILE", help="renew the table in FILE (README.rst)")
+    parser.add_argument("--rst", metavar="FILE", help="renew the table in FILE (docs/explanation/performance.rst)")
     parser.add_argument(
         "--from", metavar="FILE", dest="earlier", type=argparse.FileType("r"),
         help="measure nothing, take the figures from what --json has printed",

@@ -18,7 +18,7 @@ class Figure(NamedTuple):
     goal: str = ""
     #: What the reader must know to compare it.
     note: str = ""
-    #: Whether it is worth a line in README; what has a goal is.
+    #: Whether it is worth a line in the documentation; what has a goal is.
     worthy: bool = False
 
     @property

@@ -37,7 +37,7 @@ def say(line: Any) -> None:
 
 
 def tail(config: dict[str, Any]) -> None:
-    """Tail the bus, as README shows it."""
+    """Tail the bus, as the guides show it."""
     messages = gilmsg.tail_messages(topic="org.example.dev.benchmark." + config["name"], **config)
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     say("ready")

@@ -1,4 +1,4 @@
-"""The figures as tables: for a terminal, and for README.rst."""
+"""The figures as tables: for a terminal, and for docs/explanation/performance.rst."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.benchmarks.figures import Figure
 
 VERDICTS = {True: "met", False: "MISSED", None: ""}
 
-#: What stands between these two comments in README.rst is written by ``--rst``.
+#: What stands between these two comments in that page is written by ``--rst``.
 BEGIN, END = ".. What follows is written by tests.benchmarks --rst.\n", ".. End of what is written.\n"
 
 
@@ -61,7 +61,7 @@ def for_terminal(figures: Sequence[Figure]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def for_readme(figures: Sequence[Figure], of: dict[str, Any], command: str) -> str:
+def for_a_page(figures: Sequence[Figure], of: dict[str, Any], command: str) -> str:
     """Return the figures that are worth it as reStructuredText, and how they came about."""
     rows = [["what", "measured", "goal"]]
     for one in figures:

@@ -67,11 +67,11 @@ def earlier(tmp_path):
 
 @pytest.mark.slow
 def test_earlier_figures_become_tables(earlier, tmp_path):
-    """--from measures nothing; --rst renews README's table between its comments alone."""
-    readme = tmp_path / "README.rst"
-    text = (REPOSITORY / "README.rst").read_text()
-    readme.write_text(text)
-    done = benchmarks("--from", earlier, "--rst", str(readme))
+    """--from measures nothing; --rst renews the page's table between its comments alone."""
+    page = tmp_path / "performance.rst"
+    text = (REPOSITORY / "docs" / "explanation" / "performance.rst").read_text()
+    page.write_text(text)
+    done = benchmarks("--from", earlier, "--rst", str(page))
     assert done.returncode == 0, done.stderr
     assert benchmarks("--from", earlier, "--check").returncode == 1
     lines = done.stdout.splitlines()
@@ -79,7 +79,7 @@ def test_earlier_figures_become_tables(earlier, tmp_path):
     assert "private" in done.stdout
     before, _, rest = text.partition(".. What follows is written by tests.benchmarks --rst.\n")
     after = rest.partition(".. End of what is written.\n")[2]
-    renewed = readme.read_text()
+    renewed = page.read_text()
     assert rest and after and renewed.startswith(before) and renewed.endswith(after)
     table = renewed[len(before):len(renewed) - len(after)]
     assert "``c`` on P, 2 cores" in table and "123 x" in table and "private" not in table

@@ -93,7 +93,7 @@ def work(config, seconds, seed):
     # From Python 3.12 on a fork of a process with threads is warned of; what is tested is that it works.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     # Plain messages are signed by fedmsg, which loads the key each time, and OpenSSL has locks of its own for that: a
-    # child that is forked meanwhile inherits them held, and hangs when it loads a key. README says so.
+    # child that is forked meanwhile inherits them held, and hangs when it loads a key. docs/guides/web.rst says so.
     calls = stress.Calls(config, plain=0)
     with stress.Leftovers(config):
         with stress.Threads(calls, 2, seed):

@@ -1,4 +1,4 @@
-"""Tests that use gilmsg_bus, run in a pytest of their own: each clause of what README says of it."""
+"""Tests that use gilmsg_bus, run in a pytest of their own: each clause of what guides/testing says of it."""
 
 import os
 import threading

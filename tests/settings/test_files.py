@@ -102,7 +102,7 @@ def test_what_fedmsg_passes_over_is_passed_over(said):
 
 
 def test_files_add_up_and_are_kept(said):
-    """Files of several consumers add up; of one topic the last file's list counts alone, as README says."""
+    """Files of several consumers add up; of one topic the last file's list counts alone, as reference/keys says."""
     said("config = {'endpoints': {}, 'gilmsg.recipients': {'org.one': ['alice'], 'org.two': ['alice']}}")
     said("config = {'gilmsg.recipients': {'org.two': ['bob']}}", "b.py")
     assert _settings.load({}).config["gilmsg.recipients"] == {"org.one": ["alice"], "org.two": ["bob"]}
