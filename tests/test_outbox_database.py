@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import MetaData, create_engine, inspect, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import StaticPool
 
@@ -229,6 +230,15 @@ def test_alembic_has_nothing_to_change(place, convention):
     gilmsg.outbox.tables(metadata)
     with contextlib.closing(gilmsg.outbox.Outbox(place)) as box, box.transaction(reads=True) as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_a_date_in_words_is_refused(place):
+    """By the database, whoever sets it: a deliverer could not compare it with the time."""
+    with contextlib.closing(gilmsg.outbox.Outbox(place)) as box:
+        put(box)
+        with pytest.raises(DBAPIError), box.transaction() as connection:
+            connection.execute(text("UPDATE gilmsg_outbox SET due = CAST('2026-11-28 10:00' AS TEXT)"))
+        assert box.counts()["waiting"] == 1
 
 
 def test_a_schema_is_refused():

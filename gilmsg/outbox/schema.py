@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     Float,
     ForeignKey,
@@ -30,6 +31,9 @@ VERSION = 1
 
 #: The states of a message. One that waits may be leased, that is under way.
 WAITING, DELIVERED, FAILED = "waiting", "delivered", "failed"
+
+#: Columns that an operator might set by hand, to a date in words for example.
+_NUMBERS = ("created", "due", "attempts", "leased_until", "most_attempts", "expires_at", "ended")
 
 #: Between the entries in a turn.
 _BETWEEN = "\n"
@@ -126,6 +130,8 @@ def _messages(metadata: MetaData, key: TypeEngine[int]) -> Table:
         # When and why it ended.
         Column("ended", Float), Column("reason", Text),
         UniqueConstraint("msg_id", name="gilmsg_outbox_msg_id"),  # by this name, whatever *metadata* would call it
+        # SQLite takes text for any column, and for greater than any number: one row with such a due would stop all.
+        CheckConstraint(" AND ".join(f"{one} < 1e15" for one in _NUMBERS), name="gilmsg_outbox_numbers"),
     )  # fmt: skip
     waiting = text("state = 'waiting'")
     Index("gilmsg_outbox_due", messages.c.turn, messages.c.due, sqlite_where=waiting, postgresql_where=waiting)
