@@ -124,7 +124,7 @@ FORGED = {
     "revoked": ("revoked", {}, {}, "its certificate is revoked"),
     "expired": ("expired", {}, {}, "its certificate has expired"),
     "another CA": (
-        "another CA", {}, {}, "its certificate was not issued by our CA (certificate signature failure)",
+        "another CA", {}, {}, "its certificate was not issued by our CA (unable to get local issuer certificate)",
     ),
     "for another id": ("alice", {}, {"ack_msg_id": "2026-another"}, None),
 }
