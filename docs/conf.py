@@ -41,4 +41,5 @@ html_css_files = ["site.css"]
 # What is copied from a transcript are the commands alone.
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
+copybutton_exclude = ".linenos, .gp, .go"  # prompts and output, also those of root: his prompt begins comments elsewhere
 copybutton_line_continuation_character = "\\"

@@ -20,8 +20,8 @@
     ListenerError       what waits for ACKs has ended, or could not start
 
 The modules gilmsg.aio (publish and tail_messages for asyncio), gilmsg.metrics (for Prometheus), gilmsg.outbox (messages that
-wait in a database), gilmsg.sandbox (a bus on this machine) and gilmsg.testing (for tests) are imported by name. README,
-and docs/ in the sources, tell how all of it goes together.
+wait in a database), gilmsg.sandbox (a bus on this machine) and gilmsg.testing (for tests) are imported by name. The
+documentation (docs/ in the sources) tells how all of it goes together.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ _ACK_MSG_ID = re.compile(rb'"ack_msg_id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 
 
 def full_topic(topic: Any, modname: Any, config: Mapping[str, Any]) -> str:
-    """Return the full topic as fedmsg forms it, or raise ConfigurationError; one with the prefix is left as it is.
+    """Return the full topic as fedmsg forms it, or raise ConfigurationError; a *modname* that has the prefix is left as it is.
 
     The topics of ACKs and NACKs are refused: those who hear them would take the message for one.
     """

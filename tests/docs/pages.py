@@ -53,19 +53,20 @@ def text_of(page):
 @functools.cache
 def blocks(page):
     """The literal blocks of a page, in order; a test holds that docutils finds the same."""
-    lines, found = text_of(page).splitlines(), []
+    lines, found, said = text_of(page).splitlines(), [], ""
     while lines:
         begin = _DIRECTIVE.match(lines[0]) or _LITERAL.match(lines[0])
-        del lines[0]
+        line = lines.pop(0)
         if not begin:
+            said = line or said
             continue
         body = []
         while lines and (not lines[0].strip() or len(lines[0]) - len(lines[0].lstrip()) > len(begin[1])):
             body.append(lines.pop(0))
-        caption = "".join(line.partition(":caption: ")[2] for line in body)
-        text = "\n".join(line for line in body if not line.lstrip().startswith(":caption: "))
+        caption = re.match(r"(?:\*(.+):\*)?", said)[1] or ""
+        said = ""
         language = begin[2] if begin.re is _DIRECTIVE else "python"
-        found.append(Block(page, language, caption, textwrap.dedent(text).strip("\n")))
+        found.append(Block(page, language, caption, textwrap.dedent("\n".join(body)).strip("\n")))
     return found
 
 
