@@ -106,8 +106,7 @@ def _loaded(path: str, name: str, load: Callable[[bytes], Any]) -> Any:
     except FileNotFoundError:
         told = f"{file} is not there: {path} is no CA; make one with: gilmsg-pki init FOLDER"
         if name != _KEY and os.path.exists(os.path.join(path, _KEY)):
-            told = f"{file} is lost, and the CA's key is still there; do not make a new CA"
-            told += ": copy the file back from a host of the bus, or from a backup"
+            told = f"{file} is lost, and the CA's key is still there; do not make a new CA: copy the file back from a host, or a backup"
         raise ConfigurationError(told) from None
     except (OSError, ValueError, TypeError) as error:  # TypeError: it needs a password
         raise ConfigurationError(f"{file} cannot be read: {error}") from error
@@ -188,17 +187,20 @@ class Folder:
 
     def records(self) -> list[Record]:
         """Return all that was issued, by name, and oldest first. What cannot be read is complained of, and left out."""
-        found = []
-        for file in os.listdir(self._file(_ISSUED)):
-            if file.endswith(".crt"):
-                try:
-                    certificate = _loaded(self.path, os.path.join(_ISSUED, file), x509.load_pem_x509_certificate)
-                except ConfigurationError as error:
-                    self._complain(f"{error}; it is left out, and may be a certificate of any name: see a backup")
-                    continue
+        found = {}
+        # The pairs too: the only copy of what one has may be damaged.
+        files = [os.path.join(_ISSUED, file) for file in os.listdir(self._file(_ISSUED))] + os.listdir(self.path)
+        for file in (one for one in files if one.endswith(".crt") and one != _CA):
+            try:
+                certificate = _loaded(self.path, file, x509.load_pem_x509_certificate)
+            except ConfigurationError as error:
+                self._complain(f"{error}; it is left out, and may be a certificate of any name: see a backup")
+                continue
+            if certificate.issuer == self.ca.subject:
                 name = str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
-                found.append(Record(name, certificate, self._revoked_at(certificate), self._is_current(name, certificate)))
-        return sorted(found, key=lambda one: (one.name, one.certificate.not_valid_before_utc, one.is_current))
+                current = self._is_current(name, certificate)
+                found[certificate.serial_number] = Record(name, certificate, self._revoked_at(certificate), current)
+        return sorted(found.values(), key=lambda one: (one.name, one.certificate.not_valid_before_utc, one.is_current))
 
     @property
     def crl_days(self) -> float:
