@@ -3,7 +3,9 @@
 import functools
 import os
 import re
+import shutil
 import stat
+import subprocess
 import sys
 import types
 import warnings
@@ -31,6 +33,17 @@ def run(capsys):
         out, err = capsys.readouterr()
         assert (err == "") is (status == 0) and (status == 0 or (out == "" and err.count("\n") == 1 and err.startswith("gilmsg-pki: ")))
         return out or err
+
+    return run
+
+
+@pytest.fixture
+def complaints(capsys):
+    """Runs gilmsg-pki with arguments, which succeeds; returns the lines that it complains of on stderr."""
+
+    def run(*words):
+        assert pki.main(list(map(str, words))) == 0
+        return capsys.readouterr().err.splitlines()
 
     return run
 
@@ -157,10 +170,12 @@ def test_list(run, ca):
 
 #: What changes nothing, after "a" was issued and "gone" was revoked: the words, with CA for the folder; the status; what is told.
 REFUSED = [
-    ("init CA", 1, "is not empty, and nothing is overwritten"),
+    ("init CA", 1, "is not empty: it has the key of a CA"),
+    ("init CA/issued", 1, "is not empty, and nothing is overwritten; give another folder"),
     ("issue CA a", 1, "a.key is there already, and nothing is overwritten"),
     ("issue CA new a", 1, "a.key is there already"),
     ("issue CA new --days 3651", 1, "a certificate for 3651 days would outlive its CA"),
+    ("renew CA --ca --days 364", 1, "a CA for 364 days would end before a, which is valid until"),
     ("renew CA a --days 3651", 1, "would outlive its CA"),
     ("renew CA new", 1, "no certificate of 'new'"),
     ("renew CA gone", 1, "no certificate of 'gone'"),
@@ -174,13 +189,15 @@ REFUSED = [
     ("issue CA new --days 0", 2, "'0'"),
     ("issue CA new --days nan", 2, "'nan'"),
     ("issue CA new --days 99999", 2, "'99999'"),
-    ("issue CA new --days ten", 2, "invalid number of days value: 'ten'"),
+    ("issue CA new --days ten", 2, "'ten' is not a number of days, more than 0 and at most 36525"),
     ("issue CA new --bits 1024", 2, "1024"),
     ("issue CA", 2, "NAME"),
     ("list CA/nowhere", 2, "nowhere is no folder; make a CA there with: gilmsg-pki init"),
     ("list CA/issued", 2, "is no CA"),
-    ("init CA/a.crt", 2, "a.crt"),
+    ("init CA/a.crt", 2, "a.crt is no folder"),
+    ("init CA/dangling", 2, "dangling is no folder"),
     ("init CA/other --name CONTROL", 2, "--name"),
+    (f"init CA/other --name {'ü' * 33}", 2, "1 to 64 bytes of them in UTF-8"),
     ("frobnicate CA", 2, "frobnicate"),
 ]
 
@@ -189,6 +206,7 @@ def test_what_is_refused_changes_nothing(run, ca):
     """One line names the value and what to do, and every file is as it was."""
     run("issue", ca, "a", "gone")
     run("revoke", ca, "gone")
+    (ca / "dangling").symlink_to("nowhere")
     before = content(ca)
     for words, status, sentence in REFUSED:
         replaced = [word.replace("CA", str(ca)).replace("CONTROL", "x\n") if word != "--ca" else word for word in words.split()]
@@ -196,20 +214,20 @@ def test_what_is_refused_changes_nothing(run, ca):
         assert content(ca) == before and not (ca / "other").exists(), words
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a,b", " a", "a ", "a\\b", "a\nb", "a\0b", "x" * 65, "ca", "CRL", "\udcff"])
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a,b", " a", "a ", "a\\b", "a\nb", "a\0b", "x" * 65, "ü" * 33, "ca", "CRL", "\udcff", "-dash"])
 def test_a_name_that_is_no_name(run, ca, name):
     """What names no file, or no recipient, gets no certificate; nor does a good name beside it."""
     before = content(ca)
-    assert "cannot be the name of a certificate" in run("issue", ca, "good", name, status=2)
+    assert "cannot be the name of a certificate" in run("issue", ca, "--", "good", name, status=2)
     assert content(ca) == before
 
 
-@pytest.mark.parametrize("name", ["backend01", "shop-app01.stg.example.com", "a b", "x" * 64, "büro", "a..b", "x.key", "-dash"])
+@pytest.mark.parametrize("name", ["backend01", "shop-app01.stg.example.com", "a b", "x" * 64, "ü" * 32, "büro", "a..b", "x.key", "a-"])
 def test_a_name_that_gilmsg_accepts(run, ca, name):
     """Whatever can be named as a recipient, and be a file, is the one common name on the certificate, and can be revoked."""
-    run("issue", ca, "--", name)
+    run("issue", ca, name)
     assert [one.value for one in certificate(ca / f"{name}.crt").subject] == [name]
-    run("revoke", ca, "--", name)
+    run("revoke", ca, name)
     assert len(crl(ca)) == 1
 
 
@@ -244,7 +262,11 @@ def test_a_folder_that_is_damaged(run, ca, tmp_path, file, damage):
         run("init", tmp_path / "other", "--bits", "2048")
         (ca / file).write_bytes((tmp_path / "other" / file).read_bytes())
     before = content(ca)
-    assert re.search(r"ca\.key|ca\.crt|crl\.pem" if damage == "another's" else re.escape(file), run("renew", ca, "--crl", status=2))
+    complaint = run("renew", ca, "--crl", status=2)
+    assert re.search(r"ca\.key|ca\.crt|crl\.pem" if damage == "another's" else re.escape(file), complaint)
+    if damage == "gone" and file != "ca.key":
+        assert "do not make a new CA: copy the file back from a host" in complaint
+        assert "if ca.crt or crl.pem is lost, copy it back from a host" in run("init", ca, status=1)
     assert content(ca) == before
 
 
@@ -255,9 +277,67 @@ def test_a_folder_with_the_rest_of_one_who_was_killed(run, ca):
     run("issue", ca, "a")
     assert stat.S_IMODE((ca / "a.key").stat().st_mode) == 0o600 and not list(ca.glob("*.new"))
     (ca / "a.crt").unlink()
-    assert "revoke it first" in run("issue", ca, "a", status=1)
+    assert "a.key is there without its certificate, from a run that was interrupted; revoke a, then issue it" in run("issue", ca, "a", status=1)
     run("revoke", ca, "a")
     run("issue", ca, "a")
+
+
+def test_a_new_key_that_has_no_certificate_yet(run, ca):
+    """Where renew --new-key was interrupted between the two files, the former key is not renewed silently."""
+    run("issue", ca, "a", "b")
+    shutil.copy(ca / "b.key", ca / "a.key")
+    before = content(ca)
+    assert "a.key does not belong to a.crt (an interrupted renew --new-key?); give --new-key" in run("renew", ca, "a", status=1)
+    assert content(ca) == before
+    run("renew", ca, "--new-key", "a")
+    run("renew", ca, "a")
+
+
+def test_damage_to_what_was_issued(run, ca, complaints):
+    """A file that cannot be read is complained of, and hinders no revocation, its own neither; a lost issued/ is named."""
+    run("issue", ca, "a", "b", "c")
+    serials = {name: certificate(ca / f"{name}.crt").serial_number for name in "abc"}
+    broken = ca / "issued" / f"{serials['b']:x}.crt"
+    broken.write_text("half")
+    (ca / "c.crt").write_text("half")
+    for name in "abc":
+        told = complaints("revoke", ca, name)
+        assert all(line.endswith("may be a certificate of any name: see a backup") for line in told)
+        assert [line.partition(" cannot be read")[0] for line in told] == [f"gilmsg-pki: {file}" for file in (broken, ca / "c.crt")]
+    assert {one.serial_number for one in crl(ca)} == set(serials.values()) and not list(ca.glob("[abc].*"))
+    shutil.rmtree(ca / "issued")
+    assert f"{ca}/issued is lost: restore it from a backup" in run("list", ca, status=2)
+    (ca / "issued").mkdir(mode=0o700)
+    run("renew", ca, "--crl")
+
+
+def test_a_folder_that_is_open(run, ca, complaints):
+    """A folder, or a key of a CA, that others can read is complained of by every command, each in one line that mends it."""
+    ca.chmod(0o750)
+    (ca / "ca.key").chmod(0o644)
+    told = complaints("list", ca)
+    assert [line.partition(" is open to others, ")[0] for line in told] == [f"gilmsg-pki: {ca}", f"gilmsg-pki: {ca}/ca.key"]
+    for line in told:
+        subprocess.run(line.rpartition("the bus: ")[2], shell=True, check=True)
+    assert run("list", ca)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user(run, tmp_path):
+    """No CA is made where somebody else can take it away; the folder is left as it is."""
+    (tmp_path / "theirs").mkdir(mode=0o755)
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    assert "belongs to another user" in run("init", tmp_path / "theirs", status=2)
+    assert stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o755 and not list((tmp_path / "theirs").iterdir())
+
+
+def test_what_is_printed_can_be_pasted(run, tmp_path):
+    """A folder whose name has a space is quoted wherever a shell may be given it."""
+    ca = tmp_path / "our ca"
+    assert f"init '{ca}'" in run("list", ca, status=2)
+    made = run("init", ca, "--bits", "2048")
+    assert f"    '{ca}/ca.crt'   mode" in made and f"    '{ca}/crl.pem'  mode" in made and f"gilmsg-pki renew '{ca}' --crl" in made
+    assert f"    '{ca}/a.key'  mode" in run("issue", ca, "a")
 
 
 def test_a_revocation_that_was_interrupted(run, ca):

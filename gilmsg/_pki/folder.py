@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import shlex
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, NamedTuple
@@ -41,27 +42,34 @@ class Record(NamedTuple):
 
 def make(path: str, name: str, days: float, crl_days: float, bits: int) -> None:
     """Make the folder *path* with a new CA called *name*, and its CRL. GilmsgError if something is there."""
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise ConfigurationError(f"{path} is no folder; give another")
     os.makedirs(path, mode=0o700, exist_ok=True)
     with _locked(path):
-        if os.listdir(path):
-            raise GilmsgError(f"{path} is not empty, and nothing is overwritten; give another folder, or remove it if it is no CA")
+        if os.stat(path).st_uid != os.geteuid():
+            raise ConfigurationError(f"{path} belongs to another user, who could read the CA's key; give another folder")
+        there = os.listdir(path)
+        if _KEY in there:
+            told = "it has the key of a CA; if ca.crt or crl.pem is lost, copy it back from a host of the bus, or from a backup"
+            raise GilmsgError(f"{path} is not empty: {told}; remove the folder only if nothing was ever issued")
+        if there:
+            raise GilmsgError(f"{path} is not empty, and nothing is overwritten; give another folder")
         os.chmod(path, 0o700)
         issuer = Issuer(subject([name]), new_key(bits))
-        folder = Folder(path, issuer, issuer.ca(days, _AGE), issuer.crl([], crl_days, _AGE))
         os.mkdir(os.path.join(path, _ISSUED), mode=0o700)
         write(os.path.join(path, _KEY), private_pem(issuer.key), mode=0o600)
-        write_certificate(os.path.join(path, _CRL), folder.crl)
-        write_certificate(os.path.join(path, _CA), folder.ca)  # last: what has no ca.crt is no CA
+        write_certificate(os.path.join(path, _CRL), issuer.crl([], crl_days, _AGE))
+        write_certificate(os.path.join(path, _CA), issuer.ca(days, _AGE))  # last: what has no ca.crt is no CA
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[Folder]:
+def opened(path: str, complain: Callable[[str], object]) -> Iterator[Folder]:
     """Give the CA in *path*, which is ours as long as the block lasts; whoever comes meanwhile waits.
 
-    ConfigurationError, naming the file, if there is none, or it is damaged.
+    ConfigurationError, naming the file, if there is none, or it is damaged. What does not hinder is told to *complain*.
     """
     if not os.path.isdir(path):
-        raise ConfigurationError(f"{path} is no folder; make a CA there with: gilmsg-pki init {path}")
+        raise ConfigurationError(f"{path} is no folder; make a CA there with: gilmsg-pki init {shlex.quote(path)}")
     with _locked(path):
         ca: x509.Certificate = _loaded(path, _CA, x509.load_pem_x509_certificate)
         crl: x509.CertificateRevocationList = _loaded(path, _CRL, x509.load_pem_x509_crl)
@@ -70,7 +78,14 @@ def opened(path: str) -> Iterator[Folder]:
             raise ConfigurationError(f"{os.path.join(path, _KEY)} is not the RSA key of {_CA} beside it")
         if not crl.is_signature_valid(key.public_key()):
             raise ConfigurationError(f"{os.path.join(path, _CRL)} is not signed by the key of {_CA} beside it")
-        yield Folder(path, Issuer(ca.subject, key), ca, crl)
+        if not os.path.isdir(os.path.join(path, _ISSUED)):
+            told = "is lost: restore it from a backup, or make an empty one; what it has no copy of cannot be revoked"
+            raise ConfigurationError(f"{os.path.join(path, _ISSUED)} {told}")
+        for file, mode in ((path, "700"), (os.path.join(path, _KEY), "600")):
+            if os.stat(file).st_mode & 0o077:
+                told = "is open to others, and whoever can read the CA's key can speak for anybody on the bus"
+                complain(f"{file} {told}: chmod {mode} {shlex.quote(file)}")
+        yield Folder(path, Issuer(ca.subject, key), ca, crl, complain)
 
 
 @contextlib.contextmanager
@@ -79,6 +94,7 @@ def _locked(path: str) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+        os.fsync(descriptor)  # or after a power cut the CRL may be the former one
     finally:
         os.close(descriptor)
 
@@ -88,20 +104,25 @@ def _loaded(path: str, name: str, load: Callable[[bytes], Any]) -> Any:
     try:
         return load(pathlib.Path(file).read_bytes())
     except FileNotFoundError:
-        raise ConfigurationError(f"{file} is not there: {path} is no CA; make one with: gilmsg-pki init FOLDER") from None
-    except (ValueError, TypeError) as error:  # TypeError: it needs a password
+        told = f"{file} is not there: {path} is no CA; make one with: gilmsg-pki init FOLDER"
+        if name != _KEY and os.path.exists(os.path.join(path, _KEY)):
+            told = f"{file} is lost, and the CA's key is still there; do not make a new CA: copy the file back from a host, or a backup"
+        raise ConfigurationError(told) from None
+    except (OSError, ValueError, TypeError) as error:  # TypeError: it needs a password
         raise ConfigurationError(f"{file} cannot be read: {error}") from error
 
 
 class Folder:
-    """The folder of a CA, made by ``make`` or ``opened``. What cannot be done is a GilmsgError, and nothing is changed.
+    """The folder of a CA, as ``opened`` gives it. What cannot be done is a GilmsgError, and nothing is changed.
 
     Attributes:
         ca, crl: the CA's certificate and its CRL as they are now.
     """
 
-    def __init__(self, path: str, issuer: Issuer, ca: x509.Certificate, crl: x509.CertificateRevocationList) -> None:
-        self.path, self._issuer, self.ca, self.crl = path, issuer, ca, crl
+    def __init__(
+        self, path: str, issuer: Issuer, ca: x509.Certificate, crl: x509.CertificateRevocationList, complain: Callable[[str], object]
+    ) -> None:
+        self.path, self._issuer, self.ca, self.crl, self._complain = path, issuer, ca, crl, complain
 
     def issue(self, names: Sequence[str], days: float, bits: int) -> list[x509.Certificate]:
         """Write a key and a certificate for each of *names*."""
@@ -110,6 +131,9 @@ class Folder:
             if why_not:
                 raise ConfigurationError(f"{name!r} cannot be the name of a certificate: {why_not}")
             there = [name + suffix for suffix in (".key", ".crt") if os.path.lexists(self._file(name + suffix))]
+            if there == [name + ".key"]:
+                told = f"{self._file(name)}.key is there without its certificate, from a run that was interrupted"
+                raise GilmsgError(f"{told}; revoke {name}, then issue it")
             if there:
                 told = f"{self._file(there[0])} is there already, and nothing is overwritten"
                 raise GilmsgError(f"{told}; renew {name}, or revoke it first")
@@ -122,6 +146,11 @@ class Folder:
         for name, certificate in former.items():
             if self._revoked_at(certificate):
                 raise GilmsgError(f"{name} is revoked; finish that with: revoke {name}, then issue it anew")
+            if bits is None and os.path.exists(self._file(name + ".key")):
+                key = _loaded(self.path, name + ".key", lambda pem: serialization.load_pem_private_key(pem, None))
+                if key.public_key() != certificate.public_key():
+                    told = f"{name}.key does not belong to {name}.crt (an interrupted renew --new-key?)"
+                    raise GilmsgError(f"{told}; give --new-key")
         self._require_within_ca(days)
         return [self._certified(name, days, new_key(bits) if bits else one.public_key()) for name, one in former.items()]
 
@@ -148,19 +177,30 @@ class Folder:
 
     def renew_ca(self, days: float) -> None:
         """Write a new certificate for the CA's own key: what it has issued stays valid under it."""
+        end = datetime.now(timezone.utc) + timedelta(days=days)
+        for one in self.records():
+            if not one.revoked and one.certificate.not_valid_after_utc > end:
+                told = f"a CA for {days:g} days would end before {one.name}"
+                raise GilmsgError(f"{told}, which is valid until {one.certificate.not_valid_after_utc:%Y-%m-%d}; give more")
         self.ca = self._issuer.ca(days, _AGE)
         write_certificate(self._file(_CA), self.ca)
 
     def records(self) -> list[Record]:
-        """Return all that was issued, by name, and oldest first."""
-        found = []
-        for file in os.listdir(self._file(_ISSUED)):
-            if file.endswith(".crt"):
-                certificate = _loaded(self.path, os.path.join(_ISSUED, file), x509.load_pem_x509_certificate)
+        """Return all that was issued, by name, and oldest first. What cannot be read is complained of, and left out."""
+        found = {}
+        # The pairs too: the only copy of what one has may be damaged.
+        files = [os.path.join(_ISSUED, file) for file in os.listdir(self._file(_ISSUED))] + os.listdir(self.path)
+        for file in (one for one in files if one.endswith(".crt") and one != _CA):
+            try:
+                certificate = _loaded(self.path, file, x509.load_pem_x509_certificate)
+            except ConfigurationError as error:
+                self._complain(f"{error}; it is left out, and may be a certificate of any name: see a backup")
+                continue
+            if certificate.issuer == self.ca.subject:
                 name = str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
-                current = os.path.exists(self._file(name + ".crt")) and self._current(name) == certificate
-                found.append(Record(name, certificate, self._revoked_at(certificate), current))
-        return sorted(found, key=lambda one: (one.name, one.certificate.not_valid_before_utc, one.is_current))
+                current = self._is_current(name, certificate)
+                found[certificate.serial_number] = Record(name, certificate, self._revoked_at(certificate), current)
+        return sorted(found.values(), key=lambda one: (one.name, one.certificate.not_valid_before_utc, one.is_current))
 
     @property
     def crl_days(self) -> float:
@@ -177,6 +217,12 @@ class Folder:
         certificate: x509.Certificate = _loaded(self.path, name + ".crt", x509.load_pem_x509_certificate)
         return certificate
 
+    def _is_current(self, name: str, certificate: x509.Certificate) -> bool:
+        try:
+            return self._current(name) == certificate
+        except GilmsgError:  # there is none, or it is damaged
+            return False
+
     def _revoked_at(self, certificate: x509.Certificate) -> datetime | None:
         entry = self.crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
         return None if entry is None else entry.revocation_date_utc
@@ -184,7 +230,8 @@ class Folder:
     def _certified(self, name: str, days: float, key: Any) -> x509.Certificate:
         public = key.public_key() if isinstance(key, rsa.RSAPrivateKey) else key
         certificate = self._issuer.certificate(subject([name]), public, days, _AGE)
-        write_certificate(self._file(os.path.join(_ISSUED, f"{certificate.serial_number:x}.crt")), certificate)
+        with _locked(self._file(_ISSUED)):  # which syncs that folder in the end
+            write_certificate(self._file(os.path.join(_ISSUED, f"{certificate.serial_number:x}.crt")), certificate)
         if isinstance(key, rsa.RSAPrivateKey):
             write_pair(self._file(name), key, certificate)
         else:

@@ -17,7 +17,7 @@ _PEM = serialization.Encoding.PEM
 #: Of the CA itself, as the names of files.
 _RESERVED = ("ca", "crl")
 
-#: Characters of a common name, by X.520.
+#: Bytes of a common name, in UTF-8.
 _LONGEST = 64
 
 _USES = (
@@ -69,12 +69,12 @@ def unfit(common_name: str) -> str | None:
         return "it is empty"
     if "," in common_name:
         return "a comma joins the members of a group of recipients"
-    if "/" in common_name or "\\" in common_name or common_name.startswith("."):
-        return "it names files, so it has no slash or backslash, and does not begin with a dot"
+    if "/" in common_name or "\\" in common_name or common_name.startswith((".", "-")):
+        return "it names files, so it has no slash or backslash, and begins with neither a dot nor a dash"
     if not common_name.isprintable() or common_name != common_name.strip():
         return "it has only printable characters, and no space at either end"
-    if len(common_name) > _LONGEST:
-        return f"a common name has {_LONGEST} characters at most"
+    if len(common_name.encode()) > _LONGEST:
+        return f"a common name has {_LONGEST} bytes at most, in UTF-8"
     return f"{common_name}.crt and the like are the CA's own" if common_name.lower() in _RESERVED else None
 
 

@@ -8,7 +8,8 @@ the name of its files: SERVICE-HOST.DOMAIN by fedmsg's custom, or any other. Not
 overwritten but by renew; two at once on one folder wait for each other.
 
 Exit status: 0 if it is done; 1 if what is named is there already, is not there, or is revoked,
-and then nothing has changed; 2 for bad usage, or a FOLDER that cannot be used.
+or a certificate would outlive the CA, or FOLDER of init is not empty, and then nothing has
+changed; 2 for bad usage, or a FOLDER that cannot be used; 130 after Ctrl-C.
 
 Examples::
 
@@ -23,7 +24,10 @@ Examples::
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
@@ -32,7 +36,7 @@ from typing import Any, Callable
 from cryptography import x509
 
 from .. import _pki
-from . import SUCCESS, Format, Parser, Unusable, command_parser, printable_line, script, tell
+from . import SUCCESS, Format, Parser, Unusable, command_parser, complain, printable_line, script, tell
 
 PROG = "gilmsg-pki"
 
@@ -46,6 +50,8 @@ BITS = (2048, 3072, 4096)
 
 #: Where fedmsg looks without ssldir, and a custom.
 _SSLDIR = "/etc/pki/fedmsg"
+
+_opened = functools.partial(_pki.opened, complain=functools.partial(complain, PROG))
 
 
 @script(PROG)
@@ -79,62 +85,66 @@ def _parser() -> Parser:
 
     def add(name: str, action: Callable[[argparse.Namespace], Iterable[str]], told: str) -> argparse.ArgumentParser:
         one = commands.add_parser(name, description=told, help=told, formatter_class=Format, allow_abbrev=False)
-        one.add_argument("directory", metavar="FOLDER", help="The CA's.")
+        one.add_argument("directory", metavar="FOLDER", help="The folder of the CA.")
         one.set_defaults(action=action)
         return one
 
-    def add_days(one: argparse.ArgumentParser, default: str) -> None:
-        one.add_argument("--days", type=_days, metavar="DAYS", help=f"Valid for so many days from now. Default: {default}.")
+    def add_names(one: argparse.ArgumentParser, count: str) -> None:
+        told = "The common name of the certificate, and the name of its files."
+        one.add_argument("names", metavar="NAME", nargs=count, help=told)
+
+    def add_days(one: argparse.ArgumentParser, what: str, default: str) -> None:
+        one.add_argument("--days", type=_days, metavar="DAYS", help=f"How long {what} is valid, in days. Default: {default}.")
 
     def add_bits(one: argparse.ArgumentParser, default: int | None, told: str) -> None:
         one.add_argument("--bits", type=int, choices=BITS, metavar="BITS", default=default, help=told)
 
     init = add("init", _init, "Make a CA and an empty CRL, in a FOLDER that is empty or not there.")
-    add_days(init, f"{_CA_DAYS:g}, the CA")
-    init.add_argument("--crl-days", type=_days, default=_CRL_DAYS, metavar="DAYS", help="The same of each CRL. Default: 30.")
-    add_bits(init, 4096, "Of the CA's RSA key: 2048, 3072 or 4096, the default.")
+    add_days(init, "the CA's certificate", f"{_CA_DAYS:g}")
+    told = f"How long each CRL is valid, in days; renew it before. Default: {_CRL_DAYS:g}."
+    init.add_argument("--crl-days", type=_days, default=_CRL_DAYS, metavar="DAYS", help=told)
+    add_bits(init, 4096, "Size of the CA's RSA key: 2048, 3072 or 4096. Default: 4096.")
     init.add_argument("--name", default="gilmsg CA", help='The CA\'s common name. Default: "gilmsg CA".')
     issue = add("issue", _issue, "Make a key and a certificate for each NAME.")
-    issue.add_argument("names", metavar="NAME", nargs="+")
-    add_days(issue, f"{_DAYS:g}")
-    add_bits(issue, 2048, "Of the RSA key: 2048 (the default), 3072 or 4096, which takes ten times as long to sign.")
+    add_names(issue, "+")
+    add_days(issue, "each certificate", f"{_DAYS:g}")
+    told = "Size of each RSA key: 2048, 3072 or 4096. Default: 2048; with 4096 each signature takes ten times as long."
+    add_bits(issue, 2048, told)
     told = "Make new certificates before the old ones end: of each NAME, for the key that it has; or the CRL, or the CA's."
     renew = add("renew", _renew, told)
-    renew.add_argument("names", metavar="NAME", nargs="*")
-    renew.add_argument("--crl", action="store_true", help="The CRL. It ends soon: see to it by a timer.")
-    renew.add_argument("--ca", action="store_true", help="The CA's certificate. What it has issued stays valid.")
+    add_names(renew, "*")
+    renew.add_argument("--crl", action="store_true", help=f"Renew the CRL. It is valid for {_CRL_DAYS:g} days by default: let a timer do this.")
+    renew.add_argument("--ca", action="store_true", help="Renew the CA's certificate. What it has issued stays valid.")
     renew.add_argument("--new-key", action="store_true", help="Make a new key for each NAME, too.")
-    add_days(renew, f"{_DAYS:g}, of the CA {_CA_DAYS:g}, of the CRL as before")
-    add_bits(renew, None, "Of a new key: 2048 (the default), 3072 or 4096.")
+    add_days(renew, "what is renewed", f"{_DAYS:g}; of the CA {_CA_DAYS:g}; of the CRL as before")
+    add_bits(renew, None, "Size of each new RSA key: 2048, 3072 or 4096. Default: 2048.")
     told = "Put all certificates of each NAME on the CRL, and remove its files from FOLDER. It can be issued anew then."
-    add("revoke", _revoke, told).add_argument("names", metavar="NAME", nargs="+")
+    add_names(add("revoke", _revoke, told), "+")
     add("list", _list, "Show what was issued, and when it ends.")
     return parser
 
 
 def _days(text: str) -> float:
-    days = float(text)
-    if not 0 < days <= _MOST_DAYS:  # nor nan
-        raise ValueError(text)
-    return days
-
-
-_days.__name__ = "number of days"  # as argparse calls it in its errors
+    with contextlib.suppress(ValueError):
+        days = float(text)
+        if 0 < days <= _MOST_DAYS:  # not nan
+            return days
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of days, more than 0 and at most {_MOST_DAYS}")
 
 
 def _init(given: argparse.Namespace) -> Iterator[str]:
-    if not (1 <= len(given.name) <= 64 and given.name.isprintable()):
-        raise Unusable(f"argument --name: {given.name!r} is not 1 to 64 printable characters")
+    if not (given.name.isprintable() and 1 <= len(given.name.encode()) <= 64):
+        raise Unusable(f"argument --name: {given.name!r} is not printable characters, 1 to 64 bytes of them in UTF-8")
     days = _CA_DAYS if given.days is None else given.days
     _pki.make(given.directory, given.name, days, given.crl_days, given.bits)
-    with _pki.opened(given.directory) as folder:
+    with _opened(given.directory) as folder:
         yield f"{given.directory}: a CA, until {_date(folder.ca.not_valid_after_utc)}, and its CRL, until {_crl_end(folder)}"
         yield from _copy_to_every_host(given.directory, "ca.crt", "crl.pem")
-        yield f"Write the CRL anew before it ends: {PROG} renew {given.directory} --crl"
+        yield f"Write the CRL anew before it ends: {PROG} renew {shlex.quote(given.directory)} --crl"
 
 
 def _issue(given: argparse.Namespace) -> Iterator[str]:
-    with _pki.opened(given.directory) as folder:
+    with _opened(given.directory) as folder:
         made = folder.issue(given.names, _DAYS if given.days is None else given.days, given.bits)
     yield from _told(given.names, made)
     yield from _copy_pairs(given)
@@ -149,7 +159,7 @@ def _renew(given: argparse.Namespace) -> Iterator[str]:
         raise Unusable("--new-key is for NAMEs: the key of a CA stays, or nothing that it has issued would count any more")
     if given.bits and not given.new_key:
         raise Unusable("--bits is for a new key: give --new-key, too")
-    with _pki.opened(given.directory) as folder:
+    with _opened(given.directory) as folder:
         if given.crl:
             folder.renew_crl(given.days)
             yield f"{given.directory}: the CRL, until {_crl_end(folder)}"
@@ -167,7 +177,7 @@ def _renew(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _revoke(given: argparse.Namespace) -> Iterator[str]:
-    with _pki.opened(given.directory) as folder:
+    with _opened(given.directory) as folder:
         for certificate in folder.revoke(given.names):
             yield f"{_name(certificate)}: revoked, serial {certificate.serial_number:x}"
         yield f"{given.directory}: the CRL, until {_crl_end(folder)}"
@@ -177,7 +187,7 @@ def _revoke(given: argparse.Namespace) -> Iterator[str]:
 
 def _list(given: argparse.Namespace) -> Iterator[str]:
     now = datetime.now(timezone.utc)
-    with _pki.opened(given.directory) as folder:
+    with _opened(given.directory) as folder:
         every = folder.records()
         yield f"the CA ends {_date(folder.ca.not_valid_after_utc)}, its CRL {_crl_end(folder)}"
     width = max([len("NAME"), *(len(one.name) for one in every)])
@@ -196,19 +206,21 @@ def _told(names: Iterable[str], made: Iterable[x509.Certificate]) -> Iterator[st
 
 def _copy_pairs(given: argparse.Namespace, key: str | None = ".key") -> Iterator[str]:
     yield f"Copy to the host of each, into its ssldir ({_SSLDIR}):"
-    bases = [os.path.join(given.directory, name) for name in given.names]
-    width = max(map(len, bases)) + len(".key")
-    for base in bases:
-        if key:
-            yield f"    {base + key:{width}}  mode 0400, owner: the user as whom the service runs"
-        yield f"    {base + '.crt':{width}}  mode 0644, owner: root"
+    suffixes = [one for one in (key, ".crt") if one]
+    files = {(name, one): shlex.quote(os.path.join(given.directory, name + one)) for name in given.names for one in suffixes}
+    width = max(map(len, files.values()))
+    for (_, suffix), file in files.items():
+        who = "mode 0644, owner: root" if suffix == ".crt" else "mode 0400, owner: the user as whom the service runs"
+        yield f"    {file:{width}}  {who}"
 
 
 def _copy_to_every_host(directory: str, *files: str) -> Iterator[str]:
     keys = {"ca.crt": "ca_cert_location", "crl.pem": "crl_location"}
-    yield "Copy to every host, as what fedmsg.d names:"
+    yield "Copy to every host; fedmsg.d names the files by these keys:"
+    paths = {file: shlex.quote(os.path.join(directory, file)) for file in files}
+    width = max(len(paths[file]) - len(file) for file in files) + len("crl.pem")
     for file in files:
-        yield f"    {os.path.join(directory, f'{file:7}')}  mode 0644, owner: root; {keys[file]}: {_SSLDIR}/{file}"
+        yield f"    {paths[file]:{width}}  mode 0644, owner: root; {keys[file]}: {_SSLDIR}/{file}"
 
 
 def _name(certificate: x509.Certificate) -> str:
