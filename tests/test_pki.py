@@ -79,6 +79,7 @@ def test_fedmsg_signs_and_validates_with_it(run, ca):
     assert not fedmsg.crypto.validate(message, **files)
 
 
+@pytest.mark.slow
 def test_a_bus_lives_through_all_that_happens_to_its_keys(run, ca, tmp_path):
     """While all run: confirmed; refused once revoked; confirmed with a new pair, certificate, key and CA; not without a CRL."""
     run("issue", ca, "us", "backend")

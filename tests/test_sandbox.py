@@ -171,6 +171,7 @@ def test_names_that_cannot_be_files(name):
         Sandbox([name])
 
 
+@pytest.mark.slow
 def test_a_bus_that_does_not_come_up(tmp_path, monkeypatch):
     """A process that ends at once is told of at once, a relay's last words too; nothing is left."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -268,6 +268,7 @@ def test_typed_lines_until_ctrl_c(tmp_path):
         assert running.signalled() == 0
 
 
+@pytest.mark.slow
 def test_a_signal_before_the_command_runs(tmp_path):
     """Asked to end while the bus comes up, it never runs COMMAND, and its status is that of a command so ended."""
     env = children_that(tmp_path, "import time; time.sleep(600)")

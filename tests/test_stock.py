@@ -142,6 +142,7 @@ def exchange():
     return ids + ["ACK for " + one for one in ids[1::3] + ids[-1:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stock", sampled([(PEERS,)], brief=(("relay", "tail"),)), ids="+".join, indirect=True)
 def test_stock_peers_notice_nothing(stock, gateway):
     """fedmsg's own tail, hub, relay and gateway get what was published, the ACKs, and nothing more."""

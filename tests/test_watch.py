@@ -88,6 +88,7 @@ def test_a_watch_finds_its_port_once_it_is_free(bus, folder):
             watch.wait_for(" endpoint ok: in order again", " alice came: ")
 
 
+@pytest.mark.slow
 def test_a_plugin_has_four_states(bus, folder):
     """OK, WARNING of what ends soon, CRITICAL of who is missing, UNKNOWN of what cannot be told, and of bad usage."""
     status, line = nagios(folder, "--recipients", "alice", "bob")

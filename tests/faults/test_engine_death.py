@@ -251,6 +251,7 @@ def test_a_call_on_the_engine_thread_is_refused(call):
     works_again(call)
 
 
+@pytest.mark.slow
 def test_without_asserts_nothing_changes(bus, tmp_path):
     """Under python -O: success, Timeout, refusal, destroy, and the engine's death told."""
     status, lines, errors = run("optimized", "work", own_config(bus), tmp_path, flags=["-O"])

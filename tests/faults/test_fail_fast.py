@@ -30,6 +30,7 @@ def config(field):
     return own_config(field, **{"gilmsg.ack_timeout": 60.0, "gilmsg.head_start": 20.0})
 
 
+@pytest.mark.slow
 def test_a_stranger_ends_no_wait(field, config):
     """He ends alice's announcement, again and again, and replays her revoked certificate: she is confirmed nevertheless."""
     publish(["alice"], **config)

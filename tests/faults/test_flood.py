@@ -23,6 +23,7 @@ def field():
         yield config, pid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, seconds", sampled([(kind, 3.0) for kind in KINDS], brief=("digest", 0.5)))
 def test_real_publishes_succeed_in_a_flood_of_junk(field, kind, seconds):
     """Each publish is confirmed, and memory stays, whatever the junk looks like."""

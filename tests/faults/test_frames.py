@@ -224,6 +224,7 @@ def raw_subscriber(endpoint):
     return connection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size, ends", [(1000, False), (100 * MB, True)])
 def test_a_gigantic_subscription_ends_the_connection(field, size, ends):
     """A subscription of 100 MB is not taken into the publisher's memory; one of 1,000 bytes is."""

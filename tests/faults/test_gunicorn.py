@@ -37,6 +37,7 @@ class Server(Program):
         return pid, answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sync", "gevent"])
 @pytest.mark.parametrize("preload", sampled([True, False]), ids=["preloaded", "not preloaded"])
 def test_every_worker_publishes(bus, tmp_path, preload, kind):

@@ -2,6 +2,8 @@
 
 import gc
 
+import pytest
+
 import gilmsg
 
 from .. import inside
@@ -11,6 +13,7 @@ from ..processes import wait_for
 from . import leftovers
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_many_publishes(bus):
     """Of 96 publishes from 4 threads, half of them timing out, no thread, socket or memory is left."""
     before, after, wrong, counts = leftovers.in_a_process(own_config(bus), 96, threads=4)

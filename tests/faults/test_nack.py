@@ -95,6 +95,7 @@ def test_who_drops_a_message_says_why(field, config, tmp_path):
         assert dropped(config, topic="other") == SAYS + "it takes the signature for invalid"
 
 
+@pytest.mark.slow
 def test_a_hub_says_so_too(field, config, tmp_path):
     """A GilmsgConsumer that drops a message in its validate()."""
     strict = {"routing_policy": {"org.example.dev.tests.raw": ["somebody else"]}}
@@ -114,6 +115,7 @@ def origin(number):
     return f"{digits}{zlib.crc32(digits.encode()) & 0xFFFF:04x}"
 
 
+@pytest.mark.slow
 def test_strangers_get_few_nacks(field, tmp_path):
     """Whoever asks for NACKs must listen for them himself, as what he claims; and gets five a second, one for each name."""
     with zmq.Context() as context, context.socket(zmq.XPUB) as mouth, Tailer(as_carol(field), tmp_path):
@@ -226,6 +228,7 @@ class Former(Tailer):
         Program.__init__(self, program_words("tailer", config, ""), folder, env)
 
 
+@pytest.mark.slow
 def test_a_recipient_of_1_0_0(field, config, former, tmp_path):
     """It confirms; what it drops it drops in silence, and the deadline ends that, fail_fast or not."""
     with Former(as_carol(field, **STRICT), tmp_path, former):
@@ -251,6 +254,7 @@ def test_a_publisher_of_1_0_0(field, config, former, tmp_path):
         assert not ear.poll(500)
 
 
+@pytest.mark.slow
 def test_what_a_stranger_signs_reaches_no_publisher_of_1_0_0(field, config, former, tmp_path):
     """A NACK that is sent as an ACK, or changed into one, is none there either."""
     call = {**config, "recipients": ["carol"], "msg": {}, "modname": "tests", "topic": "t", "ack_timeout": 2.0}

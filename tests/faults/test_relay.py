@@ -52,6 +52,7 @@ def test_host_of_the_relay_lost(world):
     world.comes_back("alice", mended=world["relay"].mend)
 
 
+@pytest.mark.slow
 def test_recipient_behind_the_relay_lost(world):
     """The relay is there and the recipient is not: the reason claims nothing about the recipient."""
     world["alice"].isolate(world["relay"])

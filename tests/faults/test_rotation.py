@@ -105,6 +105,7 @@ class Watch:
         context.destroy(linger=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [("key", "crt"), ("crt", "key")])
 def test_renewed_pairs_are_picked_up_while_publishing_goes_on(field, tmp_path, order):
     """Both pairs are replaced, one file after the other, one of them half written for a while."""
