@@ -15,6 +15,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Callable, TextIO
@@ -218,7 +219,7 @@ class Signals:
     """The first signal of *numbers*: raised as Ended within ``raised``, elsewhere only noted. For the main thread."""
 
     def __init__(self, *numbers: int) -> None:
-        self._first, self._raises = 0, False
+        self._first, self._raises, self._again = 0, False, False
         for number in numbers:
             signal.signal(number, self._take)
         sys.unraisablehook = functools.partial(self._swallowed, sys.unraisablehook)
@@ -226,7 +227,7 @@ class Signals:
     def _take(self, number: int, _: object) -> None:
         self._first = self._first or number
         if self._raises:
-            self._raises = False  # what cleans up now is not interrupted by the next one
+            self._raises = self._again = False  # what cleans up now is not interrupted by the next one
             raise Ended(self._first)
 
     def _swallowed(self, otherwise: Callable[[Any], object], what: Any) -> None:  # typeshed's type is no class at run time
@@ -234,10 +235,19 @@ class Signals:
         if not isinstance(what.exc_value, Ended):
             otherwise(what)
             return
-        self._raises = True  # a destructor that raised Ended runs within ``raised``
-        main, number = threading.get_ident(), self._first
-        # A moment later: what is raised at once would still be within the destructor.
-        threading.Timer(0.01, lambda: signal.pthread_kill(main, number)).start()
+        self._again = True
+        arguments = threading.get_ident(), self._first
+        threading.Thread(target=self._come_again, args=arguments, name="gilmsg-signal", daemon=True).start()
+        # A destructor that raised Ended runs within ``raised``. This comes last: what is raised before is swallowed, too.
+        self._raises = True
+
+    def _come_again(self, main: int, number: int) -> None:
+        """Send the signal *number* to the thread *main* until it was raised there."""
+        while True:
+            time.sleep(0.01)
+            if not self._again:
+                return
+            signal.pthread_kill(main, number)
 
     def check(self) -> None:
         """Raise Ended if a signal was noted."""
@@ -252,4 +262,4 @@ class Signals:
             self.check()
             yield
         finally:
-            self._raises = False
+            self._raises = self._again = False

@@ -71,6 +71,8 @@ def test_logging_that_is_configured_is_left_as_it_is(caplog):
 def signals():
     former, hook = signal.getsignal(signal.SIGUSR1), sys.unraisablehook
     yield commands.Signals(signal.SIGUSR1)
+    # It may be about to send the signal once more, which would end us.
+    wait_for(lambda: "gilmsg-signal" not in {one.name for one in threading.enumerate()}, "no more signal comes")
     signal.signal(signal.SIGUSR1, former)
     sys.unraisablehook = hook
 
