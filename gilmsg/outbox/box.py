@@ -141,7 +141,7 @@ class Outbox(Queue):
         Returns within ``gilmsg.outbox.ack_timeout`` and 1 s, also if results cannot be written.
         """
         deliverer, self._deliverer, self._on_commit = self._deliverer, None, _nobody
-        if deliverer is not None and deliverer.alive:
+        if deliverer is not None:
             deliverer.stop()
 
     def run(self, **config: Any) -> None:
