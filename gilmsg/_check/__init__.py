@@ -19,8 +19,7 @@ from typing import Any
 from .. import _client, _engine, _protocol, _settings, _trust
 from ..errors import ConfigurationError, ListenerError, Reason
 from . import ourselves
-from .report import FAIL, OK, UNKNOWN, WARNING, Line, Report, Seen, worst
-from .watching import Change, Watch
+from .report import FAIL, OK, UNKNOWN, WARNING, Change, Line, Report, Seen, Watch, worst
 
 __all__ = ["Change", "Line", "Report", "Seen", "Watch", "check", "watch"]
 
@@ -78,41 +77,36 @@ def check(
     Raises:
         ConfigurationError: *recipients*, *topic* or *warn_days* is not usable, or ``config_filename`` is no file.
     """
+    with contextlib.ExitStack() as handles:
+        return _look(handles, recipients, topic, consumer, warn_days, config)
+
+
+def watch(
+    recipients: Any = None, topic: str | None = None, *, consumer: bool = False, warn_days: float | None = None,
+    **config: Any,
+) -> Watch:  # fmt: skip
+    """Return a check that can be repeated: it takes what :func:`check` does, and says what has changed."""
+    return Watch(lambda handles: _look(handles, recipients, topic, consumer, warn_days, config))
+
+
+def _look(
+    handles: contextlib.ExitStack, recipients: Any, topic: Any, consumer: bool, warn_days: Any, config: dict[str, Any]
+) -> Report:
+    """Check once; what a publisher opens stays open until *handles* close."""
     if consumer and recipients is not None:
         raise ConfigurationError(f"a consumer has no recipients; they are {recipients!r}")
     named = None if recipients is None else _settings.recipients(recipients)
-    _require(topic, warn_days)
-    loaded, effective = _in_force(config)
-    lines = ourselves.lines(loaded, effective, warn_days)
-    if consumer:
-        return Report(_consuming(topic, effective, lines), {}, [], _EXPECTED)
-    entries = ourselves.asked(named, topic, effective, lines)
-    return _judged([_protocol.members(entry) for entry in entries], topic, effective, lines, warn_days)
-
-
-def watch(recipients: Any = None, topic: str | None = None, **config: Any) -> Watch:
-    """Return a check that can be repeated: it takes what :func:`check` does, and says what has changed.
-
-    Between two looks the publisher and the listener stay open, a declared port with them: recipients find them once.
-    """
-
-    def hold(handles: contextlib.ExitStack) -> _engine.Port | None:
-        if config.get("consumer"):
-            return None
-        plain = {key: value for key, value in config.items() if key not in ("consumer", "warn_days")}
-        loaded, effective = _in_force(plain)
-        ourselves.lines(loaded, effective, None)  # takes out what cannot be used; a check tells of it
-        port, _ = ourselves.opened(effective, [], handles)
-        return port if port is not None and port.address is not None else None  # without a publisher it is to try again
-
-    return Watch(lambda: check(recipients, topic, **config), hold)
-
-
-def _require(topic: Any, warn_days: Any) -> None:
     if topic is not None and (not isinstance(topic, str) or not topic):
         raise ConfigurationError(f"topic must be a full topic (text); it is {topic!r}")
     if warn_days is not None and not (isinstance(warn_days, (int, float)) and warn_days >= 0):
         raise ConfigurationError(f"warn_days must be a number of days, 0 or more; it is {warn_days!r}")
+    loaded, effective = _in_force(config)
+    lines = ourselves.lines(loaded, effective, warn_days)
+    if consumer:
+        _consuming(topic, effective, lines)
+        return Report(lines, {}, [], _EXPECTED)
+    groups = [_protocol.members(entry) for entry in ourselves.asked(named, topic, effective, lines)]
+    return Report(lines, _publishing(handles, groups, topic, effective, lines, warn_days), groups)
 
 
 def _in_force(config: dict[str, Any]) -> tuple[_settings.Loaded, dict[str, Any]]:
@@ -126,62 +120,51 @@ def _in_force(config: dict[str, Any]) -> tuple[_settings.Loaded, dict[str, Any]]
     return _settings.in_force(effective), effective
 
 
-def _consuming(topic: str | None, config: Mapping[str, Any], lines: list[Line]) -> list[Line]:
-    """Return *lines*, and those about what a consumer needs besides: its port, its name, and publishers."""
+def _consuming(topic: str | None, config: Mapping[str, Any], lines: list[Line]) -> None:
+    """Add to *lines* those about what a consumer needs besides: its port, its name, and publishers."""
     begin, prefix = (topic or "").replace("*", ""), ourselves.prefix(config)
     if not begin.startswith(prefix) and not prefix.startswith(begin):
         lines.append(ourselves.foreign(begin, config))
-    with contextlib.ExitStack() as handles:
+    with contextlib.ExitStack() as handles:  # at once given back: the port is the consumer's
         port = ourselves.endpoint(config, lines, handles, consumes=True)
     if not config.get("sign_messages", False):
         lines.append(Line("acks", FAIL, "sign_messages is off: this consumer acknowledges nothing"))
-    elif all(line.ok or line.state == UNKNOWN for line in lines):
+    elif all(line.state != FAIL for line in lines):
         name = _trust.signer(config, _client.names.certname(config)).common_name
         lines.append(Line("acks", OK, f"they leave as {name} from {port.endpoint if port else 'one of these ports'}"))
-    others = _settings.publishing_endpoints({**config, "endpoints": {**config["endpoints"], config.get("name"): []}})
+    others = _settings.publishing_endpoints(config)
+    others.pop(str(config.get("name")), None)
     tried = _probed([one for several in others.values() for one in several])
+    if not tried:
+        told = "endpoints has no entry but our own: there is nobody to listen to"
+        lines.append(Line("publishers", FAIL, told))
+        return
     refused = "".join(f"; {one} {why_not}" for one, why_not in tried.items() if why_not)
     reached = sum(why_not is None for why_not in tried.values())
     told = f"{reached} of {len(tried)} endpoints of others take connections (a port is open while its process runs)"
-    if not tried:
-        return [*lines, Line("publishers", FAIL, "endpoints has no entry but our own: there is nobody to listen to")]
-    return [*lines, Line("publishers", UNKNOWN if not reached else WARNING if refused else OK, told + refused)]
+    lines.append(Line("publishers", UNKNOWN if not reached else WARNING if refused else OK, told + refused))
 
 
-def _judged(
-    groups: list[list[str]], topic: str | None, config: Mapping[str, Any], lines: list[Line],
-    warn_days: float | None = None,
-) -> Report:
-    """Open what a publish would open, look at the recipients by it, and close it again."""
+def _publishing(
+    handles: contextlib.ExitStack, groups: list[list[str]], topic: str | None, config: Mapping[str, Any],
+    lines: list[Line], warn_days: float | None,
+) -> dict[str, Seen]:  # fmt: skip
+    """Open what a publish would open, and return what is seen by it of the recipients; add to *lines* what else is."""
     found: Sights = {}
-    via_relay = bool(config.get("active", False))
-    with contextlib.ExitStack() as handles:
-        port, book = ourselves.opened(config, lines, handles)
-        if port is not None:
-            way = port.way(topic, repr(topic) if topic else f"any topic of ours ({ourselves.prefix(config)}*)")
-            relay = [[RELAY]] if via_relay and port.address is not None else []
-            try:
-                found = _sights(port, way, groups + relay, _settings.plain(_settings.HEAD_START, config))
-            except ListenerError:
-                told = "it ended during this check, by destroy() for example; check again"
-                lines.append(Line("listener", FAIL, told))
-        if port is not None and RELAY in found:
+    book = _settings.AddressBook(config)
+    port = ourselves.opened(config, book, lines, handles)
+    if port is not None:
+        way = port.way(topic, repr(topic) if topic else f"any topic of ours ({ourselves.prefix(config)}*)")
+        relay = [[RELAY]] if config.get("active", False) and port.address is not None else []
+        try:
+            found = _sights(port, way, groups + relay, _settings.plain(_settings.HEAD_START, config))
+        except ListenerError:
+            lines.append(Line("listener", FAIL, "it ended during this check, by destroy() for example; check again"))
+        if RELAY in found:
             there = f"the relay at {port.endpoint} (relay_inbound) is there; recipients behind it cannot be seen"
             absent, _ = found[RELAY]
             lines.append(Line("relay", FAIL, f"{absent} (relay_inbound)") if absent else Line("relay", OK, there))
-    seen = _seen(found, groups, book, via_relay, config.get("name"))
-    return Report(lines, {name: _warned(name, one, config, warn_days) for name, one in seen.items()}, groups)
-
-
-def _warned(name: str, seen: Seen, config: Mapping[str, Any], warn_days: float | None) -> Seen:
-    """Return what was *seen* of a recipient, with a warning if its certificate, where that lies here, ends soon."""
-    warnings = tuple(ourselves.ending(name, config, warn_days))
-    if not warnings:
-        return seen
-    told = "; ".join([seen.detail, *warnings])
-    if isinstance(seen.detail, Reason):
-        told = Reason(told, seen.detail.code, seen.detail.may_have_arrived)
-    return seen._replace(state=worst([seen.state, WARNING]), detail=told, warnings=warnings)
+    return _seen(found, groups, book, config, warn_days)
 
 
 def _sights(port: _engine.Port, way: _protocol.Way, groups: Sequence[Sequence[str]], head_start: float) -> Sights:
@@ -208,37 +191,43 @@ def _sights(port: _engine.Port, way: _protocol.Way, groups: Sequence[Sequence[st
 
 
 def _seen(
-    found: Sights, groups: Sequence[Sequence[str]], book: _settings.AddressBook | None, via_relay: bool, own: str | None
-) -> dict[str, Seen]:
-    """Return, for each member of *groups*, what *found* tells of it; *own* is our name in ``endpoints``."""
+    found: Sights, groups: Sequence[Sequence[str]], book: _settings.AddressBook, config: Mapping[str, Any],
+    warn_days: float | None,
+) -> dict[str, Seen]:  # fmt: skip
+    """Return, for each member of *groups*, what *found* tells of it."""
+    via_relay = bool(config.get("active", False))
     there = _protocol.BEHIND_RELAY if via_relay else "listening to us"
-    endpoints = {name: book.of(name, via_relay) if book else [] for group in groups for name in group}
+    endpoints = {name: book.of(name, via_relay) for group in groups for name in group}
     sights = {name: found.get(name, (_BLIND, None)) for name in endpoints}
     unlinked = list({one: None for name, known in endpoints.items() if not sights[name][1] for one in known})
     why_not = {one: why or _NO_ZEROMQ for one, why in _probed(unlinked).items()}
     every: dict[str, Seen] = {}
     for name, known in endpoints.items():
         absent, linked = sights[name]
-        back, states = [], [FAIL if absent not in (None, _BLIND) else UNKNOWN if absent or via_relay else OK]
+        sentences = [absent or there]
+        states = [FAIL if absent not in (None, _BLIND) else UNKNOWN if absent or via_relay else OK]
         by = ""
-        if book is None or not book.of(name, False):
-            back.append(_UNMAPPED % name)
+        if not book.of(name, False):
+            sentences.append(_UNMAPPED % name)
             states.append(UNKNOWN)
             by = "through the relay: "
         if known and linked:
-            back.append(by + "reachable for its ACK")
+            sentences.append(by + "reachable for its ACK")
         elif known:
-            back.append(f"{by}not reachable for its ACK: {', '.join(f'{one} {why_not[one]}' for one in known)}")
+            sentences.append(f"{by}not reachable for its ACK: {', '.join(f'{one} {why_not[one]}' for one in known)}")
             states.append(FAIL)
-        if not known and book and set(book.publishing) <= {own}:
-            back.append("no ACK can come, for endpoints has no entry but our own")
+        elif set(book.publishing) <= {config.get("name")}:
+            sentences.append("no ACK can come, for endpoints has no entry but our own")
             states.append(FAIL)
-        told = "; ".join([absent or there, *back])
+        warnings = tuple(ourselves.ending(name, config, warn_days))
+        if warnings:
+            states.append(WARNING)
+        told = "; ".join([*sentences, *warnings])
         if isinstance(absent, Reason):
             told = Reason(told, absent.code, absent.may_have_arrived)
         elif known and not linked and absent is None:
             told = Reason(told, "unreachable")
-        every[name] = Seen(known, bool(linked) if known else None, absent is None, worst(states), told)
+        every[name] = Seen(known, bool(linked) if known else None, absent is None, worst(states), told, warnings)
     return every
 
 
@@ -256,6 +245,6 @@ def _why_not(endpoint: str) -> str | None:
         return "has a host that does not resolve"
     except socket.timeout:
         return "does not answer"
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, ValueError) as error:
         return f"cannot be connected to: {error}"
     return None

@@ -32,8 +32,7 @@ def lines(loaded: _settings.Loaded, config: dict[str, Any], warn_days: float | N
 
     A certificate that ends within *warn_days* is a warning.
     """
-    found = _shape(config) + [Line("configuration", FAIL, problem) for problem in loaded.problems]
-    found += [*_files(loaded), *_own_keys(loaded, config), _attempt("crypto", _crypto, config)]
+    found = [*_configuration(loaded, config), *_own_keys(loaded, config), _attempt("crypto", _crypto, config)]
     if not found[-1].ok:
         return found
     files = [_attempt("ca", _ca, config, warn_days), _attempt("crl", _crl, config)]
@@ -44,25 +43,21 @@ def lines(loaded: _settings.Loaded, config: dict[str, Any], warn_days: float | N
     return found + files
 
 
-def _files(loaded: _settings.Loaded) -> list[Line]:
-    """Return the line about the files that were read; where that failed, others say so."""
-    if loaded.passed_over:
-        return [Line("configuration", WARNING, problem) for problem in loaded.passed_over]
-    if not loaded.files and loaded.problems:
-        return []
-    looked = "" if loaded.files else f"no file read (looked in {', '.join(_settings.places())})"
-    return [Line("configuration", OK, looked or f"read: {', '.join(loaded.files)}")]
-
-
-def _shape(config: dict[str, Any]) -> list[Line]:
-    """Take out of *config* what has the wrong type for any further look; return a line for each."""
-    found = _settings.wrong(config)
-    for (key, *name), _ in found:
+def _configuration(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
+    """Take out of *config* what has the wrong type for any further look; return lines about that and the files read."""
+    problems = []
+    for (key, *name), problem in _settings.wrong(config):
+        problems.append(problem)
         if name:
             del config[key][name[0]]
         else:
             config[key] = copy.deepcopy(fedmsg.config.defaults.get(key))
-    return [Line("configuration", FAIL, problem) for _, problem in found]
+    found = [Line("configuration", FAIL, problem) for problem in [*problems, *loaded.problems]]
+    found += [Line("configuration", WARNING, problem) for problem in loaded.passed_over]
+    if not loaded.passed_over and (loaded.files or not loaded.problems):  # else a line says so already
+        looked = f"no file read (looked in {', '.join(_settings.places())})" if not loaded.files else ""
+        found.append(Line("configuration", OK, looked or f"read: {', '.join(loaded.files)}"))
+    return found
 
 
 def _own_keys(loaded: _settings.Loaded, config: dict[str, Any]) -> list[Line]:
@@ -165,12 +160,10 @@ def _pair(config: Mapping[str, Any], warn_days: float | None) -> list[Line]:
 
 def ending(name: str, config: Mapping[str, Any], warn_days: float | None) -> list[str]:
     """Return a warning if the certificate of the recipient *name* lies in ``ssldir`` here, and ends soon."""
-    with contextlib.suppress(ConfigurationError, OSError):
-        pair = _trust.key_pair(config, name)
-        if os.path.dirname(name) == "" and os.path.isfile(pair.certificate_file):
-            _, common_name, span = pair.load_certificate()
-            if common_name == name:
-                return span.ending(warn_days)
+    with contextlib.suppress(ConfigurationError):
+        _, common_name, span = _trust.key_pair(config, name).load_certificate()
+        if common_name == name:
+            return span.ending(warn_days)
     return []
 
 
@@ -223,23 +216,21 @@ def asked(
 
 
 def opened(
-    config: Mapping[str, Any], found: list[Line], handles: contextlib.ExitStack
-) -> tuple[_engine.Port | None, AddressBook | None]:
-    """Return a port with what can be opened of a publisher and a listener, and who publishes where.
+    config: Mapping[str, Any], book: AddressBook, found: list[Line], handles: contextlib.ExitStack
+) -> _engine.Port | None:
+    """Return a port with what can be opened of a publisher and a listener, None if neither can.
 
     Lines about both are added to *found*; what is open is closed with *handles*.
     """
-    port, book = endpoint(config, found, handles), None
-    address = port.address if port else None
+    port = endpoint(config, found, handles)
     try:
-        book = AddressBook(config)
-        port = _engine.publisher(address, book, config)
+        port = _engine.publisher(port.address if port else None, book, config)
         handles.callback(port.close)
         whose = "this process's own listener" if port.shared_listener else "can listen"
         found.append(Line("listener", OK, f"{whose} for {book.ack_topic}"))
-    except (GilmsgError, KeyError, TypeError, ValueError) as error:
+    except (GilmsgError, ValueError, TypeError) as error:  # the latter two of libzmq, of a setting that it cannot take
         found.append(Line("listener", FAIL, f"cannot listen for ACKs: {error}"))
-    return port, book
+    return port
 
 
 def endpoint(
@@ -250,19 +241,21 @@ def endpoint(
     Of a host that *consumes*, the consumer may well run, and hold it.
     """
     try:
-        wanted = _client.context.require_publisher(config)
+        address = _client.context.require_publisher(config)
         _refuse_fedmsgs_own(_client.context.current())
-        port = _engine.publisher(wanted, None, config)
-        handles.callback(port.close)
-        found.append(Line("endpoint", OK, _told(port, wanted)))
-        return port
+        port = _engine.publisher(address, None, config)
     except EndpointError as error:
-        told, others = _in_so_many_words(wanted, str(error))
-        maybe = "; that may well be the consumer itself" if consumes and others else ""
-        found.append(Line("endpoint", UNKNOWN if maybe else FAIL, told + maybe))
-    except (GilmsgError, ValueError, TypeError) as error:
+        found.append(_not_bound(address, str(error), consumes))
+        return None
+    except (GilmsgError, ValueError, TypeError) as error:  # the latter two of libzmq, of a setting that it cannot take
         found.append(Line("endpoint", FAIL, str(error)))
-    return None
+        return None
+    handles.callback(port.close)
+    by = " by this process's own publisher" if port.shared else ""
+    bound = f"{port.endpoint} (endpoints[{address.name!r}]) {'is' if by else 'can be'} bound{by}"
+    connects = f"connects to the relay at {port.endpoint} (relay_inbound){by}"
+    found.append(Line("endpoint", OK, connects if address.active else bound))
+    return port
 
 
 def _refuse_fedmsgs_own(current: Any) -> None:
@@ -275,23 +268,18 @@ def _refuse_fedmsgs_own(current: Any) -> None:
         )
 
 
-def _told(port: _engine.Port, address: _engine.Address) -> str:
-    by = " by this process's own publisher" if port.shared else ""
-    if address.active:
-        return f"connects to the relay at {port.endpoint} (relay_inbound){by}"
-    return f"{port.endpoint} (endpoints[{address.name!r}]) {'is' if by else 'can be'} bound{by}"
-
-
-def _in_so_many_words(address: _engine.Address, error: str) -> tuple[str, bool]:
-    """Return why none of our ports can be bound, *error* or plain words if all are taken; and if so by others only."""
+def _not_bound(address: _engine.Address, error: str, consumes: bool) -> Line:
+    """Return the line that says why no port of *address* can be bound: *error*, or plain words if all are taken."""
     if error.count(os.strerror(errno.EADDRINUSE)) < len(address.endpoints):
-        return error, False
+        return Line("endpoint", FAIL, error)
     here = _engine.listening_ports()
-    ours = [endpoint for endpoint in address.endpoints if _settings.port(endpoint) in here]
+    ours = [one for one in address.endpoints if _settings.port(one) in here]
     holder = f"another process, and for {', '.join(ours)} this one, holds" if ours else "another process holds"
     if len(ours) == len(address.endpoints):
         holder = "this process itself holds, by a publisher that is not this one,"
     pids = {one: _engine.listening_process(_settings.port(one)) for one in address.endpoints if one not in ours}
-    told = ", ".join(f"{one} (process {pids[one]})" if pids.get(one) else one for one in address.endpoints)
-    text = f"{holder} all our declared ports, endpoints[{address.name!r}]: {told}; declare one for each process"
-    return f"{text} that publishes", not ours
+    every = ", ".join(f"{one} (process {pids[one]})" if pids.get(one) else one for one in address.endpoints)
+    told = f"{holder} all our declared ports, endpoints[{address.name!r}]: {every}; declare one for each process that publishes"
+    if consumes and not ours:
+        return Line("endpoint", UNKNOWN, f"{told}; that may well be the consumer itself")
+    return Line("endpoint", FAIL, told)

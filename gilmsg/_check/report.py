@@ -1,9 +1,10 @@
-"""The answer of a check: a state for each line and recipient, and what follows from all of them."""
+"""The answer of a check: a state for each line and recipient, what follows from all, and what changes from look to look."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable, NamedTuple
 
 from .. import _protocol
 from ..errors import Reason
@@ -146,3 +147,67 @@ def _rows(rows: list[tuple[str, str, str]]) -> list[str]:
         f"  {'FAIL' if state == FAIL else state:7}  {name:{width}}  {' '.join(detail.split())}".rstrip()
         for state, name, detail in rows
     ]
+
+
+class Change(NamedTuple):
+    """One thing that is not as it was: of a recipient (its common name), or of ourselves (the name of a check)."""
+
+    name: str
+    #: ``came``, ``went``, ``absent`` (at the first look), or the state that holds now.
+    what: str
+    detail: str
+
+
+class Watch:
+    """A check that is repeated. *look* makes the report, and has *handles* close what it opens.
+
+    What one look has opened closes after the next, which shares it: publisher and listener stay open in between, and
+    recipients find them once.
+    """
+
+    def __init__(self, look: Callable[[contextlib.ExitStack], Report]) -> None:
+        self._look, self._handles = look, contextlib.ExitStack()
+        self._before = Report([], {}, [])
+
+    def look(self) -> list[Change]:
+        """Check, and return what has changed since the last look; at the first, who is there, and what is not in order."""
+        with contextlib.ExitStack() as handles:
+            report, before = self._look(handles), self._before
+            self.close()
+            self._handles, self._before = handles.pop_all(), report
+        return list(_changes(before, report))
+
+    def close(self) -> None:
+        """Give up what is open."""
+        self._handles.close()
+
+
+def _changes(before: Report, after: Report) -> Iterator[Change]:
+    """Yield what *after* says that *before* did not; what is in order needs no words."""
+    known, now = _conditions(before.lines), _conditions(after.lines)
+    for name in {**now, **known}:
+        state, detail = now.get(name, (OK, ""))
+        if (state, detail) != known.get(name, (OK, "")):
+            in_order = "in order again" if name in now else "in order again, or not looked at any more"
+            yield Change(name, state, detail or in_order)
+    for name, seen in after.recipients.items():
+        former = before.recipients.get(name)
+        if former is None or _is_there(seen) != _is_there(former):
+            yield Change(name, "came" if _is_there(seen) else "absent" if former is None else "went", seen.detail)
+        for warning in seen.warnings:
+            if former is None or warning not in former.warnings:
+                yield Change(name, "warning", warning)
+
+
+def _is_there(seen: Seen) -> bool:
+    return seen.listening and seen.reachable is not False
+
+
+def _conditions(lines: list[Line]) -> dict[str, tuple[str, str]]:
+    """Return name of a check -> its state, and what is to be said of that; nothing where it is in order."""
+    found: dict[str, tuple[str, str]] = {}
+    for name in dict.fromkeys(line.check for line in lines):
+        own = [line for line in lines if line.check == name]
+        state = worst(line.state for line in own)
+        found[name] = state, "" if state == OK else "; ".join(line.detail for line in own if line.state == state)
+    return found

@@ -12,7 +12,7 @@ import types
 
 import pytest
 
-from gilmsg import _check, _protocol
+from gilmsg import _check, _protocol, _settings
 from gilmsg._check import RELAY, Line, Report, Seen, ourselves
 from gilmsg._engine import Address
 from gilmsg.commands.check import STATUS
@@ -68,7 +68,7 @@ def listening(*names):
 def test_the_reasons_of_those_that_would_be_missing(monkeypatch, sight, code, arrived):
     """As plain data they are what a Timeout's would be in the log; where nothing was seen there is none."""
     monkeypatch.setattr(_check, "_why_not", lambda endpoint: "why")
-    seen = _check._seen({} if sight is None else {"known": sight}, [["known"]], Book(), False, None)
+    seen = _check._seen({} if sight is None else {"known": sight}, [["known"]], Book(), {}, None)
     answer = json.loads(json.dumps(_check.Report([], seen, [["known"]]).as_dict()))
     text = answer["recipients"]["known"]["detail"]
     assert answer["reasons"] == ({"known": {"code": code, "may_have_arrived": arrived, "text": text}} if code else {})
@@ -137,7 +137,7 @@ def test_the_sentences(monkeypatch, name, sight, via_relay, state, expected):
     """First whether it gets what we publish, then whether we get its ACK; what cannot be seen is unknown."""
     monkeypatch.setattr(_check, "_why_not", lambda endpoint: "why")
     found = {} if sight is None else {name: sight}
-    seen = _check._seen(found, [[name]], Book("us", "known"), via_relay, "us")[name]
+    seen = _check._seen(found, [[name]], Book("us", "known"), {"name": "us", "active": via_relay}, None)[name]
     assert seen.detail == expected
     assert seen.listening is expected.startswith(("listening", "the relay"))
     assert (seen.state, seen.ok) == (state, state == "ok")
@@ -145,7 +145,7 @@ def test_the_sentences(monkeypatch, name, sight, via_relay, state, expected):
 
 def test_where_nobody_else_is_known(monkeypatch):
     """No ACK can come where endpoints has no entry but our own."""
-    seen = _check._seen({"other": (None, None)}, [["other"]], Book("us"), False, "us")["other"]
+    seen = _check._seen({"other": (None, None)}, [["other"]], Book("us"), {"name": "us"}, None)["other"]
     assert seen.state == "fail" and seen.detail.endswith("; no ACK can come, for endpoints has no entry but our own")
 
 
@@ -215,7 +215,6 @@ BUS = {"topic_prefix": "p", "environment": "e", "endpoints": {"us": ["tcp://127.
         (None, ListenerError("x"), BUS, {"listener": "cannot listen for ACKs: x"}),
         (ListenerError("x"), ListenerError("y"), BUS, {"endpoint": "x", "listener": "cannot listen for ACKs: y"}),
         (None, None, {**BUS, "mute": True}, {"endpoint": "mute is True: this context cannot publish"}),
-        (None, None, {k: BUS[k] for k in list(BUS)[1:]}, {"listener": "cannot listen for ACKs: 'topic_prefix'"}),
     ],
 )
 def test_what_can_be_opened_is(monkeypatch, publisher, listener, config, expected):
@@ -232,7 +231,7 @@ def test_what_can_be_opened_is(monkeypatch, publisher, listener, config, expecte
 
     monkeypatch.setattr(ourselves._engine, "publisher", opened)
     lines, handles = [], contextlib.ExitStack()
-    port, _ = ourselves.opened(config, lines, handles)
+    port = ourselves.opened(config, _settings.AddressBook(config), lines, handles)
     assert {line.check: line.detail for line in lines if not line.ok} == expected
     assert port is (ports[-1] if ports else None)
     handles.close()
@@ -274,7 +273,8 @@ def test_what_is_said_of_a_consumer(monkeypatch, changes, topic, held, expected)
     monkeypatch.setattr(_check._trust, "signer", lambda config, certname: types.SimpleNamespace(common_name=certname))
     monkeypatch.setattr(_check, "_why_not", {SHUT: "is shut"}.get)
     config = {**BUS, "sign_messages": True, "certnames": {"us": "me"}, "endpoints": {"us": [OPEN], "x": [OPEN]}, **changes}
-    lines = _check._consuming(topic, config, [])
+    lines = []
+    _check._consuming(topic, config, lines)
     assert {line.check: line.state for line in lines} == expected
     if expected.get("acks") == "ok":
         assert " as me from " + ("one of these ports" if held else Port.endpoint) in lines[1].detail
@@ -285,20 +285,23 @@ def test_who_holds_our_ports(monkeypatch):
     taken = f"tcp://a:1 ({os.strerror(errno.EADDRINUSE)})"
     with socket.create_server(("", 0)) as ours:
         here = Address("us", (f"tcp://a:{ours.getsockname()[1]}",), False)
-        told, others = ourselves._in_so_many_words(here, taken)
-    assert not others and told.startswith("this process itself holds, by a publisher that is not this one, all our declared ports")
+        line = ourselves._not_bound(here, taken, consumes=True)
+    words = "this process itself holds, by a publisher that is not this one, all our declared ports"
+    assert line.state == "fail" and line.detail.startswith(words)
     both = Address("us", (*here.endpoints, "tcp://a:2"), False)
-    assert ourselves._in_so_many_words(both, taken) == (taken, False)
+    assert ourselves._not_bound(both, taken, consumes=True) == ("endpoint", "fail", taken)
     monkeypatch.setattr(ourselves._engine, "listening_process", {2: 17}.get)
-    told, others = ourselves._in_so_many_words(both, taken + taken)
-    assert others and told.startswith("another process holds all our declared ports") and ", tcp://a:2 (process 17);" in told
+    for consumes, state in ((False, "fail"), (True, "unknown")):
+        line = ourselves._not_bound(both, taken + taken, consumes)
+        assert line.state == state and line.detail.startswith("another process holds all our declared ports")
+        assert ", tcp://a:2 (process 17);" in line.detail
 
 
 def test_the_engine_ends_meanwhile(monkeypatch):
-    """That is a line; of the recipients nothing is said but that nothing is seen; the port is given back."""
-    port = Port(ends=2)
-    monkeypatch.setattr(ourselves, "opened", lambda config, lines, handles: (handles.enter_context(contextlib.closing(port)), None))
-    report = _check._judged([["a"]], TOPIC, {"topic_prefix": "p", "environment": "e", "gilmsg.head_start": 3600.0}, [])
-    assert report.failures()[0].startswith("listener: it ended during this check")
-    assert report.recipients["a"].detail.startswith(BLIND)
-    assert port.closed
+    """That is a line; of the recipients nothing is said but that nothing is seen."""
+    port, config = Port(ends=2), {**BUS, "gilmsg.head_start": 3600.0}
+    monkeypatch.setattr(ourselves, "opened", lambda config, book, lines, handles: port)
+    lines = []
+    seen = _check._publishing(contextlib.ExitStack(), [["a"]], TOPIC, config, lines, None)
+    assert lines[-1].detail.startswith("it ended during this check") and lines[-1].state == "fail"
+    assert seen["a"].detail.startswith(BLIND)
