@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from .. import _settings
 from .._protocol import is_answer
 from ..errors import ConfigurationError
-from .folder import PUBLISHER, TOPIC_PREFIX, Ports, bus_configuration, claim, file_name, write_configuration
-from .pki import Authority
+from .folder import PUBLISHER, TOPIC_PREFIX, Authority, Ports, bus_configuration, claim, file_name, write_configuration
 from .processes import Talker, can_connect, wait_for
 
 if TYPE_CHECKING:

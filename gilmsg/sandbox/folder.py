@@ -1,4 +1,4 @@
-"""The folder of a sandbox, the configuration that is written into it, and the ports that it names.
+"""The folder of a sandbox, the keys and the configuration that are written into it, and the ports that it names.
 
 In a folder that the user names, only our own files are written: ``fedmsg.d/zz-gilmsg-sandbox.py``
 and what is in ``pki``. Both bear a mark, and where the mark is missing we refuse: that ``pki`` may
@@ -24,10 +24,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from .. import _pki, _settings
 from .._client import names
 from ..errors import ConfigurationError
-from .pki import Authority
 
 log = logging.getLogger("gilmsg.sandbox")
 
@@ -39,6 +41,9 @@ TOPIC_PREFIX = "org.example"
 
 #: The name, and the common name, of the publishers on the sandbox's bus.
 PUBLISHER = "publisher"
+
+#: Days for which keys, CA and CRL count. Enough for any sandbox, too little to be mistaken for the real thing.
+_LIFETIME = 30
 
 #: Processes that can publish under that name at a time.
 _PUBLISHERS = 8
@@ -178,6 +183,69 @@ def signed_bus(
         "zmq_reconnect_ivl_max": 1000,
         **changes,
     }
+
+
+class Authority:
+    """A throw-away CA with its CRL, and the key pairs that it issued, as files in *folder*.
+
+    Attributes:
+        ca_file, crl_file: the values for ``ca_cert_location`` and ``crl_location``.
+        folder: the value for ``ssldir``; issued pairs are ``<name>.key`` and ``<name>.crt``.
+    """
+
+    def __init__(self, folder: str, name: str = "gilmsg throw-away CA") -> None:
+        os.makedirs(folder, exist_ok=True)
+        self.folder = folder
+        self.ca_file = os.path.join(folder, "ca.crt")
+        self.crl_file = os.path.join(folder, "crl.pem")
+        self._name, self._key = _pki.subject([name]), _pki.new_key()
+        self._revoked: list[x509.RevokedCertificate] = []
+        self.write_ca()
+        self.write_crl()
+
+    @property
+    def _issuer(self) -> _pki.Issuer:
+        return _pki.Issuer(self._name, self._key)
+
+    def write_ca(self, days: float = _LIFETIME, age: float = 1) -> None:
+        """Write the CA certificate, valid from *age* days ago for *days* days from now."""
+        _pki.write_certificate(self.ca_file, self._issuer.ca(days, age))
+
+    def write_crl(self, days: float = _LIFETIME, age: float = 1) -> None:
+        """Write the CRL, next due in *days* days (negative: it has ended)."""
+        _pki.write_certificate(self.crl_file, self._issuer.crl(self._revoked, days, age))
+
+    def issue(
+        self,
+        name: str,
+        common_names: Sequence[str] | None = None,
+        days: float = _LIFETIME,
+        age: float = 1,
+        key: rsa.RSAPrivateKey | None = None,
+        folder: str | None = None,
+    ) -> x509.Certificate:
+        """Write a key pair called *name* and return its certificate.
+
+        Args:
+            common_names: for its subject; *name* itself by default.
+            days: until it ends, from now; negative: it has ended.
+            age: days since it became valid; negative: it is not valid yet.
+            key: the key to certify, instead of a fresh one.
+            folder: where to write, instead of this authority's folder.
+        """
+        key = key or _pki.new_key()
+        subject = _pki.subject([name] if common_names is None else common_names)
+        certificate = self._issuer.certificate(subject, key.public_key(), days, age)
+        _pki.write_pair(os.path.join(folder or self.folder, name), key, certificate)
+        return certificate
+
+    def revoke(self, certificate: x509.Certificate | str) -> None:
+        """Put *certificate* (or the issued one of that name) on the CRL and write it."""
+        if isinstance(certificate, str):
+            with open(os.path.join(self.folder, certificate + ".crt"), "rb") as stream:
+                certificate = x509.load_pem_x509_certificate(stream.read())
+        self._revoked.append(_pki.revoked(certificate))
+        self.write_crl()
 
 
 class Ports:

@@ -68,6 +68,7 @@ class Talker:
             stdin=subprocess.PIPE, stdout=self._file,
         )  # fmt: skip
         self.pid = self._process.pid
+        self._stdin: Any = self._process.stdin  # a pipe, never None
         self._reporter = threading.Thread(target=self._report, args=[on_event], name="gilmsg-talker", daemon=True)
         if on_event is not None:
             self._reporter.start()
@@ -85,10 +86,9 @@ class Talker:
 
     def tell(self, line: Any) -> None:
         """Send it one line; a child that has ended hears nothing."""
-        assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError, ValueError):
-            self._process.stdin.write(json.dumps(line).encode("ascii") + b"\n")
-            self._process.stdin.flush()
+            self._stdin.write(json.dumps(line).encode("ascii") + b"\n")
+            self._stdin.flush()
 
     def events(self) -> list[Event]:
         """Return all it has said since ``clear()``; a line that is no JSON is an event "text"."""
@@ -122,9 +122,8 @@ class Talker:
 
     def hang_up(self) -> None:
         """Close its stdin, which ends it, and do not wait for it. Idempotent."""
-        assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
+            self._stdin.close()
 
     def stop(self, limit: float = STOP_LIMIT) -> None:
         """Close its stdin, which ends it; after *limit* seconds, kill it. What it said stays. Idempotent."""
