@@ -150,12 +150,16 @@ class Floor:
         if pending:
             raise TimeoutError(f"recipients of the floor are not heard: {sorted(pending)}")
 
-    def send(self) -> tuple[str, str]:
-        """Send one message; return its id and digest."""
+    def signed(self) -> tuple[dict[str, Any], bytes, str]:
+        """Return the next message, its bytes to send and its digest."""
         self._number += 1
         body = {"n": self._number, "gilmsg": {"version": "1.0.0", "recipients": sorted(self._names)}}
         message = compose(TOPIC, body, self._number, "floor")
-        wire, digest = self._signer.wire(message)
+        return message, *self._signer.wire(message)
+
+    def send(self) -> tuple[str, str]:
+        """Send one message; return its id and digest."""
+        message, wire, digest = self.signed()
         self._pub.send_multipart([TOPIC, wire])
         return message["msg_id"], digest
 
@@ -184,7 +188,7 @@ class Floor:
         self._context.destroy(linger=0)
 
 
-class _Answerer:
+class Answerer:
     """One recipient."""
 
     def __init__(self, context: Any, config: dict[str, Any], publisher: str, name: str, signed: bool) -> None:
@@ -205,12 +209,14 @@ class _Answerer:
         message, digest, _ = verifier.open(self.sub.recv_multipart()[1])
         self._count += 1
         body = {"ack_msg_id": message["msg_id"], "ack_digest": digest}
-        wire, _ = self._signer.wire(compose(ACK_TOPIC, body, self._count, self._name))
+        self.send(self._signer.wire(compose(ACK_TOPIC, body, self._count, self._name))[0])
+
+    def send(self, wire: bytes) -> None:
         self._pub.send_multipart([ACK_TOPIC, wire])
 
 
-def play(order: Sequence[Any]) -> None:
-    """Answer until stdin ends; *order* says as whom, and to whom."""
+def play(order: Sequence[Any], answering: type[Answerer] = Answerer) -> None:
+    """Answer until stdin ends; *order* says as whom, and to whom; *answering* makes the recipients."""
     config, publisher, recipients, signed = order
     context: Any = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 4096)
@@ -218,7 +224,7 @@ def play(order: Sequence[Any]) -> None:
     answerers = {}
     poller = zmq.Poller()
     for name in recipients:
-        answerer = _Answerer(context, config, publisher, name, signed)
+        answerer = answering(context, config, publisher, name, signed)
         answerers[answerer.sub] = answerer
         poller.register(answerer.sub, zmq.POLLIN)
     poller.register(sys.stdin.fileno(), zmq.POLLIN)

@@ -116,12 +116,15 @@ class Bus:
         """Start bare recipients, see floor.py, of what gilmsg publishes on the floor's topic."""
         self.start("tests.benchmarks.floor", [self.config, "publisher", list(names), True])
 
-    def floor(self, names: Sequence[str], signed: bool = True) -> Floor:
-        """Return the yardstick for recipients of these names, running; it has endpoints of its own."""
+    def floor(
+        self, names: Sequence[str], signed: bool = True, name: str = "floor", publishing: Any = Floor,
+        answering: str = "tests.benchmarks.floor",
+    ) -> Any:
+        """Return the yardstick for recipients of these names, running; it has endpoints of its own, and *name*."""
         config = dict(self.config, endpoints={}, certnames={})
-        self._declare(config, "floor", *names)
-        self.start("tests.benchmarks.floor", [config, "floor", list(names), signed])
-        floor = Floor(config, "floor", list(names), signed)
+        self._declare(config, name, *names)
+        self.start(answering, [config, name, list(names), signed])
+        floor = publishing(config, name, list(names), signed)
         self._stack.callback(floor.close)
         return floor
 

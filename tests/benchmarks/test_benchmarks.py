@@ -47,6 +47,17 @@ def test_the_steps_of_a_publish_follow_each_other():
                 assert one[begin] <= one[end] or begin.strip("()") == "sent"
 
 
+@pytest.mark.slow
+def test_the_floor_runs_with_engines_of_its_own():
+    """It is confirmed with an engine thread in the publisher, and at both ends, beside gilmsg."""
+    done = module("tests.benchmarks.hops", "2", "5", cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    names = ["signed floor", "engine in the publisher", "engine at both ends", "gilmsg"]
+    rows = [line.rsplit(None, 2) for line in done.stdout.splitlines()[1:]]
+    assert [name for name, _, _ in rows] == names
+    assert all(float(microseconds) > 0 for _, microseconds, _ in rows)
+
+
 def figure(name, value, goal="", worthy=False):
     return {"name": name, "value": value, "unit": "x", "goal": goal, "note": "", "worthy": worthy}
 

@@ -67,9 +67,9 @@ def watch_recipients(watch: Watch, write: Callable[[], None]) -> None:
     watch.points([
         (floor.Verifier, "open", "(decode)", "(verified)"),
         (floor.Signer, "wire", "(sign)", "(signed)"),
-        (floor._Answerer, "answer", None, "(sent)"),
+        (floor.Answerer, "answer", None, "(sent)"),
     ])  # fmt: skip
-    for owner, name in (inside.ACKNOWLEDGE, (floor._Answerer, "answer")):
+    for owner, name in (inside.ACKNOWLEDGE, (floor.Answerer, "answer")):
         _then(owner, name, write)
 
 

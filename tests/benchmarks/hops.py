@@ -1,0 +1,86 @@
+"""The signed floor with an engine thread in the publisher, and at both ends: ``python -m tests.benchmarks.hops``.
+
+That is the least that gilmsg's design can take: the floor's work and nothing else, but whoever signs is not who owns
+the sockets. What gilmsg takes beyond it is gilmsg's own code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import threading
+from typing import Any
+
+from tests.benchmarks import engines, floor, members, parties
+from tests.benchmarks.figures import timed, with_progress
+from tests.benchmarks.parties import no_configuration_of_the_user
+
+ROUNDS, CALLS = 40, 50
+
+
+class Floor(floor.Floor):
+    """The publishing side, whose sockets are an engine thread's."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._open: dict[str, tuple[str, threading.Lock]] = {}
+        self._engine = engines.Engine(self._sub, self._hear)
+
+    def confirm_by_engine(self) -> None:
+        """Send one message to our one recipient; return when it has proven receipt."""
+        message, wire, digest = self.signed()
+
+        def send(ended: threading.Lock) -> None:
+            self._open[message["msg_id"]] = digest, ended
+            self._pub.send_multipart([floor.TOPIC, wire])
+
+        self._engine.wait_for(send)
+
+    def _hear(self) -> None:
+        ack, _, name = self._verifier.open(self._sub.recv_multipart()[1])
+        digest, ended = self._open.pop(ack["msg"]["ack_msg_id"])
+        if name in self._names and ack["msg"]["ack_digest"] == digest:
+            ended.release()
+
+
+def measured(rounds: int, calls: int) -> dict[str, list[float]]:
+    """Return, for each way to confirm a message, the median seconds of each round."""
+    found: dict[str, list[float]] = {}
+    with parties.Bus(["tail"]) as bus:
+        bus.tail("tail")
+        plain = bus.floor(["plain"])
+        one = bus.floor(["one"], name="floor1", publishing=Floor)
+        both = bus.floor(["both"], name="floor2", publishing=Floor, answering=engines.__name__)
+        lane = bus.lane()
+        ways = {
+            "signed floor": plain.confirm,
+            "engine in the publisher": one.confirm_by_engine,
+            "engine at both ends": both.confirm_by_engine,
+            "gilmsg": lambda: members.publish("tail"),
+        }
+        for _ in with_progress(range(rounds), "rounds"):
+            for name, way in ways.items():
+                took = lane.run(lambda way=way: [timed(way) for _ in range(calls)])
+                found.setdefault(name, []).append(statistics.median(took))
+    return found
+
+
+def table(found: dict[str, list[float]]) -> str:
+    lines = [f"{'':<24} microseconds  / floor"]
+    for name, rounds in found.items():
+        ratios = [ours / yardstick for ours, yardstick in zip(rounds, found["signed floor"])]
+        lines.append(f"{name:<24} {1e6 * statistics.median(rounds):12.0f} {statistics.median(ratios):8.2f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.hops", description=__doc__.split("\n")[0])
+    parser.add_argument("rounds", type=int, nargs="?", default=ROUNDS)
+    parser.add_argument("calls", type=int, nargs="?", default=CALLS, help="messages in a round")
+    options = parser.parse_args()
+    with no_configuration_of_the_user():
+        print(table(measured(options.rounds, options.calls)))
+
+
+if __name__ == "__main__":
+    main()
