@@ -28,6 +28,7 @@ from .claims import Claim, Claimer
 from .database import Database
 from .ledger import Ledger, Unanswered
 from .rows import Rows
+from .schema import DELIVERED
 from .sending import SLACK, TRY_AGAIN, Outgoing
 from .windows import longest_pause, pause
 
@@ -279,8 +280,9 @@ class Deliverer:
     def _sweep(self, now: float) -> None:
         """Remove a batch of what was delivered long ago; if there may be more, the next follows with the next round."""
         with self._writing() as connection:
-            more = upkeep.sweep(connection, self._box.tables, self._box.now(connection) - self._settings.keep)
-        self._sweep_at = now + (0.0 if more else _SWEEP_EVERY)
+            before = self._box.now(connection) - self._settings.keep
+            swept = upkeep.sweep(connection, self._box.tables, DELIVERED, before)
+        self._sweep_at = now + (0.0 if swept == upkeep.BATCH else _SWEEP_EVERY)
         self._claimer.windows.tidy()
 
     def _store_only(self) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, delete, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, func, literal_column, select, update
 
 from ..errors import ConfigurationError, Reason
 from .database import Database
 from .schema import DELIVERED, FAILED, WAITING
-
-#: Messages that are read, changed or removed by one statement.
-_BATCH = 500
+from .upkeep import BATCH, sweep
 
 _STATES = (WAITING, DELIVERED, FAILED)
 
@@ -83,7 +81,7 @@ class Queue(Database):
             with self.transaction(reads=True) as connection:
                 found = self._read(connection, messages.c.state.in_(states) & (messages.c.id > last))
             yield from (message for _, message in found)
-            if len(found) < _BATCH:
+            if len(found) < BATCH:
                 return
             last = found[-1][0]
 
@@ -122,8 +120,8 @@ class Queue(Database):
         """Change those of *msg_ids* that are in *state*; *stamp* is the column that gets the time. Return their ids."""
         ids = tuple(dict.fromkeys([msg_ids] if isinstance(msg_ids, str) else msg_ids))
         messages, changed = self.tables.messages, ids[:0]
-        for start in range(0, len(ids), _BATCH):
-            batch = ids[start : start + _BATCH]
+        for start in range(0, len(ids), BATCH):
+            batch = ids[start : start + BATCH]
             theirs = messages.c.msg_id.in_(batch) & (messages.c.state == state)
             with self.transaction() as connection:
                 found = connection.scalars(select(messages.c.msg_id).where(theirs).order_by(messages.c.id).with_for_update())
@@ -141,23 +139,12 @@ class Queue(Database):
         """
         if state not in (DELIVERED, FAILED):
             raise ConfigurationError(f"only delivered and failed messages can be purged, not {state!r}; drop those that wait")
-        messages, removed = self.tables.messages, 0
-        while True:
+        removed, batch = 0, BATCH
+        while batch == BATCH:
             with self.transaction() as connection:
-                old = (messages.c.state == state) & (messages.c.ended <= self.now(connection) - older)
-                batch = select(messages.c.id, messages.c.msg_id).where(old).order_by(messages.c.ended).limit(_BATCH)
-                found = connection.execute(batch.with_for_update(skip_locked=True)).all()
-                self._remove(connection, found)
-            removed += len(found)
-            if len(found) < _BATCH:
-                return removed
-
-    def _remove(self, connection: Connection, found: Sequence[Any]) -> None:
-        """Remove these messages, and what belongs to them: an application's SQLite may not cascade."""
-        ids = [row.id for row in found]
-        connection.execute(delete(self.tables.recipients).where(self.tables.recipients.c.message.in_(ids)))
-        connection.execute(delete(self.tables.acks).where(self.tables.acks.c.msg_id.in_([row.msg_id for row in found])))
-        connection.execute(delete(self.tables.messages).where(self.tables.messages.c.id.in_(ids)))
+                batch = sweep(connection, self.tables, state, self.now(connection) - older)
+            removed += batch
+        return removed
 
     def _read(
         self, connection: Connection, which: ColumnElement[bool], with_body: bool = False
@@ -165,7 +152,7 @@ class Queue(Database):
         """Return (row id, message) of at most a batch of messages."""
         messages, recipients, acks = self.tables.messages, self.tables.recipients, self.tables.acks
         columns = [column for column in messages.c if with_body or column is not messages.c.body]
-        rows = connection.execute(select(*columns).where(which).order_by(messages.c.id).limit(_BATCH)).all()
+        rows = connection.execute(select(*columns).where(which).order_by(messages.c.id).limit(BATCH)).all()
         now = self.now(connection)
         named = select(recipients).where(recipients.c.message.in_([row.id for row in rows])).order_by(recipients.c.place)
         entries: dict[int, dict[str, Any]] = {}

@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from .schema import Tables
+from .schema import DELIVERED, Tables
 from .upkeep import BATCH, remove
 
 
@@ -244,7 +244,7 @@ class Rows:
         """End rows of which every entry is met: row, name, token, sent. Also one that nobody has leased any more."""
         connection.execute(self._deliver, [{**row, "now": now} for row in rows])
         if not kept:
-            remove(connection, self._tables, [row["row"] for row in rows])
+            remove(connection, self._tables, DELIVERED, [row["row"] for row in rows])
 
     def _ended(self, condition: Any, **values: Any) -> Any:
         one = self._tables.messages

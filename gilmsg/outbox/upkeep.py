@@ -44,19 +44,19 @@ def standing(box: Database) -> tuple[int, float]:
         return count, 0.0 if first is None else max(0.0, box.now(connection) - first)
 
 
-def sweep(connection: Connection, tables: Tables, before: float) -> bool:
-    """Delete a batch of messages that were delivered *before*; return whether there may be more."""
+def sweep(connection: Connection, tables: Tables, state: str, before: float) -> int:
+    """Delete a batch of messages that ended in *state* *before*; return how many. Who gets fewer than BATCH has all."""
     one = tables.messages.c
-    query = select(one.id).where(one.state == "delivered", one.ended <= before).order_by(one.ended).limit(BATCH)
+    query = select(one.id).where(one.state == state, one.ended <= before).order_by(one.ended).limit(BATCH)
     ids = connection.execute(query.with_for_update(skip_locked=True)).scalars().all()
-    remove(connection, tables, ids)
-    return len(ids) == BATCH
+    remove(connection, tables, state, ids)
+    return len(ids)
 
 
-def remove(connection: Connection, tables: Tables, ids: Sequence[int]) -> None:
-    """Delete those of *ids* that are delivered, and what belongs to them: SQLite does not do that by itself."""
+def remove(connection: Connection, tables: Tables, state: str, ids: Sequence[int]) -> None:
+    """Delete those of *ids* that are in *state*, and what belongs to them: SQLite does not do that by itself."""
     messages, recipients, acks = tables.messages, tables.recipients, tables.acks
-    delivered = (messages.c.id.in_(ids), messages.c.state == "delivered")
-    connection.execute(delete(acks).where(acks.c.msg_id.in_(select(messages.c.msg_id).where(*delivered))))
-    connection.execute(delete(recipients).where(recipients.c.message.in_(select(messages.c.id).where(*delivered))))
-    connection.execute(delete(messages).where(*delivered))
+    ended = (messages.c.id.in_(ids), messages.c.state == state)
+    connection.execute(delete(acks).where(acks.c.msg_id.in_(select(messages.c.msg_id).where(*ended))))
+    connection.execute(delete(recipients).where(recipients.c.message.in_(select(messages.c.id).where(*ended))))
+    connection.execute(delete(messages).where(*ended))

@@ -326,7 +326,7 @@ def test_sweeping_leaves_what_waits_or_failed(box, put):
         for msg_id, state, ended in zip(ids, ["delivered", "delivered", "failed"], [5, 50, 5]):
             connection.execute(update(one).where(one.c.msg_id == msg_id).values(state=state, ended=ended))
         connection.execute(insert(box.tables.acks), [{"msg_id": msg_id, "signer": "a", "at": 1.0} for msg_id in ids])
-        assert not upkeep.sweep(connection, box.tables, 10.0)
+        assert upkeep.sweep(connection, box.tables, "delivered", 10.0) == 1
     assert sorted(table(box, "messages", "msg_id")) == sorted((one,) for one in ids[1:])
     assert len(table(box, "acks", "msg_id")) == len(table(box, "recipients", "entry")) == 3
 
@@ -358,7 +358,7 @@ def test_what_is_asked_at_each_look_is_found_by_an_index(box, rows, put):
             rows.expired(connection, time.time(), FAR)
             rows.unmet(connection)
             rows.rouse(connection, "a", 0, 1.0)
-            upkeep.sweep(connection, box.tables, 1.0)
+            upkeep.sweep(connection, box.tables, "delivered", 1.0)
         plans = [plan(connection, *one) for one in asked]
     told = "\n".join(f"{statement}\n{found}" for (statement, _), found in zip(asked, plans))
     for statement, found in zip([one for one, _ in asked], plans):
