@@ -301,7 +301,7 @@ def test_a_loop_is_held_back_by_its_own_messages_only(bus, config, run):
     assert list(run(main).acks) == ["alice"]
 
 
-@pytest.mark.parametrize("name", ["gilmsg-signing", "gilmsg-futures", "gilmsg-callbacks", "gilmsg-aio_0"])
+@pytest.mark.parametrize("name", ["gilmsg-signing", "gilmsg-futures", "gilmsg-callbacks", "gilmsg-aio"])
 def test_without_a_thread_there_is_an_error(bus, config, run, name):
     """A system that has no more threads is told of at the await: nothing waits for ever."""
 
@@ -310,7 +310,7 @@ def test_without_a_thread_there_is_an_error(bus, config, run, name):
             inside.replace_workers(patch)
             inside.refuse_threads(patch, RuntimeError("can't start new thread"), name)
             with pytest.raises(gilmsg.ListenerError, match=f"there is no thread {name[:10]}"):
-                if name == "gilmsg-aio_0":
+                if name == "gilmsg-aio":
                     await gilmsg.aio.tail_messages(**own_config(bus, name="carol")).__aenter__()
                 await send(config)
         assert (await send(config)).acks

@@ -1,4 +1,4 @@
-"""gilmsg.aio.tail_messages: what a tail is, its sockets watched by an event loop."""
+"""gilmsg.aio.tail_messages: what a tail is, on a thread beside an event loop."""
 
 import asyncio
 import contextlib
@@ -323,16 +323,19 @@ def test_another_loop_needs_a_tail_of_its_own(carol):
 def test_a_host_name_is_looked_up_beside_the_loop(carol, run, monkeypatch):
     """Where an endpoint's host is a name, it is connected when that resolves, and looked up again where that is due."""
     inside.look_up_often(monkeypatch)
+    endpoint = carol["endpoints"]["hostile"][0]
     carol["endpoints"]["hostile"] = [carol["endpoints"]["hostile"][0].replace("127.0.0.1", "localhost")]
     carol["endpoints"]["lost"] = ["tcp://no-such-host.invalid:2000"]
 
     async def main():
-        async with tailing(carol) as (messages, neighbour):
-            neighbour.send_multipart(plain(carol, 1))
-            assert await numbers(messages, 1) == [1]
-            await asyncio.sleep(0.3)
-            neighbour.send_multipart(plain(carol, 2))
-            assert await numbers(messages, 1) == [2]
+        with bound(endpoint) as neighbour:
+            async with gilmsg.aio.tail_messages(topic="org.example.dev.x", **carol) as messages:
+                for number in range(2):
+                    waiting = asyncio.create_task(numbers(messages, 1))
+                    if not number:
+                        await asyncio.to_thread(helpers.heard, neighbour, announcement("org.example.dev.x", "carol"))
+                    neighbour.send_multipart(plain(carol, number))
+                    assert await waiting == [number]
 
     run(main)
 

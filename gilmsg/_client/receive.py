@@ -2,8 +2,7 @@
 
 A tail has one SUB socket for each endpoint, because its caller is told the endpoint of each message. The sockets
 live in a zmq context of their own, so that closing the tail frees them all, and so that there may be more than
-libzmq's 1,023 of them. They belong to the thread that runs the generator, or to an event loop (:mod:`gilmsg.aio`); the
-ACKs leave through the engine.
+libzmq's 1,023 of them. They belong to the thread that runs the generator; the ACKs leave through the engine.
 """
 
 from __future__ import annotations
@@ -46,16 +45,16 @@ class Subscribers:
     """The sockets of one tail, one for each endpoint, and whom they are connected to; for one thread at a time.
 
     Attributes:
-        sources: each socket, and the name and endpoint that messages from it have.
-        woken: a socket that is readable when there is something for :meth:`answer`.
         context: of the sockets; None unless they are open.
     """
 
     def __init__(self, config: Mapping[str, Any], topics: Sequence[bytes], passive: bool) -> None:
         self._config, self._topics, self._passive, self._pid = config, topics, passive, os.getpid()
-        self.sources: dict[Any, tuple[str, str]] = {}
+        #: Each socket, and the name and endpoint that messages from it have.
+        self._sources: dict[Any, tuple[str, str]] = {}
         self.context: Any = None
-        self.woken: Any = None
+        #: Readable when a host name has been looked up, or somebody interrupts the wait; and the other end.
+        self._woken: Any = None
         self._wake: Any = None
         self._poller = zmq.Poller()
 
@@ -65,59 +64,43 @@ class Subscribers:
         number = sum(map(len, targets.values()))
         _engine.require_files(number, _DESCRIPTORS_EACH)
         self.context = _engine.new_context(self._config, max(1023, number + 16))
-        self.woken, self._wake = _socket.socketpair()  # the C function: programs put others in the place of Python's
-        self.woken.setblocking(False)
+        self._woken, self._wake = _socket.socketpair()  # the C function: programs put others in the place of Python's
+        self._woken.setblocking(False)
         self._wake.setblocking(False)
         for name, several in targets.items():
             for endpoint in several:
-                self.sources[self._subscriber(name, endpoint)] = name, endpoint
+                self._sources[self._subscriber(name, endpoint)] = name, endpoint
         self._names = _engine.Names(functools.partial(_write, self._wake))
-        connecting = [] if self._passive else [(endpoint, one) for one, (_, endpoint) in self.sources.items()]
+        connecting = [] if self._passive else [(endpoint, one) for one, (_, endpoint) in self._sources.items()]
         self._connections = _engine.Connections(connecting, self._names)
-        for readable in [self.woken.fileno(), *self.sources]:
+        for readable in [self._woken.fileno(), *self._sources]:
             self._poller.register(readable, zmq.POLLIN)
 
-    def wait(self) -> Iterator[Any]:
-        """Yield each socket that has a message; return within a second."""
-        self.tick()
-        for readable, _ in _engine.poll(self._poller, _POLL_LIMIT):
-            if readable in self.sources:
-                yield readable
-            else:
-                self.answer()
-
-    def has_message(self, source: Any) -> bool:
-        """Return whether :meth:`take` would find a message. Until it says no, the descriptor of *source* tells no news."""
-        return sockets.readable(source)
-
-    def take(self, source: Any) -> list[bytes]:
-        """Return the frames of the next message."""
-        frames: list[bytes] = source.recv_multipart()
-        return frames
-
-    def answer(self) -> None:
-        """Connect to those whose host names have been looked up."""
-        self.woken.recv(4096)
-        for host, addresses in self._names.answers():
-            self._connections.answer(host, addresses)
-
-    def tick(self) -> None:
-        """Look host names up again, where that is due."""
+    def wait(self) -> Iterator[tuple[list[bytes], str, str]]:
+        """Yield frames, name and endpoint of each message that is there; end within a second, or when interrupted."""
         self._connections.tick(time.monotonic())
+        for readable, _ in _engine.poll(self._poller, _POLL_LIMIT):
+            if readable in self._sources:
+                yield readable.recv_multipart(), *self._sources[readable]
+            else:
+                self._woken.recv(4096)
+                for host, addresses in self._names.answers():
+                    self._connections.answer(host, addresses)
 
-    def next_due(self) -> float | None:
-        """Return when :meth:`tick` has something to do, on the monotonic clock."""
-        return self._connections.next_due()
+    def interrupt(self) -> None:
+        """Have :meth:`wait` end. For any thread; never blocks."""
+        if self._wake is not None:
+            _write(self._wake)
 
     def close(self) -> None:
         """Close them all; not those of a parent process. Idempotent."""
-        for end in (self.woken, self._wake):
+        for end in (self._woken, self._wake):
             if end is not None:
                 end.close()
         if self.context is not None and self._pid == os.getpid():
             # The context knows its sockets by weak references, which a garbage collection that ends a generator has
             # cleared: the context would wait for them for ever.
-            for subscriber in self.sources:
+            for subscriber in self._sources:
                 subscriber.close(linger=0)
             _terminate(self.context)
 
@@ -167,31 +150,37 @@ class Tail:
         self._acknowledger: Acknowledger | None = None
         if can_acknowledge(self._config, "tail_messages()"):
             self._acknowledger = Acknowledger(self._config, _context.publisher(context).port)
+        self._subscribers: Subscribers | None = None
+        self._interrupted = False
         self._sequence = dict.fromkeys(self._config.get("replay_endpoints") or {}, -1)
 
-    def subscribers(self) -> Subscribers:
-        """Return its sockets, not open yet."""
+    def run(self) -> Generator[Item | None, None, None]:
+        """Set up, yield None once, then the messages; and None where :meth:`interrupt` was called."""
         topics = [self._topic]
         if self._acknowledger is not None:
             topics.append(self._acknowledger.announcement(self._topic.decode()))
-        return Subscribers(self._config, topics, self._passive)
-
-    def run(self) -> Generator[Item | None, None, None]:
-        """Set up, yield None once, then the messages."""
-        subscribers = self.subscribers()
+        self._subscribers = subscribers = Subscribers(self._config, topics, self._passive)
         try:
             subscribers.open()
             yield None
             while True:
                 self._refuse_in_a_child()
-                for source in subscribers.wait():
-                    yield from self.received(subscribers.take(source), *subscribers.sources[source], subscribers.context)
+                for frames, name, endpoint in subscribers.wait():
+                    yield from self.received(frames, name, endpoint, subscribers.context)
+                if self._interrupted:
+                    self._interrupted = False
+                    yield None
         finally:
             subscribers.close()
-            self.ended()
+            self._tell_end()
 
-    def ended(self) -> None:
-        """Tell the log that nothing is acknowledged here any more."""
+    def interrupt(self) -> None:
+        """Have the generator yield None soon, instead of waiting for a message. For any thread; never blocks."""
+        self._interrupted = True  # first: who is woken looks at it
+        if self._subscribers is not None:
+            self._subscribers.interrupt()
+
+    def _tell_end(self) -> None:
         if self._acknowledger is not None and self._pid == os.getpid():
             log.info("no longer acknowledging as %s", self._acknowledger.common_name)
 

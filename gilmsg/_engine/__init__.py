@@ -46,11 +46,11 @@ from .loop import Engine
 from .operations import Ask, Book, Message, Plain
 from .port import Gone, Port, refuse_on
 from .sockets import Names
-from .waiting import CallbackFuture, Outcome, RateLimitedLog, Reports, Settled, callbacks, futures, signing
+from .waiting import CallbackFuture, Outcome, RateLimitedLog, Reports, Settled, Worker, callbacks, futures, signing
 
 __all__ = [
     "Address", "CallbackFuture", "Connections", "Gone", "Message", "Names", "Outcome", "Plain", "Port", "RateLimitedLog",
-    "Reports", "Settled", "callbacks", "claim", "counting", "destroy", "futures", "grow_old", "leave", "listening_ports",
+    "Reports", "Settled", "Worker", "callbacks", "claim", "counting", "destroy", "futures", "grow_old", "leave", "listening_ports",
     "listening_process", "new_context", "poll", "prepare", "publisher", "replaced", "require_files", "running", "sight", "signing",
     "sockets",
 ]  # fmt: skip

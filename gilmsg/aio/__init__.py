@@ -7,8 +7,8 @@ The event loop never waits. What may take a while, or block, is done on threads 
 - *publish*: one thread of the process, ``gilmsg-signing``, makes contexts, ports and listeners, signs, and hands over to
   the engine, in the order in which the coroutines started. The ends of messages come back by the thread of
   ``futures``, in batches, and a loop is woken once for each batch. No thread waits for an ACK.
-- *tail_messages*: the loop watches the sockets, and takes one message off when it is asked for one. One thread of each
-  iteration, ``gilmsg-aio``, sets up, validates, acknowledges, and closes.
+- *tail_messages*: one thread of each iteration, ``gilmsg-aio``, runs the generator of :func:`gilmsg.tail_messages`, one step
+  for each message that is asked for. A step that nobody waits for any more is interrupted before it takes a message.
 
 The context is that of the loop's thread (as everywhere, fedmsg keeps one for each), which is lent to these threads.
 """
