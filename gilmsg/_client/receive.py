@@ -46,6 +46,7 @@ class Subscribers:
 
     Attributes:
         context: of the sockets; None unless they are open.
+        interrupted: whether :meth:`interrupt` was called; whoever waits takes that back.
     """
 
     def __init__(self, config: Mapping[str, Any], topics: Sequence[bytes], passive: bool) -> None:
@@ -53,6 +54,7 @@ class Subscribers:
         #: Each socket, and the name and endpoint that messages from it have.
         self._sources: dict[Any, tuple[str, str]] = {}
         self.context: Any = None
+        self.interrupted = False
         #: Readable when a host name has been looked up, or somebody interrupts the wait; and the other end.
         self._woken: Any = None
         self._wake: Any = None
@@ -80,15 +82,16 @@ class Subscribers:
         """Yield frames, name and endpoint of each message that is there; end within a second, or when interrupted."""
         self._connections.tick(time.monotonic())
         for readable, _ in _engine.poll(self._poller, _POLL_LIMIT):
-            if readable in self._sources:
-                yield readable.recv_multipart(), *self._sources[readable]
-            else:
+            if readable not in self._sources:
                 self._woken.recv(4096)
                 for host, addresses in self._names.answers():
                     self._connections.answer(host, addresses)
+            elif not self.interrupted:  # else it stays where it is
+                yield readable.recv_multipart(), *self._sources[readable]
 
     def interrupt(self) -> None:
-        """Have :meth:`wait` end. For any thread; never blocks."""
+        """Have :meth:`wait` end, and take no message. For any thread; never blocks."""
+        self.interrupted = True  # first: who is woken looks at it
         if self._wake is not None:
             _write(self._wake)
 
@@ -151,7 +154,6 @@ class Tail:
         if can_acknowledge(self._config, "tail_messages()"):
             self._acknowledger = Acknowledger(self._config, _context.publisher(context).port)
         self._subscribers: Subscribers | None = None
-        self._interrupted = False
         self._sequence = dict.fromkeys(self._config.get("replay_endpoints") or {}, -1)
 
     def run(self) -> Generator[Item | None, None, None]:
@@ -167,8 +169,8 @@ class Tail:
                 self._refuse_in_a_child()
                 for frames, name, endpoint in subscribers.wait():
                     yield from self.received(frames, name, endpoint, subscribers.context)
-                if self._interrupted:
-                    self._interrupted = False
+                if subscribers.interrupted:
+                    subscribers.interrupted = False
                     yield None
         finally:
             subscribers.close()
@@ -176,7 +178,6 @@ class Tail:
 
     def interrupt(self) -> None:
         """Have the generator yield None soon, instead of waiting for a message. For any thread; never blocks."""
-        self._interrupted = True  # first: who is woken looks at it
         if self._subscribers is not None:
             self._subscribers.interrupt()
 
