@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, event
 
 from ..errors import ConfigurationError, ListenerError
 from . import putting
@@ -166,16 +166,12 @@ class Outbox(Queue):
         boxes = connection.info.setdefault(_PUT, {})
         if self not in boxes:
             boxes[self] = None
-            _watch(connection.engine)
+            if not event.contains(connection.engine, "commit", _committing):
+                event.listen(connection.engine, "commit", _committing)
 
 
 def _nobody() -> None:
     pass
-
-
-def _watch(engine: Engine) -> None:
-    if not event.contains(engine, "commit", _committing):
-        event.listen(engine, "commit", _committing)
 
 
 def _committing(connection: Connection) -> None:

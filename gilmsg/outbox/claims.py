@@ -130,7 +130,7 @@ class Claimer:
 
     def __init__(self, window: int, lease: float) -> None:
         self.windows, self.lease = Windows(window), lease
-        #: Whether the last claim may have left something that is due, and for which there is room.
+        #: Whether the last claim leased something, and may have left what has expired, or is due and has room.
         self.left = False
         #: Who was claimed for last.
         self._last_turn = ""
@@ -140,18 +140,24 @@ class Claimer:
         expiry = rows.first_expiry(connection)
         return (expiry is not None and expiry <= now) or (sends and bool(self._turns(rows.turns(connection), now)))
 
-    def expired(self, connection: Connection, now: float) -> list[Claim]:
-        """Lease rows that have expired by *now*, whoever they wait for: behind others their turn might never come."""
+    def claim(self, connection: Connection, now: float, most: int, claimed: list[tuple[Claim, bytes]]) -> list[Claim]:
+        """Lease rows that have expired by *now*, and so many at *most* that are due; return those that are not to be sent.
+
+        These are over, or all have confirmed them. The others go to *claimed*, with their bodies, and take their places; if
+        the transaction fails, `release` them.
+        """
+        expired = self._expired(connection, now)
+        self.left = len(expired) == rows.BATCH
+        return expired + (self._due(connection, now, most, claimed) if most > 0 else [])
+
+    def _expired(self, connection: Connection, now: float) -> list[Claim]:
+        """Lease rows that have expired, whoever they wait for: behind others their turn might never come."""
         token = secrets.token_hex(8)
         found = [Claim(row, token) for row in rows.expired(connection, now, self._far(now))]
         rows.lease(connection, [claim.id for claim in found], token, now + self.lease)
         return found
 
-    def claim(self, connection: Connection, now: float, most: int, claimed: list[tuple[Claim, bytes]]) -> list[Claim]:
-        """Lease rows that are due *now*, so many at *most*; return those that are not to be sent: all have confirmed, or it is over.
-
-        The others go to *claimed*, with their bodies, and take their places; if the transaction fails, `release` them.
-        """
+    def _due(self, connection: Connection, now: float, most: int, claimed: list[tuple[Claim, bytes]]) -> list[Claim]:
         token, over = secrets.token_hex(8), []
         known = rows.turns(connection)
         for turn in known:
@@ -159,7 +165,7 @@ class Claimer:
                 rows.reset(connection, turn.whose, now, self._far(now))
         turns = self._turns(known, now)
         turns.sort(key=lambda whose: whose <= self._last_turn)  # those after it come first
-        self.left = len(turns) > rows.BATCH
+        left = len(turns) > rows.BATCH
         for whose in turns[: rows.BATCH]:
             limit = min(self._room(whose), max(1, rows.BATCH // len(turns)), most - len(claimed))
             found = rows.due(connection, whose, now, self._far(now), limit) if limit > 0 else []
@@ -175,9 +181,11 @@ class Claimer:
                 else:
                     continue
                 taken += 1
-            self.left |= taken == limit and self._room(whose) > 0
+            left |= taken == limit and self._room(whose) > 0
             self._last_turn = whose
-        rows.lease(connection, [claim.id for claim in (*over, *(one for one, _ in claimed))], token, now + self.lease)
+        leased = [*over, *(claim for claim, _ in claimed)]
+        rows.lease(connection, [claim.id for claim in leased], token, now + self.lease)
+        self.left |= left and bool(leased)
         return over
 
     def confirm(self, claim: Claim, signer: str) -> list[str]:

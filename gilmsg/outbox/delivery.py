@@ -201,10 +201,7 @@ class Deliverer:
         if not self._looks:
             self._looks.append(now + self._settings.poll)
         if self._ledger or (looks and self._finds(self._outgoing.ready())):
-            claimed, until = self._store(claims=self._outgoing.ready())
-            if claimed and self._claimer.left:
-                self._looks.appendleft(0.0)
-            self._outgoing.send(claimed, until)
+            self._outgoing.send(*self._store(sends=self._outgoing.ready()))
         if self._rousing:
             self._rouse()
         if now >= self._sweep_at:
@@ -215,21 +212,20 @@ class Deliverer:
         with self._box.transaction(reads=True) as connection:
             return self._claimer.finds(connection, self._box.now(connection), sends)
 
-    def _store(self, claims: bool) -> tuple[list[tuple[Claim, bytes]], float]:
-        """Store what was learnt, and in the same transaction claim what is due, if this *claims*.
+    def _store(self, sends: bool) -> tuple[list[tuple[Claim, bytes]], float]:
+        """Store what was learnt, end what has expired, and if this *sends* claim what is due, in one transaction.
 
-        Return that, and until when it may be sent: later, its lease might end on its way.
+        Return what was claimed, and until when it may be sent: later, its lease might end on its way.
         """
         claimed: list[tuple[Claim, bytes]] = []
         try:
             with self._writing() as connection:
                 until, clock = time.monotonic() + SLACK, self._box.now(connection)
                 failed = self._ledger.store(connection, clock)
-                over = self._claimer.expired(connection, clock) if not self._stopping() else []
-                if claims:
-                    most = MOST_UNDER_WAY - len(self._outgoing.under_way)
-                    over += self._claimer.claim(connection, clock, most, claimed)
-                failed += settle(connection, [End(claim) for claim in over], clock)
+                if not self._stopping():
+                    most = MOST_UNDER_WAY - len(self._outgoing.under_way) if sends else 0
+                    over = self._claimer.claim(connection, clock, most, claimed)
+                    failed += settle(connection, [End(claim) for claim in over], clock)
                 if not self._settings.keep:
                     rows.sweep(connection, DELIVERED, clock)
         except BaseException:
@@ -237,6 +233,8 @@ class Deliverer:
                 self._claimer.release(claim)
             raise
         self._ledger.clear()
+        if self._claimer.left:
+            self._looks.appendleft(0.0)
         for msg_id, reason in failed:
             log.error("message %s failed: %s", msg_id, reason, extra={"msg_id": msg_id})
         return claimed, until
@@ -294,5 +292,5 @@ class Deliverer:
         self._outgoing.abandon()
         while (self._ledger or self._outgoing.under_way) and time.monotonic() < until:
             if self._ledger:
-                self._guard.attempt(lambda: self._store(claims=False))
+                self._guard.attempt(lambda: self._store(sends=False))
             self._gather(max(0.0, min(until - time.monotonic(), _LOOK_AGAIN)))

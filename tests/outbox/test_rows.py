@@ -290,7 +290,7 @@ def test_what_has_expired_is_found_whoever_it_waits_for(box, put):
     def found():
         with box.transaction() as connection:
             now = box.now(connection)
-            return claimer.finds(connection, now, False), claimer.expired(connection, now)
+            return claimer.finds(connection, now, False), claimer.claim(connection, now, 0, [])
 
     assert found() == (False, [])
     with box.transaction() as connection:
