@@ -87,7 +87,7 @@ _trust.turn_on_fedmsg_crypto()
 @atexit.register
 def _leave() -> None:
     """End deliverers and the engine, if there are any, after whatever was registered since this import: that may still publish."""
-    for name in ("outbox.guard", "_engine"):
+    for name in ("outbox.delivery", "_engine"):
         module = sys.modules.get(f"{__name__}.{name}")
         if module is not None:
             module.leave()

@@ -9,15 +9,15 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, event
 
 from ..errors import ConfigurationError, ListenerError
 from . import putting
 from .database import Place
 from .delivery import Deliverer
-from .putting import Expires, Finisher, Inserts
+from .putting import Expires, Finisher
 from .queue import Queue
-from .transactions import Joined, joined
+from .transactions import joined
 
 #: Stands for the transaction of a put that commits by itself. (None may be a transaction that somebody forgot to begin.)
 _ALONE: Any = object()
@@ -65,7 +65,6 @@ class Outbox(Queue):
         #: transaction of the caller's (one of a raw connection is not seen), after it in one of our own.
         self._on_commit: Callable[[], None] = _nobody
         self._finisher = Finisher(self.origin)
-        self._inserts: dict[tuple[str, ...], Inserts] = {}
         self._deliverer: Deliverer | None = None
 
     def put(
@@ -105,11 +104,11 @@ class Outbox(Queue):
         message, lifetime = self._finisher.finish(topic, msg, modname, recipients, config), putting.expiry(expires)
         if where is _ALONE:
             with self.brief_transaction() as own:
-                putting.write(own, self._statements(own), message, lifetime, self.origin)
+                putting.write(own, message, lifetime, self.origin)
             self._on_commit()
         else:
             found = joined(where, self.tables.messages)
-            putting.write(found, self._statements(found), message, lifetime, self.origin)
+            putting.write(found, message, lifetime, self.origin)
             if found.connection is not None:
                 self._tell_of(found.connection)
         return message.msg_id
@@ -162,26 +161,17 @@ class Outbox(Queue):
             if deliverer is not None and deliverer.failed is not None:
                 raise ListenerError("the deliverer of the outbox has ended by itself") from deliverer.failed
 
-    def _statements(self, where: Joined) -> Inserts:
-        if where.kind not in self._inserts:
-            self._inserts[where.kind] = putting.inserts(self.tables, where.dialect)
-        return self._inserts[where.kind]
-
     def _tell_of(self, connection: Connection) -> None:
         """Have this outbox told of the commit of *connection*."""
         boxes = connection.info.setdefault(_PUT, {})
         if self not in boxes:
             boxes[self] = None
-            _watch(connection.engine)
+            if not event.contains(connection.engine, "commit", _committing):
+                event.listen(connection.engine, "commit", _committing)
 
 
 def _nobody() -> None:
     pass
-
-
-def _watch(engine: Engine) -> None:
-    if not event.contains(engine, "commit", _committing):
-        event.listen(engine, "commit", _committing)
 
 
 def _committing(connection: Connection) -> None:

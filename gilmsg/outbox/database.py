@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import sqlite3
 import stat
 import time
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspe
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from .. import _protocol
 from ..errors import ConfigurationError
@@ -125,7 +123,8 @@ class Database:
         while True:
             try:
                 return self._prepared(create)
-            except OperationalError as error:  # where an application's SQLite engine waits for no lock, or not for long
+            except OperationalError as error:
+                # Of two that switch to WAL at once SQLite refuses one, without any wait; an application's engine may not wait, either.
                 if "locked" not in str(error.orig) or time.monotonic() > until:
                     raise
             time.sleep(0.05)
@@ -162,14 +161,10 @@ class Database:
     def _make(self, connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKERS})
-        missing, about = self._found(connection)
+        _, about = self._found(connection)
         if about.get("version", str(schema.VERSION)) != str(schema.VERSION):
             return  # somebody else's: nothing is added to it
-        for table in self.tables:
-            if table.name in missing:
-                connection.execute(CreateTable(table, if_not_exists=True))
-                for index in table.indexes:
-                    connection.execute(CreateIndex(index, if_not_exists=True))
+        self.tables.about.metadata.create_all(connection)
         said = {"version": str(schema.VERSION), "origin": _protocol.checked_origin(secrets.token_hex(4))}
         insert = text(f"INSERT INTO {self.tables.about.name} (key, value) VALUES (:key, :value) ON CONFLICT DO NOTHING")
         connection.execute(insert, [{"key": key, "value": value} for key, value in said.items()])
@@ -260,15 +255,7 @@ def _sqlite(url: URL, create: bool) -> Engine:
 def _set_up(connection: Any, _record: Any) -> None:
     """Make a new *connection*, of sqlite3, durable, and leave the beginning of transactions to `_begin`."""
     connection.isolation_level = None
-    until = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            break
-        except sqlite3.OperationalError as error:  # of two that switch at once SQLite refuses one, without any wait
-            if "locked" not in str(error) or time.monotonic() > until:
-                raise
-        time.sleep(0.02)
+    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
 
 

@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Callable
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
-from .. import _settings
+from .. import _engine, _protocol, _settings
 from .._client import prepared
-from ..errors import Timeout
-from . import guard, upkeep
-from .arrivals import Arrivals
-from .claims import Claim, Claimer
+from . import rows
+from .attempts import LINE_EVERY, SLACK, TRY_AGAIN, End, Ledger, Outgoing, settle
+from .claims import MOST_UNDER_WAY, Claim, Claimer
 from .database import Database
-from .ledger import Ledger, Unanswered
-from .rows import Rows
 from .schema import DELIVERED
-from .sending import SLACK, TRY_AGAIN, Outgoing
-from .windows import longest_pause, pause
 
 log = logging.getLogger("gilmsg.outbox")
 
@@ -46,42 +43,72 @@ _LAST_WORDS, _MARGIN = 1.0, 0.3
 #: Seconds between two looks of a stop.
 _LOOK_AGAIN = 0.05
 
+#: Names of recipients that have appeared, at most, that are still to be looked up: anybody may announce any.
+_MOST_NAMES = 10_000
+
+#: Seconds between two appearances of a recipient that count.
+_APPEARANCES_EVERY = 1.0
+
+#: How those are stopped that run in this process; in a forked child the parent's are there, too, and do nothing.
+_stops: set[Callable[[], None]] = set()
+
+
+def leave() -> None:
+    """Stop all deliverers, for the interpreter ends: what is under way is waited for, leases are given back."""
+    for stop in list(_stops):
+        stop()
+
+
+class Guard:
+    """Does steps, and tells what fails once a minute; for the database and for defects each, so that neither hides the other."""
+
+    def __init__(self) -> None:
+        self._tell_database, self._tell_defect = (_engine.RateLimitedLog(log, LINE_EVERY).warning for _ in range(2))
+        #: Until when nothing is tried, after a failure.
+        self.retry_at = 0.0
+
+    def attempt(self, *steps: Callable[[], object]) -> None:
+        """Do *steps*, unless one has failed just now; with one that fails the rest, too, is left for later."""
+        if time.monotonic() >= self.retry_at and not all(map(self.do, steps)):
+            self.retry_at = time.monotonic() + TRY_AGAIN
+
+    def do(self, step: Callable[..., object], *arguments: Any) -> bool:
+        """Do *step*, and return whether it did not fail."""
+        try:
+            step(*arguments)
+            return True
+        except SQLAlchemyError as error:  # its own words may hold parameters
+            self._tell_database("the database of the outbox fails, it is tried again: %s", getattr(error, "orig", None) or error)
+        except Exception as error:  # noqa: BLE001  whatever it is, the other rows must not wait for a restart
+            self._tell_defect("the deliverer failed, it tries again: %r", error)
+        return False
+
 
 class Deliverer:
-    """One deliverer; make it where the calling thread's context, or its guessed name, is to hold.
-
-    Args:
-        box: the outbox.
-        config: fedmsg configuration, used if this thread has no context yet; the ``gilmsg.*`` keys always count.
-
-    Raises:
-        ConfigurationError: a setting is not usable, or no declared port is free.
-        ListenerError: the engine cannot start.
-    """
+    """One deliverer; make it where the calling thread's context, or its guessed name, is to hold; raises as ``Outbox.start``."""
 
     def __init__(self, box: Database, config: Mapping[str, Any]) -> None:
         whole = prepared.configuration(config)
         self._settings = _settings.outbox_settings(whole)
         self._box = box
-        self._rows = Rows(box.tables, box.engine.dialect.name)
-        self._ledger = Ledger(self._rows, self._settings.keep > 0)
-        lease = self._settings.head_start + self._settings.ack_timeout + SLACK
-        self._claimer = Claimer(self._rows, self._settings.window, lease)
+        self._ledger = Ledger()
+        self._claimer = Claimer(self._settings.window, self._settings.head_start + self._settings.ack_timeout + SLACK)
         self._pid = os.getpid()
-        self._stopped_at: float | None = None
+        self._stopped_at = math.inf
         #: Why its thread has ended though nobody has stopped it.
         self.failed: BaseException | None = None
         self._news: queue.SimpleQueue[list[prepared.News] | None] = queue.SimpleQueue()
-        #: When to look for what is due.
+        #: When to look for what is due, when to sweep, and when to look up those who have appeared, if somebody has.
         self._looks = deque([0.0])
-        #: When to sweep.
-        self._sweep_at = 0.0
-        self._arrivals = Arrivals()
-        self._guard = guard.Guard()
+        self._sweep_at = self._look_up_at = 0.0
+        #: Common names of recipients that have appeared.
+        self._appeared: set[str] = set()
+        #: The entries whose rows are being made due, and the last row of each that was.
+        self._rousing: deque[tuple[str, int]] = deque()
+        self._guard = Guard()
         self._sender = prepared.Sender(whole, box.origin, self._news.put)
         self._sender.check()
-        self._endpoint = self._sender.port().endpoint
-        self._outgoing = Outgoing(self._sender, self._settings, self._claimer, self._ledger)
+        self._outgoing = Outgoing(self._sender, self._settings, self._claimer, self._ledger, self._stopping)
         self._thread = threading.Thread(target=self._run, name="gilmsg-outbox", daemon=True)
 
     @property
@@ -91,9 +118,9 @@ class Deliverer:
 
     def start(self) -> None:
         """Begin to deliver, once."""
-        log.info("delivering as %s from %s", self._sender.config["name"], self._endpoint)
+        log.info("delivering as %s from %s", self._sender.config["name"], self._sender.port().endpoint)
         self._thread.start()
-        guard.stops.add(self.stop)
+        _stops.add(self.stop)
 
     def look(self) -> None:
         """Look for what is due, now and in a moment: something was put. For any thread; returns at once."""
@@ -104,36 +131,40 @@ class Deliverer:
         """Give back what has not left, wait for the ACKs of what has; returns within ``ack_timeout`` and 1 s."""
         if not self.alive:
             return
-        if self._stopped_at is None:
-            self._stopped_at = time.monotonic()
+        self._stopped_at = min(self._stopped_at, time.monotonic())
         self._news.put(None)
         limit = self._settings.ack_timeout + _LAST_WORDS
         self._thread.join(max(0.0, self._stopped_at + limit - time.monotonic()))
         if self._thread.is_alive():
-            lease = self._claimer.lease
-            log.error("the outbox cannot be written to: what is under way is not stored, its leases end in %g s", lease)
+            log.error(
+                "the outbox cannot be written to: what is under way is not stored, its leases end in %g s", self._claimer.lease
+            )
+
+    def _stopping(self) -> bool:
+        return self._stopped_at < math.inf
 
     # The thread.
 
     def _run(self) -> None:
         try:
-            while self._stopped_at is None:
+            while not self._stopping():
                 self._gather(self._seconds())
-                self._guard.attempt(self._round, lambda: upkeep.tell(self._box))
+                self._guard.attempt(self._round, self._tell)
             self._finish(self._stopped_at + self._settings.ack_timeout + _LAST_WORDS - _MARGIN)
         except BaseException as error:  # told to who uses start(), raised to who uses run()
             self.failed = error
             log.exception("the deliverer has ended, nothing is delivered until it is started anew")
         finally:
             self._sender.close()
-            upkeep.tell_no_more(self._box)
-            guard.stops.discard(self.stop)
+            if _engine.counting.tally is not None:
+                _engine.counting.tally.outboxes.pop(self._box.origin, None)
+            _stops.discard(self.stop)
 
     def _seconds(self) -> float:
         """Return how long there is nothing to do, unless something comes."""
-        arrival = self._arrivals.next_due()
-        due = 0.0 if self._ledger or self._arrivals else min(self._looks[0], self._sweep_at)
-        due = due if arrival is None else min(due, arrival)
+        due = min(self._looks[0], self._sweep_at, self._look_up_at if self._appeared else math.inf)
+        if self._ledger or self._rousing:
+            due = 0.0
         return max(0.0, max(due, self._guard.retry_at) - time.monotonic())
 
     def _gather(self, seconds: float) -> None:
@@ -152,72 +183,26 @@ class Deliverer:
             self._looks = deque(now + seconds for seconds in _LOOKS)
         for one in batch or ():
             if isinstance(one, prepared.Appeared):
-                self._arrivals.add(one.common_name)
+                if len(self._appeared) < _MOST_NAMES:
+                    self._appeared.add(one.common_name)
             elif isinstance(one, prepared.Heard):
-                self._guard.do(self._hear, one.attempt.key, one.signer)
+                self._guard.do(self._outgoing.hear, one.attempt.key, one.signer)
             else:
-                self._guard.do(self._end, one.attempt, one.error)
-
-    def _hear(self, claim: Claim, signer: str) -> None:
-        self._ledger.acks[claim.msg_id, signer] = None
-        for entry in claim.confirmed_by(signer):
-            self._ledger.met.append((claim.id, claim.msg_id, entry))
-            if not claim.ended:
-                self._claimer.windows.of(entry).confirmed()
-            self._claimer.free(claim, entry)
-
-    def _end(self, attempt: prepared.Attempt, error: BaseException | None) -> None:
-        claim: Claim = attempt.key
-        claim.ended = True
-        self._outgoing.under_way.pop(claim.id, None)
-        self._claimer.free(claim)
-        if error is None:
-            self._ledger.complete.append((claim, 1))
-        elif isinstance(error, Timeout):
-            self._ledger.unanswered.append(self._unanswered(attempt, error))
-        elif attempt.sent_at:  # the engine ended: what became of it is not known
-            self._ledger.unanswered.append(Unanswered(claim, {}, pause(1)))
-        else:
-            self._ledger.returned.append((claim, TRY_AGAIN))
-        attempt.message = None
-
-    def _unanswered(self, attempt: prepared.Attempt, timeout: Timeout) -> Unanswered:
-        """Return what the *timeout* of an attempt says, and when to try again."""
-        self._sender.explain(timeout)
-        claim, now, reasons = attempt.key, time.monotonic(), timeout.missing
-        missed = [entry for entry, reason in reasons.items() if attempt.missed(reason)]
-        away = [entry for entry in missed if attempt.knows(entry)]
-        for entry, reason in reasons.items():
-            window = self._claimer.windows.of(entry)
-            if entry in away:
-                window.away = True
-            elif reason.code != "nacked":
-                window.timed_out(attempt.sent_at, now)
-        seen = self._arrivals.seen(reasons)
-        if self._arrivals.seen(missed) > attempt.sent_at:  # it came too late for this attempt
-            seconds = 0.0
-        elif len(away) == len(reasons) and self._stopped_at is None:  # once stopped, nobody here would see it appear
-            seconds = longest_pause()
-        else:
-            # After an appearance it was not the recipient's silence that made so many attempts.
-            seconds = pause(claim.attempts + 1, now - seen)
-        return Unanswered(claim, reasons, seconds)
+                self._guard.do(self._outgoing.end, one.attempt, one.error)
 
     def _round(self) -> None:
         """Store what was learnt, claim and send what is due, and sweep now and then, however much there is to do."""
         now = time.monotonic()
-        self._look_up(now)
+        if self._appeared and now >= self._look_up_at:
+            self._look_up(now)
         looks = now >= self._looks[0]
         while self._looks and self._looks[0] <= now:
             self._looks.popleft()
         if not self._looks:
             self._looks.append(now + self._settings.poll)
         if self._ledger or (looks and self._finds(self._outgoing.ready())):
-            claimed = self._store(claims=self._outgoing.ready())
-            if claimed and self._claimer.left:
-                self._looks.appendleft(0.0)
-            self._outgoing.send(claimed, lambda: self._stopped_at is not None)
-        if self._arrivals:
+            self._outgoing.send(*self._store(sends=self._outgoing.ready()))
+        if self._rousing:
             self._rouse()
         if now >= self._sweep_at:
             self._sweep(now)
@@ -227,35 +212,50 @@ class Deliverer:
         with self._box.transaction(reads=True) as connection:
             return self._claimer.finds(connection, self._box.now(connection), sends)
 
-    def _store(self, claims: bool) -> list[tuple[Claim, bytes]]:
-        """Store what was learnt, and in the same transaction claim what is due, if this *claims*; return that."""
+    def _store(self, sends: bool) -> tuple[list[tuple[Claim, bytes]], float]:
+        """Store what was learnt, end what has expired, and if this *sends* claim what is due, in one transaction.
+
+        Return what was claimed, and until when it may be sent: later, its lease might end on its way.
+        """
         claimed: list[tuple[Claim, bytes]] = []
-        expired: list[Claim] = []
         try:
             with self._writing() as connection:
-                since, clock = time.monotonic(), self._box.now(connection)
+                until, clock = time.monotonic() + SLACK, self._box.now(connection)
                 failed = self._ledger.store(connection, clock)
-                if self._stopped_at is None:
-                    expired = self._claimer.expired(connection, clock, since)
-                if claims:
-                    self._claimer.claim(connection, clock, since, claimed)
+                if not self._stopping():
+                    most = MOST_UNDER_WAY - len(self._outgoing.under_way) if sends else 0
+                    over = self._claimer.claim(connection, clock, most, claimed)
+                    failed += settle(connection, [End(claim) for claim in over], clock)
+                if not self._settings.keep:
+                    rows.sweep(connection, DELIVERED, clock)
         except BaseException:
             for claim, _ in claimed:
-                self._claimer.free(claim)
+                self._claimer.release(claim)
             raise
         self._ledger.clear()
-        for claim in expired:
-            self._outgoing.ends(claim)
+        if self._claimer.left:
+            self._looks.appendleft(0.0)
         for msg_id, reason in failed:
             log.error("message %s failed: %s", msg_id, reason, extra={"msg_id": msg_id})
-        return claimed
+        return claimed, until
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
         """Give a transaction. It waits for somebody else's row for a while, then it fails, and that is told."""
         with self._box.transaction() as connection:
-            upkeep.limit_waiting(connection)
+            rows.limit_waiting(connection)
             yield connection
+
+    def _look_up(self, now: float) -> None:
+        """Find out whose rows are to be made due: of the entries that are waited for those of which a member has appeared."""
+        with self._box.transaction(reads=True) as connection:
+            unmet = rows.unmet(connection)
+        for entry in unmet:
+            if self._appeared.intersection(_protocol.members(entry)):
+                window = self._claimer.windows.of(entry)
+                window.appeared, window.away = now, False
+                self._rousing.append((entry, 0))
+        self._appeared, self._look_up_at = set(), now + _APPEARANCES_EVERY
 
     def _rouse(self) -> None:
         """Make due a batch of what waits for somebody who has appeared.
@@ -263,35 +263,34 @@ class Deliverer:
         After what was learnt before has been stored, with its pauses. And in a transaction of its own: in one that holds rows
         already, two deliverers could wait for each other.
         """
+        entry, last = self._rousing[0]
         with self._writing() as connection:
-            self._arrivals.rouse(self._rows, connection, self._box.now(connection))
-        self._arrivals.roused()
+            beyond = rows.rouse(connection, entry, last, self._box.now(connection))
+        self._rousing.popleft()
+        if beyond is not None:
+            self._rousing.append((entry, beyond))
         self._looks.appendleft(0.0)
-
-    def _look_up(self, now: float) -> None:
-        """Find out whose rows are to be made due, of those who have appeared."""
-        due = self._arrivals.next_due()
-        if due is not None and due <= now:
-            with self._box.transaction(reads=True) as connection:
-                unmet = self._rows.unmet(connection)
-            for entry in self._arrivals.look_up(unmet, now):
-                self._claimer.windows.of(entry).away = False
 
     def _sweep(self, now: float) -> None:
         """Remove a batch of what was delivered long ago; if there may be more, the next follows with the next round."""
         with self._writing() as connection:
-            before = self._box.now(connection) - self._settings.keep
-            swept = upkeep.sweep(connection, self._box.tables, DELIVERED, before)
-        self._sweep_at = now + (0.0 if swept == upkeep.BATCH else _SWEEP_EVERY)
-        self._claimer.windows.tidy()
+            swept = rows.sweep(connection, DELIVERED, self._box.now(connection) - self._settings.keep)
+        self._sweep_at = now + (0.0 if swept == rows.BATCH else _SWEEP_EVERY)
+        self._claimer.windows.tidy(now)
 
-    def _store_only(self) -> None:
-        self._store(claims=False)
+    def _tell(self) -> None:
+        """Have ``gilmsg.metrics`` know how many rows wait, now and then: who reads that must not wait for the database."""
+        if _engine.counting.tally is not None:
+            _engine.counting.tally.look_at(self._box.origin, self._standing)
+
+    def _standing(self) -> tuple[int, float]:
+        with self._box.transaction(reads=True) as connection:
+            return rows.standing(connection, self._box.now(connection))
 
     def _finish(self, until: float) -> None:
         """Give back what has not left; store what comes of the rest, *until* then."""
         self._outgoing.abandon()
         while (self._ledger or self._outgoing.under_way) and time.monotonic() < until:
             if self._ledger:
-                self._guard.attempt(self._store_only)
+                self._guard.attempt(lambda: self._store(sends=False))
             self._gather(max(0.0, min(until - time.monotonic(), _LOOK_AGAIN)))

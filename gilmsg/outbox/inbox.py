@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Float, Text, bindparam, cast, delete, extract, func, literal_column, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Dialect
+from sqlalchemy import delete
 
 from .. import _protocol
 from ..errors import BadFrame, ConfigurationError
 from .database import Database, Place
-from .schema import Tables
-from .transactions import Joined, Statement, joined, lacks_table
+from .transactions import joined, tables_required
 
 log = logging.getLogger("gilmsg.outbox")
 
 _DAY = 86400.0
 
 
-class _Statements(NamedTuple):
-    insert: Statement
-    same_id: Statement
-    here: Statement
+#: Inserts nothing where the database has another origin, or the message is known.
+_NEW = """
+    INSERT INTO gilmsg_inbox (name, msg_id, digest, at)
+    SELECT CAST(:name AS TEXT), CAST(:msg_id AS TEXT), CAST(:digest AS TEXT), NOW()
+    FROM gilmsg_outbox_about WHERE key = 'origin' AND value = :origin
+    ON CONFLICT DO NOTHING"""
+
+_OTHERS = "SELECT 1 FROM gilmsg_inbox WHERE name = :name AND msg_id = :msg_id AND digest <> :digest"
+
+_HERE = "SELECT 1 FROM gilmsg_outbox_about WHERE key = 'origin' AND value = :origin"
+
+_ELSEWHERE = (
+    "the session or connection is not of this inbox's database; give first() one that is, or that database to the inbox"
+)
 
 
 class Inbox(Database):
@@ -51,7 +57,6 @@ class Inbox(Database):
             raise ConfigurationError(f"an inbox needs a name, some text; it is {name!r}")
         super().__init__(where, create)
         self.name = name
-        self._statements: dict[tuple[str, ...], _Statements] = {}
 
     def first(self, where: Any, message: Mapping[str, Any]) -> bool:
         """Return True once for each message, in the transaction *where*; False if it was handled: then just return.
@@ -69,19 +74,12 @@ class Inbox(Database):
         """
         msg_id, digest = _identity(message)
         found = joined(where, self.tables.inbox)
-        statements = self._compiled(found)
-        values = {
-            "name": self.name, "msg_id": msg_id, "digest": digest, "now": time.time(), "key": "origin", "origin": self.origin,
-        }  # fmt: skip
-        try:
-            new = found.run(statements.insert, values).rowcount == 1
-        except Exception as error:
-            if not lacks_table(error):
-                raise
-            raise ConfigurationError(f"{_ELSEWHERE} (there are no tables of an inbox)") from error
-        if not new and found.run(statements.here, values).fetchone() is None:
+        values = {"name": self.name, "msg_id": msg_id, "digest": digest, "now": time.time(), "origin": self.origin}
+        with tables_required(f"{_ELSEWHERE} (there are no tables of an inbox)"):
+            new: bool = found.run(_NEW, values).rowcount == 1
+        if not new and found.run(_HERE, values).fetchone() is None:
             raise ConfigurationError(_ELSEWHERE)
-        if new and found.run(statements.same_id, values).fetchone() is not None:
+        if new and found.run(_OTHERS, values).fetchone() is not None:
             log.warning(
                 "%s: another message with the id %s was handled before; this one is handled too: its sender, or somebody in "
                 "its name, used the id twice", self.name, msg_id,
@@ -99,33 +97,6 @@ class Inbox(Database):
         with self.transaction() as connection:
             old = (inbox.c.name == self.name) & (inbox.c.at <= self.now(connection) - days * _DAY)
             return connection.execute(delete(inbox).where(old)).rowcount
-
-    def _compiled(self, where: Joined) -> _Statements:
-        if where.kind not in self._statements:
-            self._statements[where.kind] = _statements(self.tables, where.dialect)
-        return self._statements[where.kind]
-
-
-_ELSEWHERE = "the session or connection is not of this inbox's database; give first() one that is, or that database to the inbox"
-
-
-def _statements(tables: Tables, dialect: Dialect) -> _Statements:
-    about, inbox = tables.about, tables.inbox
-    text: Any = functools.partial(bindparam, type_=Text)
-    name, msg_id, digest, key, origin = map(text, ("name", "msg_id", "digest", "key", "origin"))
-    on_postgresql = dialect.name == "postgresql"
-    now: Any = cast(extract("epoch", func.statement_timestamp()), Float) if on_postgresql else bindparam("now", type_=Float)
-    here = (about.c.key == key) & (about.c.value == origin)
-    row = select(name, msg_id, digest, now).select_from(about).where(here)
-    insert = (postgresql if on_postgresql else sqlite).insert(inbox)
-    once = insert.from_select(["name", "msg_id", "digest", "at"], row).on_conflict_do_nothing()
-    one: Any = select(literal_column("1"))
-    others = (inbox.c.name == name) & (inbox.c.msg_id == msg_id) & (inbox.c.digest != digest)
-    return _Statements(
-        Statement.of(once, dialect),
-        Statement.of(one.select_from(inbox).where(others), dialect),
-        Statement.of(one.select_from(about).where(here), dialect),
-    )
 
 
 def _identity(message: Any) -> tuple[str, str]:

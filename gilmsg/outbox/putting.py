@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Union
 
-from sqlalchemy import Float, Integer, Text, bindparam, cast, extract, func, insert, select
-from sqlalchemy.engine import Dialect
-
 from .. import _protocol, _settings, _trust
 from .._client import context as _context
 from .._client import message as _message
 from .._client import names as _names
 from ..errors import ConfigurationError
-from .schema import WAITING, Tables, turn_of
-from .transactions import Joined, Statement, lacks_table
+from .schema import turn_of
+from .transactions import Joined, Values, tables_required
 
 #: Arguments of publish that mean nothing where nobody waits, and what to do instead.
 _NOT_HERE = {
@@ -131,47 +127,30 @@ def expiry(expires: Expires) -> dict[str, Any]:
     return {"most_attempts": None, "seconds": None if expires is None else float(expires)}
 
 
-class Inserts(NamedTuple):
-    """The two statements that put a message."""
+#: Inserts nothing where the database has another origin; so no look beforehand is needed.
+_MESSAGE = """
+    INSERT INTO gilmsg_outbox (msg_id, topic, body, state, turn, created, due, attempts, most_attempts, expires_at)
+    SELECT CAST(:msg_id AS TEXT), CAST(:topic AS TEXT), CAST(:body AS TEXT), 'waiting', CAST(:turn AS TEXT), NOW(), NOW(), 0,
+        CAST(:most_attempts AS INTEGER), NOW() + CAST(:seconds AS FLOAT)
+    FROM gilmsg_outbox_about WHERE key = 'origin' AND value = :origin"""
 
-    message: Statement
-    recipient: Statement
+_RECIPIENT = """
+    INSERT INTO gilmsg_outbox_recipients (message, entry, place)
+    SELECT id, CAST(:entry AS TEXT), CAST(:place AS INTEGER) FROM gilmsg_outbox WHERE msg_id = :msg_id"""
 
-
-def inserts(tables: Tables, dialect: Dialect) -> Inserts:
-    """Compile them. The first inserts nothing where the database has another origin; so no look beforehand is needed."""
-    about, messages, recipients = tables.about, tables.messages, tables.recipients
-    text = functools.partial(bindparam, type_=Text)
-    clock = functools.partial(bindparam, "now", type_=Float)()
-    now: Any = cast(extract("epoch", func.statement_timestamp()), Float) if dialect.name == "postgresql" else clock
-    columns: dict[str, Any] = {
-        "msg_id": text("msg_id"), "topic": text("topic"), "body": text("body"), "state": text("state"), "turn": text("turn"),
-        "created": now, "due": now, "attempts": bindparam("attempts", type_=Integer),
-        "most_attempts": bindparam("most_attempts", type_=Integer), "expires_at": now + bindparam("seconds", type_=Float),
-    }  # fmt: skip
-    here = (about.c.key == text("key")) & (about.c.value == text("origin"))
-    message = insert(messages).from_select(list(columns), select(*columns.values()).select_from(about).where(here))
-    entry = select(messages.c.id, text("entry"), bindparam("place", type_=Integer)).where(messages.c.msg_id == text("msg_id"))
-    recipient = insert(recipients).from_select(["message", "entry", "place"], entry)
-    return Inserts(Statement.of(message, dialect), Statement.of(recipient, dialect))
+_ELSEWHERE = (
+    "the session or connection is not of this outbox's database; give put() one that is, or that database to the outbox"
+)
 
 
-def write(where: Joined, statements: Inserts, message: Finished, expires: Mapping[str, Any], origin: str) -> None:
+def write(where: Joined, message: Finished, expires: Mapping[str, Any], origin: str) -> None:
     """Insert *message* in the transaction *where*, or raise ConfigurationError if that is of another database."""
-    values = {
-        "msg_id": message.msg_id, "topic": message.topic, "body": message.body, "state": WAITING, "attempts": 0,
-        "turn": turn_of(message.recipients), "now": time.time(), "key": "origin", "origin": origin, **expires,
-    }  # fmt: skip
-    entries = [
+    values = {**message._asdict(), "turn": turn_of(message.recipients), "now": time.time(), "origin": origin, **expires}
+    entries: list[Values] = [
         {"msg_id": message.msg_id, "entry": entry, "place": place} for place, entry in enumerate(message.recipients)
     ]
-    told = "the session or connection is not of this outbox's database; give put() one that is, or that database to the outbox"
-    try:
-        written = where.run(statements.message, values)
-    except Exception as error:
-        if not lacks_table(error):
-            raise
-        raise ConfigurationError(f"{told} (there are no tables of an outbox)") from error
-    if written.rowcount != 1:
-        raise ConfigurationError(told)
-    where.run(statements.recipient, entries[0] if len(entries) == 1 else entries)
+    with tables_required(f"{_ELSEWHERE} (there are no tables of an outbox)"):
+        written = where.run(_MESSAGE, values).rowcount
+    if written != 1:
+        raise ConfigurationError(_ELSEWHERE)
+    where.run(_RECIPIENT, entries[0] if len(entries) == 1 else entries)

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, Connection, func, literal_column, select, 
 
 from ..errors import ConfigurationError, Reason
 from .database import Database
+from .rows import BATCH, sweep
 from .schema import DELIVERED, FAILED, WAITING
-from .upkeep import BATCH, sweep
 
 _STATES = (WAITING, DELIVERED, FAILED)
 
@@ -142,7 +142,7 @@ class Queue(Database):
         removed, batch = 0, BATCH
         while batch == BATCH:
             with self.transaction() as connection:
-                batch = sweep(connection, self.tables, state, self.now(connection) - older)
+                batch = sweep(connection, state, self.now(connection) - older)
             removed += batch
         return removed
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sqlite3
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import PoolProxiedConnection
-from sqlalchemy.sql import ClauseElement
 
 from ..errors import ConfigurationError
 
@@ -36,57 +37,51 @@ _AUTOCOMMIT = (
     "within transaction.atomic()), or use a connection with transactions"
 )
 
+#: What NOW() stands for in a statement: PostgreSQL's clock, which all hosts share; for SQLite the host's.
+_NOW = {"postgresql": "CAST(extract(epoch FROM statement_timestamp()) AS FLOAT)"}
+
 Values = Mapping[str, Any]
-
-
-class Done(Protocol):
-    """A cursor, or SQLAlchemy's result."""
-
-    @property
-    def rowcount(self) -> int:
-        """How many rows were changed."""
-
-    def fetchone(self) -> Any:
-        """Return the next row, or None."""
-
-
-class Statement(NamedTuple):
-    """SQL as the driver takes it, and the names of its parameters in order; None where they go by name."""
-
-    sql: str
-    order: Sequence[str] | None
-
-    @classmethod
-    def of(cls, statement: ClauseElement, dialect: Dialect) -> Statement:
-        """Compile *statement*."""
-        compiled: Any = statement.compile(dialect=dialect)
-        return cls(str(compiled), tuple(compiled.positiontup) if compiled.positional else None)
-
-    def bind(self, values: Values) -> Any:
-        """Return *values* in the form of the driver's parameters."""
-        return values if self.order is None else tuple(values[name] for name in self.order)
 
 
 class Joined:
     """A transaction of the caller's: statements are executed in it; nothing is begun, committed or rolled back."""
 
     def __init__(self, dialect: Dialect, connection: Connection | None, raw: Any = None) -> None:
-        self.dialect, self.connection, self._raw = dialect, connection, raw
+        self.connection, self._dialect, self._raw = connection, dialect, raw
 
-    @property
-    def kind(self) -> tuple[str, str, str]:
-        """What a statement is compiled for: equal kinds, equal SQL."""
-        return self.dialect.name, self.dialect.driver, self.dialect.paramstyle
-
-    def run(self, statement: Statement, values: Values | Sequence[Values]) -> Done:
-        """Execute *statement*, once for each of *values*."""
-        several = not isinstance(values, Mapping)
-        bound: Any = [statement.bind(one) for one in values] if several else statement.bind(values)  # type: ignore[arg-type]
+    def run(self, statement: str, values: Values | list[Values]) -> Any:
+        """Execute *statement*, once for each of *values*; return SQLAlchemy's result or the driver's cursor."""
+        sql, order = _compiled(statement, self._dialect)
+        bound: Any = [_bound(one, order) for one in values] if isinstance(values, list) else _bound(values, order)
         if self.connection is not None:
-            return self.connection.exec_driver_sql(statement.sql, bound)
-        cursor: Any = self._raw.cursor()
-        (cursor.executemany if several else cursor.execute)(statement.sql, bound)
-        return cursor  # type: ignore[no-any-return]
+            return self.connection.exec_driver_sql(sql, bound)
+        cursor = self._raw.cursor()
+        (cursor.executemany if isinstance(values, list) else cursor.execute)(sql, bound)
+        return cursor
+
+
+def _bound(values: Values, order: Sequence[str] | None) -> Any:
+    return values if order is None else tuple(values[name] for name in order)
+
+
+@functools.lru_cache
+def _compiled(statement: str, dialect: Dialect) -> tuple[str, Sequence[str] | None]:
+    """Return SQL as the driver takes it, and the names of its parameters in order; None where they go by name."""
+    compiled: Any = text(statement.replace("NOW()", _NOW.get(dialect.name, ":now"))).compile(dialect=dialect)
+    return str(compiled), compiled.positiontup if compiled.positional else None
+
+
+@contextlib.contextmanager
+def tables_required(told: str) -> Iterator[None]:
+    """Raise ConfigurationError if the database has no such table: it is another one than that of the outbox or inbox."""
+    try:
+        yield
+    except Exception as error:
+        cause = getattr(error, "orig", error)
+        code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+        if code != _UNDEFINED_TABLE and "no such table" not in str(cause):
+            raise
+        raise ConfigurationError(told) from error
 
 
 def joined(where: Any, table: Table) -> Joined:
@@ -135,12 +130,3 @@ def _autocommits(connection: Any) -> bool:
         return not driver.in_transaction and (driver.isolation_level is None or getattr(driver, "autocommit", -1) is True)
     status = getattr(getattr(driver, "info", None), "transaction_status", 0)  # psycopg's: 0 is idle
     return bool(getattr(connection, "autocommit", False)) and not status
-
-
-def lacks_table(error: BaseException) -> bool:
-    """Tell if *error*, SQLAlchemy's or a driver's, says that there is no such table."""
-    cause = getattr(error, "orig", error)
-    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    return code == _UNDEFINED_TABLE or "no such table" in str(cause)
-
-

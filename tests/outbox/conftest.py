@@ -1,11 +1,10 @@
-"""An outbox with a message or more in it, and the statements of its deliverer."""
+"""An outbox with a message or more in it."""
 
 import contextlib
 
 import pytest
 
 from gilmsg.outbox import Outbox
-from gilmsg.outbox.rows import Rows
 
 #: No file is needed where the call names endpoints.
 CONFIG = {"topic_prefix": "org.example", "environment": "dev", "endpoints": {}}
@@ -16,12 +15,6 @@ def box(place):
     """An outbox; see the fixture ``place``."""
     with contextlib.closing(Outbox(place)) as box:
         yield box
-
-
-@pytest.fixture
-def rows(box):
-    """The statements for *box*."""
-    return Rows(box.tables, box.engine.dialect.name)
 
 
 @pytest.fixture

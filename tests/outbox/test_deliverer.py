@@ -11,7 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 import gilmsg
 from gilmsg._client import prepared
 from gilmsg.outbox import delivery
-from gilmsg.outbox.guard import Guard
+from gilmsg.outbox.attempts import End
+from gilmsg.outbox.delivery import Guard
 
 from ..processes import wait_for
 from ..test_outbox_delivery import config, put, until
@@ -49,15 +50,15 @@ def learn(deliverer, box, config):
     put(box, config)
     with box.transaction() as connection:
         claimed = []
-        deliverer._claimer.claim(connection, box.now(connection), time.monotonic(), claimed)
+        deliverer._claimer.claim(connection, box.now(connection), 1000, claimed)
     [(claim, _)] = claimed
-    deliverer._claimer.free(claim)
-    deliverer._ledger.returned.append((claim, 60.0))
+    deliverer._claimer.release(claim)
+    deliverer._ledger.ends.append(End(claim, pause=60.0))
 
 
 def test_old_rows_go_however_much_there_is_to_do(box, config, deliverer, monkeypatch):
     """Each round that has something to store removes a batch of them too, until there are none; then it is a minute's rest."""
-    monkeypatch.setattr("gilmsg.outbox.upkeep.BATCH", 2)
+    monkeypatch.setattr("gilmsg.outbox.rows.BATCH", 2)
     for _ in range(3):
         old(box, config)
     for left in (1, 0):
@@ -77,6 +78,26 @@ def test_old_rows_are_looked_for_though_nothing_is_due(box, config, deliverer):
     deliverer._looks.clear()
     deliverer._looks.append(time.monotonic() + 3600)
     assert 0 < deliverer._seconds() <= 60
+
+
+def test_appearances_are_looked_up_once_a_second(box, config, deliverer):
+    """Of those only that are waited for, alone or in a group; a second one in the same second is not lost."""
+    put(box, config, "bob,alice"), put(box, config, "alice"), put(box, config, "carol")
+    for name in ("alice", "mallory"):
+        deliverer._take([prepared.Appeared(name)])
+    deliverer._look_up(100.0)
+    assert [entry for entry, _ in deliverer._rousing] == ["alice", "bob,alice"]
+    windows = deliverer._claimer.windows
+    assert windows.of("bob,alice").appeared == windows.of("alice").appeared == 100.0 and not windows.of("carol").appeared
+    deliverer._take([prepared.Appeared("alice")])
+    assert deliverer._look_up_at == 101.0 and deliverer._appeared == {"alice"}
+
+
+def test_names_of_strangers_are_bounded(deliverer, monkeypatch):
+    """Anybody may announce any number of names."""
+    monkeypatch.setattr(delivery, "_MOST_NAMES", 3)
+    deliverer._take([prepared.Appeared(str(number)) for number in range(10)])
+    assert deliverer._appeared == {"0", "1", "2"}
 
 
 def failing(error):
@@ -154,7 +175,7 @@ def test_no_transaction_waits_for_rows_while_it_holds_some(on_postgresql, bus, c
     with contextlib.closing(deliverer._sender):
         learn(deliverer, on_postgresql, config)
         learn(deliverer, on_postgresql, config)
-        deliverer._arrivals.add("alice")
+        deliverer._appeared.add("alice")
         with transactions(on_postgresql.engine) as seen:
             deliverer._round()
         assert deliverer._seconds() == 0.0

@@ -8,33 +8,33 @@ import pytest
 from sqlalchemy import event, insert, select, text, update
 
 from gilmsg.errors import Reason
-from gilmsg.outbox import upkeep
-from gilmsg.outbox.claims import Claim, Claimer
-from gilmsg.outbox.ledger import Ledger, Unanswered
+from gilmsg.outbox import rows
+from gilmsg.outbox.attempts import End, Ledger
+from gilmsg.outbox.claims import Claimer
 
 FAR = 400.0
 
 
 @pytest.fixture
-def claim(box, rows):
-    """Claims what is due for one recipient, as another deliverer each time; returns the claims."""
+def claim(box):
+    """Claims what is due for one recipient, as another deliverer each time; returns the claims, those that are over first."""
 
     def claimed(window=100, lease=10.0, claimer=None):
         found = []
         with box.transaction() as connection:
-            chosen = claimer or Claimer(rows, window, lease)
-            chosen.claim(connection, box.now(connection), time.monotonic(), found)
-        return [one for one, _ in found]
+            chosen = claimer or Claimer(window, lease)
+            over = chosen.claim(connection, box.now(connection), 1000, found)
+        return over + [one for one, _ in found]
 
     return claimed
 
 
 @pytest.fixture
-def store(box, rows):
+def store(box):
     """Stores what a ledger that *fill* has filled holds; returns what has failed."""
 
-    def stored(fill, kept=True):
-        ledger = Ledger(rows, kept)
+    def stored(fill):
+        ledger = Ledger()
         fill(ledger)
         with box.transaction() as connection:
             return ledger.store(connection, box.now(connection))
@@ -53,7 +53,7 @@ def change(box, **values):
         connection.execute(update(box.tables.messages).values(values))
 
 
-def test_turns(box, rows, put):
+def test_turns(box, put):
     """Each set of recipients with rows that wait has one, with its first and last due time; what has ended has none."""
     put("b"), put("a"), put("a"), put("c,d"), put("b", "a"), put("a", "b")
     done = put("e")
@@ -89,43 +89,44 @@ def test_claims_take_turns(put, claim):
     assert [one.msg_id for one in claim(window=4)] == [*ids[:4], other]
 
 
-def test_one_that_can_take_no_more_holds_up_only_what_names_it(rows, put, claim):
+def test_one_that_can_take_no_more_holds_up_only_what_names_it(put, claim):
     """Those that it shares messages with get all others."""
     put("a", "b"), put("a")
-    claimer = Claimer(rows, 2, 10.0)
+    claimer = Claimer(2, 10.0)
     claimer.windows.of("b").under_way = 2
     [one] = claim(claimer=claimer)
     assert one.entries == ("a",)
     claimer.windows.of("b").under_way = 1
     [one] = claim(claimer=claimer)
     assert one.entries == ("a", "b") and claimer.windows.of("a").under_way == claimer.windows.of("b").under_way == 2
-    claimer.free(one, "b")
-    claimer.free(one)
-    assert (claimer.windows.of("a").under_way, claimer.windows.of("b").under_way, claimer._in_hand) == (1, 1, 1)
+    claimer.confirm(one, "b")
+    claimer.release(one)
+    claimer.release(one)
+    assert claimer.windows.of("a").under_way == claimer.windows.of("b").under_way == 1
 
 
-def test_one_that_is_away_holds_up_nobody_in_its_messages(rows, put, claim):
+def test_one_that_is_away_holds_up_nobody_in_its_messages(put, claim):
     """However many wait for it alone: those who are there get as many as their own windows let through."""
     for _ in range(10):
         put("dead")
     for _ in range(10):
         put("dead", "b")
-    claimer = Claimer(rows, 4, 10.0)
+    claimer = Claimer(4, 10.0)
     claimer.windows.of("dead").away = True
     claimer.windows.of("dead").under_way = 4
     for _ in range(2):
         found = claim(claimer=claimer)
         assert [one.entries for one in found] == [("dead", "b")] * 4
         for one in found:
-            claimer.free(one, "b")
+            claimer.confirm(one, "b")
     assert claimer.windows.of("dead").under_way == 12
 
 
-def test_messages_for_many(rows, put, claim):
+def test_messages_for_many(put, claim):
     """They take turns by as many names as an index takes; one that is not among these holds them up all the same."""
     names = [f"{number:03}.example.com" for number in range(200)]
     put(*names), put("other")
-    claimer = Claimer(rows, 2, 10.0)
+    claimer = Claimer(2, 10.0)
     claimer.windows.of(names[-1]).under_way = 2
     [one] = claim(claimer=claimer)
     assert one.entries == ("other",) and not claimer.left
@@ -142,22 +143,22 @@ def test_acks_count_whoever_holds_the_lease(box, put, claim, store):
     [new] = claim()
 
     def heard(ledger):
-        ledger.acks[old.msg_id, "a"] = None
-        ledger.met.append((old.id, old.msg_id, "a"))
-        ledger.complete.append((old, 1))
-        ledger.failed.append((old, "it cannot be"))
-        ledger.returned.append((old, 0.0))
-        ledger.unanswered.append(Unanswered(old, {"b": Reason("gone", "gone")}, 1.0))
+        ledger.acks.add((old.msg_id, "a"))
+        ledger.met.add((old.id, old.msg_id, "a"))
+        ledger.ends.append(End(old, 1))
+        ledger.ends.append(End(old, why="it cannot be"))
+        ledger.ends.append(End(old))
+        ledger.ends.append(End(old, 1, 1.0, {"b": Reason("gone", "gone")}))
 
     assert store(heard) == [] and store(heard) == []
     assert table(box, "acks", "msg_id", "signer") == [(old.msg_id, "a")]
     assert table(box, "messages", "state", "lease", "attempts") == [("waiting", new.token, 0)]
     found = sorted((entry, met is not None, code) for entry, met, code in table(box, "recipients", "entry", "met", "code"))
     assert found == [("a", True, None), ("b", False, None)]
-    store(lambda ledger: ledger.returned.append((new, 0.0)))
-    store(lambda ledger: ledger.complete.append((old, 0)))
+    store(lambda ledger: ledger.ends.append(End(new)))
+    store(lambda ledger: ledger.met.add((old.id, old.msg_id, "b")))
     assert table(box, "messages", "state", "lease", "attempts") == [("delivered", None, 0)]
-    store(lambda ledger: ledger.failed.append((new, "delivered is final")))
+    store(lambda ledger: ledger.ends.append(End(new, why="delivered is final")))
     assert table(box, "messages", "state") == [("delivered",)]
 
 
@@ -168,8 +169,8 @@ def test_an_attempt_without_all_acks(box, put, claim, store):
     reason = Reason("listening, but silent", "silent")
 
     def heard(ledger):
-        ledger.met.append((one.id, one.msg_id, "a"))
-        ledger.unanswered.append(Unanswered(one, {"a": reason, "b": reason}, 60.0))
+        ledger.met.add((one.id, one.msg_id, "a"))
+        ledger.ends.append(End(one, 1, 60.0, {"a": reason, "b": reason}))
 
     store(heard)
     [[turn, due, attempts, lease]] = table(box, "messages", "turn", "due", "attempts", "lease")
@@ -182,14 +183,13 @@ def test_the_acks_of_another_deliverer_count(box, put, claim, store, what):
     """Whoever stored them: the row is delivered at the end of an attempt, or without another one."""
     put("a")
     [one] = claim()
-    store(lambda ledger: ledger.met.append((one.id, one.msg_id, "a")) or ledger.acks.update({(one.msg_id, "a"): None}))
+    store(lambda ledger: ledger.met.add((one.id, one.msg_id, "a")) or ledger.acks.add((one.msg_id, "a")))
     if what == "unanswered":
-        store(lambda ledger: ledger.unanswered.append(Unanswered(one, {"a": Reason("silent", "silent")}, 1.0)))
+        store(lambda ledger: ledger.ends.append(End(one, 1, 1.0, {"a": Reason("silent", "silent")})))
         assert table(box, "messages", "state", "attempts") == [("delivered", 1)]
     else:
-        store(lambda ledger: ledger.returned.append((one, 0.0)))
-        [again] = claim()
-        assert (again.missing, again.entries) == ((), ("a",))
+        store(lambda ledger: ledger.ends.append(End(one)))
+        assert table(box, "messages", "state", "attempts") == [("delivered", 0)]
 
 
 def test_late_acks_may_come_to_different_deliverers(box, put, claim, store):
@@ -197,29 +197,29 @@ def test_late_acks_may_come_to_different_deliverers(box, put, claim, store):
     put("a", "b")
     for entry, state in ("a", "waiting"), ("b", "delivered"):
         [one] = claim()
-        store(lambda ledger, one=one: ledger.unanswered.append(Unanswered(one, {}, -1.0)))
+        store(lambda ledger, one=one: ledger.ends.append(End(one, 1, -1.0)))
         change(box, lease="somebody's", leased_until=time.time() + 5) if entry == "a" else None
 
         def heard(ledger, one=one, entry=entry):
-            ledger.acks[one.msg_id, entry] = None
-            ledger.met.append((one.id, one.msg_id, entry))
+            ledger.acks.add((one.msg_id, entry))
+            ledger.met.add((one.id, one.msg_id, entry))
 
         store(heard)
         assert table(box, "messages", "state") == [(state,)]
         change(box, lease=None, leased_until=None)
 
 
-def test_two_deliverers_store_one_after_the_other(box, rows, put, claim, monkeypatch):
+def test_two_deliverers_store_one_after_the_other(box, put, claim, monkeypatch):
     """One notes the last ACK while the other gives its lease back for want of it: the row is delivered all the same."""
     put("a")
     [old] = claim()
     change(box, leased_until=time.time() - 1)
     [new] = claim()
-    mine, theirs = Ledger(rows, True), Ledger(rows, True)
-    mine.unanswered.append(Unanswered(new, {"a": Reason("silent", "silent")}, 300.0))
-    theirs.acks[old.msg_id, "a"] = None
-    theirs.met.append((old.id, old.msg_id, "a"))
-    theirs.complete.append((old, 0))
+    mine, theirs = Ledger(), Ledger()
+    mine.ends.append(End(new, 1, 300.0, {"a": Reason("silent", "silent")}))
+    theirs.acks.add((old.msg_id, "a"))
+    theirs.met.add((old.id, old.msg_id, "a"))
+    theirs.ends.append(End(old))
 
     def store(ledger):
         with box.transaction() as connection:
@@ -227,10 +227,12 @@ def test_two_deliverers_store_one_after_the_other(box, rows, put, claim, monkeyp
 
     other, explain = threading.Thread(target=store, args=(theirs,)), rows.explain
 
-    def between(*arguments):
+    def between(connection, reasons):
+        if not reasons:
+            return
         other.start()
         other.join(0.5)  # it has to wait; were it not so, it would be through by then
-        explain(*arguments)
+        explain(connection, reasons)
 
     monkeypatch.setattr(rows, "explain", between)
     store(mine)
@@ -251,13 +253,13 @@ def test_the_number_of_a_row_may_be_another_messages(box, put, claim, store):
         assert new.id == old.id
 
     def heard(ledger):
-        ledger.acks[old.msg_id, "a"] = None
-        ledger.met.append((old.id, old.msg_id, "a"))
-        ledger.complete.append((old, 0))
+        ledger.acks.add((old.msg_id, "a"))
+        ledger.met.add((old.id, old.msg_id, "a"))
+        ledger.ends.append(End(old))
 
     store(heard)
     change(box, lease=None)
-    store(lambda ledger: ledger.complete.append((old, 0)))
+    store(lambda ledger: ledger.ends.append(End(old)))
     assert table(box, "recipients", "met") == [(None,)]
     assert table(box, "messages", "state") == [("waiting",)] and table(box, "acks", "msg_id") == []
 
@@ -267,28 +269,28 @@ def test_expiry(box, put, claim, store):
     put("a", expires=30.0)
     [one] = claim()
     silent = {"a": Reason("silent", "silent")}
-    assert store(lambda ledger: ledger.unanswered.append(Unanswered(one, silent, 300.0))) == []
+    assert store(lambda ledger: ledger.ends.append(End(one, 1, 300.0, silent))) == []
     [[due, expires_at]] = table(box, "messages", "due", "expires_at")
     assert due == expires_at
     change(box, due=0.0, expires_at=time.time() - 1)
     [one] = claim()
-    [(msg_id, told)] = store(lambda ledger: ledger.unanswered.append(Unanswered(one, silent, 300.0)))
+    [(msg_id, told)] = store(lambda ledger: ledger.ends.append(End(one, 1, 300.0, silent)))
     assert msg_id == one.msg_id and told == "it expired after 2 attempts; not confirmed by: a"
     assert table(box, "messages", "state", "attempts", "reason") == [("failed", 2, told)]
 
 
-def test_what_has_expired_is_found_whoever_it_waits_for(box, rows, put):
+def test_what_has_expired_is_found_whoever_it_waits_for(box, put):
     """Due or not, with room or without; not what is leased, and no more than a batch: of it nothing is lost."""
     put("a"), put("a", expires=3600)
     late, leased = put("a", expires=30.0), put("b", "a", expires=30.0)
-    claimer, one = Claimer(rows, 1, 10.0), box.tables.messages
+    claimer, one = Claimer(1, 10.0), box.tables.messages
     claimer.windows.of("a").under_way = 1
     change(box, due=time.time() + 100)
 
     def found():
         with box.transaction() as connection:
             now = box.now(connection)
-            return claimer.finds(connection, now, False), claimer.expired(connection, now, time.monotonic())
+            return claimer.finds(connection, now, False), claimer.claim(connection, now, 0, [])
 
     assert found() == (False, [])
     with box.transaction() as connection:
@@ -302,7 +304,7 @@ def test_what_has_expired_is_found_whoever_it_waits_for(box, rows, put):
     assert [claim.msg_id for claim in found()[1]] == [late, leased]
 
 
-def test_rousing_makes_due_all_that_wait_for_an_entry(box, rows, put, monkeypatch):
+def test_rousing_makes_due_all_that_wait_for_an_entry(box, put, monkeypatch):
     """Whoever's turn it is, in batches; nothing that is met, ended, or due already."""
     monkeypatch.setattr("gilmsg.outbox.rows.BATCH", 2)
     ids = [put("a"), put("b", "a"), put("b"), put("a"), put("a"), put("a")]
@@ -326,7 +328,7 @@ def test_sweeping_leaves_what_waits_or_failed(box, put):
         for msg_id, state, ended in zip(ids, ["delivered", "delivered", "failed"], [5, 50, 5]):
             connection.execute(update(one).where(one.c.msg_id == msg_id).values(state=state, ended=ended))
         connection.execute(insert(box.tables.acks), [{"msg_id": msg_id, "signer": "a", "at": 1.0} for msg_id in ids])
-        assert upkeep.sweep(connection, box.tables, "delivered", 10.0) == 1
+        assert rows.sweep(connection, "delivered", 10.0) == 1
     assert sorted(table(box, "messages", "msg_id")) == sorted((one,) for one in ids[1:])
     assert len(table(box, "acks", "msg_id")) == len(table(box, "recipients", "entry")) == 3
 
@@ -344,7 +346,7 @@ def recorded(engine):
     event.remove(engine, "before_cursor_execute", note)
 
 
-def test_what_is_asked_at_each_look_is_found_by_an_index(box, rows, put):
+def test_what_is_asked_at_each_look_is_found_by_an_index(box, put):
     """However many rows there are: turns, what is due, who is missing, what is old."""
     put("a")
     with box.transaction() as connection:
@@ -358,13 +360,13 @@ def test_what_is_asked_at_each_look_is_found_by_an_index(box, rows, put):
             rows.expired(connection, time.time(), FAR)
             rows.unmet(connection)
             rows.rouse(connection, "a", 0, 1.0)
-            upkeep.sweep(connection, box.tables, "delivered", 1.0)
+            rows.sweep(connection, "delivered", 1.0)
         plans = [plan(connection, *one) for one in asked]
     told = "\n".join(f"{statement}\n{found}" for (statement, _), found in zip(asked, plans))
     for statement, found in zip([one for one, _ in asked], plans):
         assert "Seq Scan" not in found and "SCAN gilmsg" not in found.replace("SCAN gilmsg_outbox USING", ""), told
         assert "due" not in statement.partition("ORDER BY")[2] or "gilmsg_outbox_due" in found, told
-        assert "min(gilmsg_outbox.expires_at)" not in statement or "gilmsg_outbox_expires" in found, told
+        assert "min(expires_at)" not in statement or "gilmsg_outbox_expires" in found, told
         assert "expires_at" not in statement.partition("ORDER BY")[2] or "gilmsg_outbox_expires" in found, told
     assert plans[0].count("gilmsg_outbox_due") >= 3, told  # PostgreSQL shows the step of the recursion only when verbose
     assert any("gilmsg_outbox_unmet" in one for one in plans) and any("gilmsg_outbox_ended" in one for one in plans), told
@@ -377,9 +379,11 @@ def plan(connection, statement, parameters):
     return "\n".join(str(row[-1]) for row in found)
 
 
-def test_a_claim_is_confirmed_entry_by_entry(rows, put, claim):
+def test_a_claim_is_confirmed_entry_by_entry(put, claim):
     """A signer meets its own entry, and each group that it is in."""
     put("a", "a,b", "b,c")
     [one] = claim()
-    assert isinstance(one, Claim) and one.confirmed_by("a") == ["a", "a,b"] and one.missing == ("b,c",)
-    assert one.confirmed_by("a") == [] and one.confirmed_by("c") == ["b,c"] and not one.missing
+    claimer = Claimer(1, 10.0)
+    claimer.release(one)
+    assert claimer.confirm(one, "a") == ["a", "a,b"] and one.missing == ("b,c",)
+    assert claimer.confirm(one, "a") == [] and claimer.confirm(one, "c") == ["b,c"] and not one.missing

@@ -1,19 +1,19 @@
-"""Windows, pauses and arrivals, by numbers."""
+"""Windows and pauses, by numbers."""
 
 import pytest
 
-from gilmsg.outbox import arrivals, windows
-from gilmsg.outbox.windows import Window, Windows
+from gilmsg.outbox import claims
+from gilmsg.outbox.claims import Window, Windows
 
 
 def test_pauses_double_up_to_the_longest():
     """From one second to 300, with jitter of a quarter at most; after an appearance they begin anew."""
     for attempts, least in [(1, 1), (2, 2), (5, 16), (9, 256), (10, 300), (10_000, 300)]:
-        found = [windows.pause(attempts) for _ in range(100)]
+        found = [claims.pause(attempts) for _ in range(100)]
         assert least <= min(found) < max(found) <= least * 1.25
-    assert 300 <= windows.longest_pause() <= 375
-    assert 7 <= windows.pause(50, at_most=7.0) <= 8.75
-    assert 1 <= windows.pause(50, at_most=0.0) <= 1.25
+    assert 300 <= claims.longest_pause() <= 375
+    assert 7 <= claims.pause(50, at_most=7.0) <= 8.75
+    assert 1 <= claims.pause(50, at_most=0.0) <= 1.25
 
 
 def test_a_window_halves_once_for_all_that_left_before():
@@ -46,31 +46,10 @@ def test_who_is_away_limits_nobody_else(under_way, away, room, alone):
 
 
 def test_windows_that_say_nothing_are_forgotten():
-    """Recipients come and go: only those are remembered that are used, or narrow, or away."""
+    """Recipients come and go: only those are remembered that are used, or narrow, away, or new."""
     known = Windows(10)
     known.of("used").under_way, known.of("narrow").size, known.of("away").away = 1, 3, True
     known.of("plain")
-    known.tidy()
-    assert sorted(known._windows) == ["away", "narrow", "used"]
-
-
-def test_appearances_are_looked_up_once_a_second():
-    """Of those only that are waited for, alone or in a group; a second one in the same second is not lost."""
-    here = arrivals.Arrivals()
-    assert here.next_due() is None
-    here.add("alice")
-    here.add("mallory")
-    assert here.next_due() == 0.0
-    assert here.look_up(["bob,alice", "alice", "carol"], 100.0) == ["bob,alice", "alice"]
-    assert here.seen(["carol"]) == 0.0 and here.seen(["carol", "alice"]) == 100.0
-    here.add("alice")
-    assert here.next_due() == 101.0
-
-
-def test_names_of_strangers_are_bounded(monkeypatch):
-    """Anybody may announce any number of names."""
-    monkeypatch.setattr(arrivals, "_MOST", 3)
-    here = arrivals.Arrivals()
-    for number in range(10):
-        here.add(str(number))
-    assert here.look_up(map(str, range(10)), 1.0) == ["0", "1", "2"]
+    known.of("new").appeared, known.of("old").appeared = 900.0, 600.0
+    known.tidy(1000.0)
+    assert sorted(known._windows) == ["away", "narrow", "new", "used"]
