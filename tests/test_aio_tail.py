@@ -1,6 +1,7 @@
 """gilmsg.aio.tail_messages: what a tail is, on a thread beside an event loop."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 import gc
@@ -289,6 +290,32 @@ def test_a_forked_child_closes_nothing_of_its_parents(carol, run):
             assert await numbers(held[0], 1) == await numbers(messages, 1) == [1]
 
     run(main)
+
+
+def test_a_loop_that_has_stopped_acknowledges_nothing(config, carol):
+    """What comes while a step is under way, and its loop stands still, waits; where the loop is closed it gets no ACK."""
+    config["ack_timeout"] = 60.0
+    loop, started = asyncio.new_event_loop(), []
+
+    async def begin():
+        messages = await gilmsg.aio.tail_messages(topic="org.example.dev.tests", **carol).__aenter__()
+        await acquainted(config)
+        started.append(asyncio.ensure_future(messages.__anext__()))
+        await asyncio.sleep(0.01)
+
+    loop.run_until_complete(begin())
+    sent = publish_async(["carol"], msg={"n": 1}, **config)
+    with pytest.raises(concurrent.futures.TimeoutError):
+        sent.result(1.5)
+    assert loop.run_until_complete(asyncio.wait_for(started.pop(), 60))[3]["msg"]["n"] == 1
+    assert sent.result(60).acks
+    loop.run_until_complete(begin())
+    loop.close()
+    with pytest.raises(gilmsg.Timeout):
+        publish(["carol"], **{**config, "ack_timeout": 1.5})
+    started.clear()
+    gc.collect()
+    wait_for(lambda: not [t for t in threading.enumerate() if t.name.startswith("gilmsg-aio")], "the threads have ended")
 
 
 def test_two_tasks_need_two_tails(carol, run):

@@ -200,6 +200,8 @@ class _Reader:
         """Open the sockets, on the thread, with the context that is kept in *place*."""
         with _client.context.lent(place):
             self.tail = prepare()
+        # A loop that has stopped hands nothing over: what is taken then would be acknowledged, and lost.
+        self.tail.wanted = self._loop.is_running
         self._items = self.tail.run()
         next(self._items)
 
