@@ -226,8 +226,8 @@ class Deliverer:
                     most = MOST_UNDER_WAY - len(self._outgoing.under_way) if sends else 0
                     over = self._claimer.claim(connection, clock, most, claimed)
                     failed += settle(connection, [End(claim) for claim in over], clock)
-                if not self._settings.keep:
-                    rows.sweep(connection, DELIVERED, clock)
+                if not self._settings.keep and rows.sweep(connection, DELIVERED, clock) == rows.BATCH:
+                    self._sweep_at = 0.0  # there may be more
         except BaseException:
             for claim, _ in claimed:
                 self._claimer.release(claim)

@@ -72,6 +72,21 @@ def test_old_rows_go_however_much_there_is_to_do(box, config, deliverer, monkeyp
     assert box.counts()["delivered"] == 1
 
 
+def test_what_is_not_kept_goes_at_once_however_much_it_is(box, bus, config, monkeypatch):
+    """Where a store removes a whole batch the others follow in the next rounds, not a minute later."""
+    monkeypatch.setattr("gilmsg.outbox.rows.BATCH", 2)
+    deliverer = delivery.Deliverer(box, {**config, "gilmsg.outbox.keep": 0})
+    with contextlib.closing(deliverer._sender):
+        deliverer._round()
+        for _ in range(5):
+            old(box, config)
+        learn(deliverer, box, config)
+        deliverer._round()
+        assert box.counts()["delivered"] == 1 and deliverer._seconds() == 0.0
+        deliverer._round()
+        assert box.counts()["delivered"] == 0 and deliverer._seconds() > 0.0
+
+
 def test_old_rows_are_looked_for_though_nothing_is_due(box, config, deliverer):
     """It wakes up for that, too, where the next look is far."""
     deliverer._round()
