@@ -301,7 +301,7 @@ def test_a_loop_that_has_stopped_acknowledges_nothing(config, carol):
         messages = await gilmsg.aio.tail_messages(topic="org.example.dev.tests", **carol).__aenter__()
         await acquainted(config)
         started.append(asyncio.ensure_future(messages.__anext__()))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # then the thread has been asked
 
     loop.run_until_complete(begin())
     sent = publish_async(["carol"], msg={"n": 1}, **config)

@@ -47,7 +47,6 @@ class Subscribers:
     Attributes:
         context: of the sockets; None unless they are open.
         interrupted: whether :meth:`interrupt` was called; whoever waits takes that back.
-        wanted: returns whether there is anybody to whom a message can be handed over now.
     """
 
     def __init__(self, config: Mapping[str, Any], topics: Sequence[bytes], passive: bool) -> None:
@@ -56,7 +55,6 @@ class Subscribers:
         self._sources: dict[Any, tuple[str, str]] = {}
         self.context: Any = None
         self.interrupted = False
-        self.wanted: Callable[[], bool] = lambda: True
         #: Readable when a host name has been looked up, or somebody interrupts the wait; and the other end.
         self._woken: Any = None
         self._wake: Any = None
@@ -80,15 +78,15 @@ class Subscribers:
         for readable in [self._woken.fileno(), *self._sources]:
             self._poller.register(readable, zmq.POLLIN)
 
-    def wait(self) -> Iterator[tuple[list[bytes], str, str]]:
-        """Yield frames, name and endpoint of each message that is there; end within a second, or when interrupted."""
+    def wait(self, wanted: Callable[[], bool]) -> Iterator[tuple[list[bytes], str, str]]:
+        """Yield frames, name and endpoint of each message that is there and *wanted*; end in a second, or when interrupted."""
         self._connections.tick(time.monotonic())
         for readable, _ in _engine.poll(self._poller, _POLL_LIMIT):
             if readable not in self._sources:
                 self._woken.recv(4096)
                 for host, addresses in self._names.answers():
                     self._connections.answer(host, addresses)
-            elif not self.interrupted and self.wanted():  # else it stays where it is
+            elif not self.interrupted and wanted():  # else it stays where it is
                 yield readable.recv_multipart(), *self._sources[readable]
 
     def interrupt(self) -> None:
@@ -156,25 +154,22 @@ class Tail:
         if can_acknowledge(self._config, "tail_messages()"):
             self._acknowledger = Acknowledger(self._config, _context.publisher(context).port)
         self._subscribers: Subscribers | None = None
-        #: Returns whether anybody asks for messages now; replaced by who runs this beside an event loop, which may stop.
-        self.wanted: Callable[[], bool] = lambda: True
         self._sequence = dict.fromkeys(self._config.get("replay_endpoints") or {}, -1)
 
-    def run(self) -> Generator[Item | None, None, None]:
-        """Set up, yield None once, then the messages; and None where it was interrupted, or nobody wants one."""
+    def run(self, wanted: Callable[[], bool] = lambda: True) -> Generator[Item | None, None, None]:
+        """Set up, yield None once, then messages; and None where it was interrupted, or none is *wanted* at this moment."""
         topics = [self._topic]
         if self._acknowledger is not None:
             topics.append(self._acknowledger.announcement(self._topic.decode()))
         self._subscribers = subscribers = Subscribers(self._config, topics, self._passive)
-        subscribers.wanted = self.wanted
         try:
             subscribers.open()
             yield None
             while True:
                 self._refuse_in_a_child()
-                for frames, name, endpoint in subscribers.wait():
+                for frames, name, endpoint in subscribers.wait(wanted):
                     yield from self.received(frames, name, endpoint, subscribers.context)
-                if subscribers.interrupted or not self.wanted():
+                if subscribers.interrupted or not wanted():
                     subscribers.interrupted = False
                     yield None
         finally:

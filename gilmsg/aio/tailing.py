@@ -201,8 +201,7 @@ class _Reader:
         with _client.context.lent(place):
             self.tail = prepare()
         # A loop that has stopped hands nothing over: what is taken then would be acknowledged, and lost.
-        self.tail.wanted = self._loop.is_running
-        self._items = self.tail.run()
+        self._items = self.tail.run(self._loop.is_running)
         next(self._items)
 
     def step(self) -> receive.Item | None:
