@@ -334,13 +334,15 @@ def test_two_tasks_need_two_tails(carol, run):
 
 
 def test_another_loop_needs_a_tail_of_its_own(carol):
-    """One that was opened in a loop is refused in another one, which would wait for ever."""
+    """One that was opened in a loop is refused in another one, which would wait for ever; its own loop waits on."""
     messages = gilmsg.aio.tail_messages(**carol)
     first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
     try:
         first.run_until_complete(messages.__aenter__())
         with pytest.raises(gilmsg.ConfigurationError, match="another event loop"):
             second.run_until_complete(messages.__anext__())
+        with pytest.raises(asyncio.TimeoutError):
+            first.run_until_complete(asyncio.wait_for(messages.__anext__(), 0.05))
         first.run_until_complete(messages.aclose())
     finally:
         first.close()

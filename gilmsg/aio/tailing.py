@@ -71,6 +71,7 @@ class Messages(AsyncIterator[receive.Item]):
     async def __anext__(self) -> receive.Item:
         if self._busy:
             raise RuntimeError("these messages are being waited for already, by another task: each task needs a tail of its own")
+        self._require_its_loop()
         self._busy = True
         try:
             reader = await self._set_up()
@@ -95,11 +96,13 @@ class Messages(AsyncIterator[receive.Item]):
         finally:
             self._busy = False
 
+    def _require_its_loop(self) -> None:
+        if self._reader is not None and not self._reader.runs_here:
+            raise ConfigurationError("these messages belong to another event loop; call tail_messages() in this one")
+
     async def _set_up(self) -> _Reader:
         if self._over:
             raise StopAsyncIteration
-        if self._reader is not None and not self._reader.runs_here:
-            raise ConfigurationError("these messages belong to another event loop; call tail_messages() in this one")
         if self._reader is None:
             self._reader = _Reader()
             weakref.finalize(self, self._reader.end).atexit = False
@@ -139,6 +142,7 @@ class Messages(AsyncIterator[receive.Item]):
             self._reader.end()
 
     async def __aenter__(self) -> Self:
+        self._require_its_loop()
         try:
             await self._set_up()
         except StopAsyncIteration:
