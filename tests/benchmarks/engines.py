@@ -24,12 +24,16 @@ class Engine:
         self._ear, self._heard = ear, heard
         threading.Thread(target=self._run, daemon=True).start()
 
+    def put(self, job: Callable[[], None]) -> None:
+        """Have the thread call *job* soon."""
+        self._jobs.put(job)
+        self._outside.send(b".")
+
     def wait_for(self, job: Callable[[threading.Lock], None]) -> None:
         """Have the thread call *job* with a lock; return when somebody has released that."""
         ended = threading.Lock()
         ended.acquire()
-        self._jobs.put(lambda: job(ended))
-        self._outside.send(b".")
+        self.put(lambda: job(ended))
         if not ended.acquire(timeout=floor.LIMIT):
             raise TimeoutError("the floor is not answered")
 
@@ -46,9 +50,9 @@ class Engine:
                         self._do()
 
     def _do(self) -> None:
+        self._inside.recv(4096)  # first: a byte that comes later is of a job that comes later
         while not self._jobs.empty():
             self._jobs.get()()
-        self._inside.recv(4096)
 
 
 class Answerer(floor.Answerer):

@@ -7,15 +7,20 @@ the sockets. What gilmsg takes beyond it is gilmsg's own code.
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import threading
 from typing import Any
 
+import gilmsg
 from tests.benchmarks import engines, floor, members, parties
 from tests.benchmarks.figures import timed, with_progress
 from tests.benchmarks.parties import no_configuration_of_the_user
 
 ROUNDS, CALLS = 40, 50
+
+#: Messages that are on their way at once, where they do not wait for each other.
+AT_ONCE = 500
 
 #: The ways to confirm a message, as the table names them.
 WAYS = "signed floor", "engine in the publisher", "engine at both ends", "gilmsg"
@@ -26,7 +31,9 @@ class Floor(floor.Floor):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._open: dict[str, tuple[str, threading.Lock]] = {}
+        #: Id -> digest, and the lock of whoever waits for that message alone.
+        self._open: dict[str, tuple[str, threading.Lock | None]] = {}
+        self._all_heard = threading.Event()
         self._engine = engines.Engine(self._sub, self._hear)
 
     def confirm_by_engine(self) -> None:
@@ -39,16 +46,34 @@ class Floor(floor.Floor):
 
         self._engine.wait_for(send)
 
+    def pipelined_by_engine(self, count: int) -> None:
+        """Send *count* messages one after the other; return when our one recipient has proven receipt of them all."""
+        self._all_heard.clear()
+        for left in reversed(range(count)):
+            self._engine.put(functools.partial(self._leave, *self.signed(), left))
+        if not self._all_heard.wait(floor.LIMIT):
+            raise TimeoutError("the floor is not answered")
+
+    def _leave(self, message: dict[str, Any], wire: bytes, digest: str, left: int) -> None:
+        self._open[message["msg_id"]] = digest, None
+        self._awaited = left
+        self._pub.send_multipart([floor.TOPIC, wire])
+
     def _hear(self) -> None:
         ack, _, name = self._verifier.open(self._sub.recv_multipart()[1])
         digest, ended = self._open.pop(ack["msg"]["ack_msg_id"])
-        if name in self._names and ack["msg"]["ack_digest"] == digest:
+        if name not in self._names or ack["msg"]["ack_digest"] != digest:
+            return
+        if ended is not None:
             ended.release()
+        elif not self._open and not self._awaited:
+            self._all_heard.set()
 
 
-def measured(rounds: int, calls: int) -> dict[str, list[float]]:
-    """Return, for each way to confirm a message, the median seconds of each round."""
+def measured(rounds: int, calls: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return, for each way to confirm a message, the median seconds of each round: of one by one, and of all at once."""
     found: dict[str, list[float]] = {}
+    pipelined: dict[str, list[float]] = {}
     with parties.Bus(["tail"]) as bus:
         bus.tail("tail")
         plain = bus.floor(["plain"])
@@ -56,16 +81,26 @@ def measured(rounds: int, calls: int) -> dict[str, list[float]]:
         both = bus.floor(["both"], name="floor2", publishing=Floor, answering=engines.__name__)
         lane = bus.lane()
         ours = lambda: members.publish("tail")
-        ways = dict(zip(WAYS, (plain.confirm, one.confirm_by_engine, both.confirm_by_engine, ours)))
+        ways = plain.confirm, one.confirm_by_engine, both.confirm_by_engine, ours
+        at_once = plain.pipelined, one.pipelined_by_engine, both.pipelined_by_engine, futures
         for _ in with_progress(range(rounds), "rounds"):
-            for name, way in ways.items():
+            for name, way, all_of in zip(WAYS, ways, at_once):
                 took = lane.run(lambda way=way: [timed(way) for _ in range(calls)])
                 found.setdefault(name, []).append(statistics.median(took))
-    return found
+                took_all = lane.run(lambda all_of=all_of: timed(lambda: all_of(AT_ONCE)))
+                pipelined.setdefault(name, []).append(took_all / AT_ONCE)
+    return found, pipelined
 
 
-def table(found: dict[str, list[float]]) -> str:
-    lines = [f"{'way':<24} microseconds  / floor"]
+def futures(count: int) -> None:
+    """Publish *count* messages by gilmsg, and wait for them all."""
+    options = {"topic": "tail", "modname": "benchmark", "recipients": ["tail"], "ack_timeout": members.LIMIT}
+    for future in [gilmsg.publish_async(msg={"n": number}, **options) for number in range(count)]:
+        future.result()
+
+
+def table(what: str, found: dict[str, list[float]]) -> str:
+    lines = [f"{what:<24} microseconds  / floor"]
     for name, rounds in found.items():
         ratios = [ours / yardstick for ours, yardstick in zip(rounds, found[WAYS[0]])]
         lines.append(f"{name:<24} {1e6 * statistics.median(rounds):12.0f} {statistics.median(ratios):8.2f}")
@@ -78,7 +113,8 @@ def main() -> None:
     parser.add_argument("calls", type=int, nargs="?", default=CALLS, help="messages in a round")
     options = parser.parse_args()
     with no_configuration_of_the_user():
-        print(table(measured(options.rounds, options.calls)))
+        one_by_one, at_once = measured(options.rounds, options.calls)
+    print(table("one by one", one_by_one), table(f"{AT_ONCE} at once", at_once), sep="\n\n")
 
 
 if __name__ == "__main__":
