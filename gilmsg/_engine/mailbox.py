@@ -27,6 +27,10 @@ STOP_LIMIT = 2.0
 #: caller may wake first; that uses up one of the waits, not the engine's time.
 _GRACE = (0.5,) * 10
 
+#: Operations for which the thread is woken where it would look by itself in a moment, and nobody waits for them: with each
+#: message that wakes it alone the thread takes an eighth more of the processor, all told.
+_BATCH = 4
+
 UNKNOWN = "whether the message was received is unknown"
 
 
@@ -40,6 +44,8 @@ class Mailbox:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.over = self.stopping = self._asleep = False
+        #: Asleep for some milliseconds, at most.
+        self._dozing = False
         self._why = "has ended"
         #: Whether it ended, or is to, though nobody asked for it.
         self.failed = False
@@ -70,7 +76,7 @@ class Mailbox:
     def put(self, operation: Operation) -> None:
         """Hand *operation* over; it is settled whatever becomes of the engine."""
         self._operations.put(operation)
-        if self._asleep:
+        if self._asleep and (not self._dozing or operation.urgent or self._operations.qsize() >= _BATCH):
             self._wake()
         if self.over:
             self._refuse_all()

@@ -33,7 +33,12 @@ class Book(Protocol):
 
 
 class Operation(Protocol):
-    """``run`` begins it on the engine thread; ``fail`` settles one that cannot be run, on any thread."""
+    """``run`` begins it on the engine thread; ``fail`` settles one that cannot be run, on any thread.
+
+    An *urgent* one has a thread that waits for it.
+    """
+
+    urgent: bool
 
     def run(self, engine: Engine, now: float) -> None: ...
     def fail(self, error: BaseException) -> None: ...
@@ -46,6 +51,8 @@ def closed() -> ListenerError:
 
 class Ask(Generic[T]):
     """A function that is called between two steps."""
+
+    urgent = True
 
     def __init__(self, job: Callable[[], T]) -> None:
         self._job = job
@@ -72,6 +79,7 @@ class Held:
     """
 
     abandoned = False
+    urgent = True
     until = 0.0
 
     def __init__(self, out: Out, thread: int | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -51,6 +52,28 @@ def test_acks_of_many_futures_are_taken_in_batches(bus: Bus) -> None:
         bus.recipient.acknowledge(msg_id, message.digest)
     assert port.result_of(waited.outcome, LIMIT).msg_id == "waited"
     assert {msg_id: message.outcome.result(LIMIT).msg_id for msg_id, message in futures.items()} == {one: one for one in futures}
+
+
+@pytest.mark.parametrize(
+    ("asleep", "dozing", "urgent", "woken"),
+    [
+        (True, False, [False], [True]), (True, True, [False] * 5, [False] * 3 + [True] * 2),
+        (True, True, [False, True], [False, True]), (False, False, [False, True], [False, False]),
+    ],
+)  # fmt: skip
+def test_the_thread_is_woken_where_it_would_not_look_soon_enough(asleep, dozing, urgent, woken, monkeypatch):
+    """An engine thread that sleeps is woken for each operation; one that dozes for what is waited for, and for four."""
+    wakes: list[None] = []
+    box = mailbox.Mailbox()
+    monkeypatch.setattr(box, "_wake", lambda: wakes.append(None))
+    box._asleep, box._dozing = asleep, dozing
+    found = []
+    for hurry in urgent:
+        wakes.clear()
+        box.put(types.SimpleNamespace(urgent=hurry))
+        found.append(bool(wakes))
+    box.forget()
+    assert found == woken
 
 
 def test_a_thread_keeps_its_order_and_holds_back_no_other(bus: Bus) -> None:
