@@ -60,26 +60,24 @@ class AddressBook:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._endpoints = {name: copy.copy(value) for name, value in (config.get("endpoints") or {}).items()}
-        self._certnames = dict(config.get("certnames") or {})
-        self._inbound = copy.copy(config.get(RELAY_INBOUND))
-        self.ack_topic = _protocol.ack_topic(config)
+        self._said = copy.deepcopy(_said(config))
+        *_, certnames, self.ack_topic = self._said
         self.publishing = publishing_endpoints(config)
         # Text, whose hash is kept: a bus has thousands of endpoints.
         self.key = repr((self.ack_topic, sorted(self.publishing.items())))
         self._found: dict[str, list[str]] = {}
-        for name, certificate in self._certnames.items():
+        for name, certificate in certnames.items():
             self._found.setdefault(certificate, []).extend(self.publishing.get(name, ()))
 
     def holds_for(self, config: Mapping[str, Any]) -> bool:
         """Whether *config* still says the same: it is a dict, anybody may have changed it."""
-        return bool(
-            self._endpoints == (config.get("endpoints") or {})
-            and self._certnames == (config.get("certnames") or {})
-            and self._inbound == config.get(RELAY_INBOUND)
-            and self.ack_topic == _protocol.ack_topic(config)
-        )
+        return self._said == _said(config)
 
     def of(self, common_name: str, via_relay: bool) -> list[str]:
         """Return where ACKs of *common_name* can come from, as far as is known: where nothing is, from its relay."""
         return self._found.get(common_name) or (self.publishing.get("relay_outbound", []) if via_relay else [])
+
+
+def _said(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any, Mapping[str, str], str]:
+    endpoints, certnames = config.get("endpoints") or {}, config.get("certnames") or {}
+    return endpoints, config.get(RELAY_INBOUND), certnames, _protocol.ack_topic(config)

@@ -6,7 +6,7 @@ import functools
 import re
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Callable
 
 from .. import _protocol
 from ..errors import ConfigurationError
@@ -36,19 +36,6 @@ _NAMES = ("recipients", "recipient", "ack_timeout", "pre_fire_hook", "modname", 
 #: Characters, at most, to insert, remove or replace until a misspelt name is the right one.
 NEAR = 2
 
-DEFAULT_ACK_TIMEOUT = 0.25
-DEFAULT_HEAD_START = 2.0
-
-#: Of those that are seconds; and which of them may be 0.
-_SECONDS = {
-    ACK_TIMEOUT: DEFAULT_ACK_TIMEOUT, HEAD_START: DEFAULT_HEAD_START, OUTBOX_ACK_TIMEOUT: 5.0, POLL: 1.0,
-    KEEP: 7 * 86400.0,
-}  # fmt: skip
-_MAY_BE_ZERO = (HEAD_START, KEEP)
-
-#: The same of those that are whole numbers.
-_NUMBERS = {WINDOW: 100, DEPTH: 2}
-
 #: An address in brackets or without a colon, which may be left out, and a port.
 _LISTENING = re.compile(r"(?:(?:\[([0-9a-fA-F:.]+)\]|([^:\s\[\]]+)):)?([0-9]{1,5})\Z")
 _LOOPBACK, _LARGEST_PORT = "127.0.0.1", 65535
@@ -66,17 +53,7 @@ def require_known(config: Mapping[str, Any]) -> None:
 
 def checked(key: str, value: Any, where: str) -> Any:
     """Return *value* of one of ``KEYS``, in the form in which it is used; it was found *where*."""
-    if key == RECIPIENTS:
-        return _table(value, where)
-    if key in FLAGS:
-        return _flag(value, where)
-    if key == DATABASE:
-        return _place(value, where)
-    if key in _NUMBERS:
-        return _number(value, where)
-    if key == METRICS_PORT:
-        return None if value is None else listening(value, where)
-    return seconds(value, where, zero_allowed=key in _MAY_BE_ZERO)
+    return _DEFAULTS_AND_CHECKS[key][1](value, where)
 
 
 def plain(key: str, config: Mapping[str, Any]) -> Any:
@@ -86,7 +63,7 @@ def plain(key: str, config: Mapping[str, Any]) -> Any:
 
 def default(key: str) -> Any:
     """Return the value of one of ``KEYS`` that nobody has set."""
-    return False if key in FLAGS else {**_NUMBERS, **_SECONDS}.get(key)
+    return _DEFAULTS_AND_CHECKS[key][0]
 
 
 @functools.lru_cache(maxsize=512)
@@ -228,6 +205,10 @@ def _number(value: Any, where: str) -> int:
     return value
 
 
+def _metrics_port(value: Any, where: str) -> tuple[str, int] | None:
+    return None if value is None else listening(value, where)
+
+
 def seconds(value: Any, where: str, zero_allowed: bool = False) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     fits = number and 0 <= value <= threading.TIMEOUT_MAX  # not nan, either
@@ -237,3 +218,21 @@ def seconds(value: Any, where: str, zero_allowed: bool = False) -> float:
             f"{where} must be a {sign}, finite number of seconds, at most {threading.TIMEOUT_MAX:g}; it is {value!r}"
         )
     return float(value)
+
+
+_seconds_or_0 = functools.partial(seconds, zero_allowed=True)
+
+_DEFAULTS_AND_CHECKS: dict[str, tuple[Any, Callable[[Any, str], Any]]] = {
+    RECIPIENTS: (None, _table),
+    ACK_TIMEOUT: (0.25, seconds),
+    HEAD_START: (2.0, _seconds_or_0),
+    REQUIRED: (False, _flag),
+    FAIL_FAST: (False, _flag),
+    DATABASE: (None, _place),
+    OUTBOX_ACK_TIMEOUT: (5.0, seconds),
+    WINDOW: (100, _number),
+    POLL: (1.0, seconds),
+    KEEP: (7 * 86400.0, _seconds_or_0),
+    METRICS_PORT: (None, _metrics_port),
+    DEPTH: (2, _number),
+}

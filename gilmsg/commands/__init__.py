@@ -37,6 +37,9 @@ SUCCESS, NOT_PROVEN, UNUSABLE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 130
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _BREAK = re.compile("[\t\n\u2028\u2029]")
 
+#: Parameters of the escape sequence that begins each style (SGR); the one that ends all of them is 0.
+_STYLES = {"faint": "2", "name": "36", "good": "32", "bad": "31", "strong": "1"}
+
 #: The environment variable that says where the outbox is; ``ps`` shows it to its own user only.
 OUTBOX_VARIABLE = "GILMSG_OUTBOX_DATABASE"
 
@@ -263,3 +266,19 @@ class Signals:
             yield
         finally:
             self._raises = self._again = False
+
+
+class Paint:
+    """Paints texts for *stream*; without one, and where colours are not seen or not wanted, leaves them as they are."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._on = stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb" and colours_wanted()
+
+    def __call__(self, style: str, text: str) -> str:
+        """Return *text* in *style*; there must be no escape sequence in it."""
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self._on and text else text
+
+
+def colours_wanted() -> bool:
+    """Return whether the user has nothing against colours (see no-color.org)."""
+    return not os.environ.get("NO_COLOR")

@@ -38,8 +38,7 @@ from gilmsg.errors import ConfigurationError
 from gilmsg.sandbox import Sandbox
 
 from .._protocol import is_answer, unmarked
-from . import SUCCESS, Ended, Signals, Unusable, command_parser, complain, printable_line, script, tell
-from .colour import Paint
+from . import SUCCESS, Ended, Paint, Signals, Unusable, command_parser, complain, printable_line, script, tell
 
 PROG = "gilmsg-sandbox"
 

@@ -39,10 +39,9 @@ import gilmsg
 from .._meta import answers, sentence, who
 from .._protocol import MARKER, on_ack_topic, unmarked
 from . import (
-    METRICS_PORT, SUCCESS, Ended, Signals, Unusable, configuration, log_to_stderr, option, printable, printable_line, script,
-    serve_metrics,
+    METRICS_PORT, SUCCESS, Ended, Paint, Signals, Unusable, colours_wanted, configuration, log_to_stderr, option, printable,
+    printable_line, script, serve_metrics,
 )  # fmt: skip
-from .colour import Paint, wanted
 
 PROG = "gilmsg-tail"
 
@@ -183,7 +182,7 @@ class View:
         if config["really_pretty"]:
             from pygments import formatters, highlight, lexers
 
-            formatter = formatters.TerminalFormatter() if wanted() else formatters.NullFormatter()
+            formatter = formatters.TerminalFormatter() if colours_wanted() else formatters.NullFormatter()
             shown = "\n" + highlight(fedmsg.encoding.pretty_dumps(message), lexers.JavascriptLexer(), formatter).strip()
         if config["query"]:
             found = dict(fedmsg.utils.dict_query(message, config["query"]))

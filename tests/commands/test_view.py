@@ -8,7 +8,7 @@ import time
 import pytest
 
 from gilmsg import commands
-from gilmsg.commands.colour import Paint
+from gilmsg.commands import Paint
 from gilmsg.commands.sandbox import event_line
 from gilmsg.commands.tail import View, one_line
 
