@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -356,10 +357,22 @@ def test_the_shell(
 
 
 @pytest.mark.slow
-def test_through_a_relay(pages_bus, code=shown("guides/relay", "import gilmsg")):
-    """A process that binds no port publishes by way of the relay; who received it confirms."""
+def test_through_a_relay(
+    pages_bus, tmp_path, code=shown("guides/relay", "import gilmsg"), file=shown("guides/relay", "# fedmsg.d/relay.py"),
+):  # fmt: skip
+    """A process that binds no port publishes by way of the relay, of which the file tells; who received it confirms."""
+    config, shell_here = pages_bus.config, f"shell.{socket.gethostname().partition('.')[0]}"
+    for theirs, ours in [
+        ("tcp://relay.example.com:9941", config.pop("relay_inbound")), ("shell.web01", shell_here),
+        ("tcp://relay.example.com:9940", *config["endpoints"].pop("relay_outbound")),
+        ("shell-web01.example.com", config["certnames"].pop(shell_here)),
+    ]:  # fmt: skip
+        assert file.count(f'"{theirs}"') == 1
+        file = file.replace(f'"{theirs}"', repr(ours))
+    write_config(tmp_path, config)
+    write_config(tmp_path, file, "relay.py")
     # As gilmsg-logger does, under the certificate of the shell.
-    done = processes.python(code, pages_bus.directory)
+    done = processes.python(code, tmp_path)
     assert done.stdout == f"org.example.prod.compose.finished {BACKENDS[:1]}\n", done
 
 
