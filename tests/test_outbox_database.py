@@ -180,6 +180,8 @@ def test_transactions_of_ours_are_what_they_must_be(place, level):
             put(box, connection)
             if engine.dialect.name == "postgresql":
                 assert connection.execute(text("SHOW transaction_isolation")).scalar() == "read committed"
+                with box.transaction(reads=True) as other:  # several statements see one state
+                    assert other.execute(text("SHOW transaction_isolation")).scalar() == "repeatable read"
         assert box.counts()["waiting"] == 1
 
 

@@ -132,7 +132,7 @@ def test_it_forgets_what_is_old(place, inbox):
 
 
 @pytest.mark.parametrize("message", [None, "text", [], {}, {"msg_id": 5}, {"body": None}, {"body": {"topic": "t"}},
-                                     {"msg_id": "a\0b"}, {"msg_id": "x", "msg": object}])  # fmt: skip
+                                     {"msg_id": "a\0b"}, {"msg_id": "\ud800"}, {"msg_id": "x", "msg": object}])  # fmt: skip
 def test_what_is_no_message_is_refused(tmp_path, message):
     """It is a ConfigurationError: what has no identity would be handled again and again, or never."""
     inbox = gilmsg.outbox.Inbox(tmp_path / "box", "handler")

@@ -150,6 +150,7 @@ BAD = {
     "an empty name": ({"recipients": ["alice", ""]}, "cannot be empty"),
     "a name that no database holds": ({"recipients": ["a\0b"]}, "cannot hold"),
     "a name that is no text": ({"recipients": ["a\udc80"]}, "cannot hold"),
+    "a group that no index of PostgreSQL's holds": ({"recipients": [",".join(map(str, range(1000)))]}, "too long for an outbox"),
     "a topic that no database holds": ({"topic": "a\0b"}, "cannot hold"),
     "a topic of answers": ({"topic": "gilmsg.ack", "modname": "x"}, "gilmsg's own"),
     "a topic that is no text": ({"topic": 5}, "the topic must be text; it is 5"),

@@ -131,3 +131,12 @@ def test_purge_removes_what_has_ended(box):
     assert box.purge() == 1 and ids(box, "waiting", "failed", "delivered") == [waits]
     with pytest.raises(gilmsg.ConfigurationError, match="drop those that wait"):
         box.purge("waiting")
+    for seconds in (-1, None, float("nan")):
+        with pytest.raises(gilmsg.ConfigurationError, match="a number of seconds"):
+            box.purge(older=seconds)
+
+
+def test_an_id_that_no_database_holds_is_that_of_no_message(box):
+    """It is asked for in vain, and changes nothing."""
+    for msg_id in ("a\0b", "\ud800"):
+        assert box.get(msg_id) is None and box.retry([msg_id]) == box.drop(msg_id) == ()

@@ -33,7 +33,8 @@ class Prepared(NamedTuple):
         try:
             received = _protocol.Received.of([b"", covered])
             same = received.covered == covered
-        except BadFrame as error:
+            str(received.message.get("topic")).encode("utf-8")
+        except (BadFrame, UnicodeEncodeError) as error:
             raise PayloadError(f"the stored message cannot be sent: {error}") from error
         topic, msg_id = received.message.get("topic"), received.message.get("msg_id")
         if not same or not isinstance(topic, str) or not isinstance(msg_id, str):
@@ -110,7 +111,7 @@ class Sender:
         tell: called on the thread of ``futures`` with a list of ``News``; it must not block.
 
     Raises:
-        ConfigurationError: a setting is not usable, or no declared port is free.
+        ConfigurationError: a setting, key, CA or CRL is not usable, and nothing was opened; or no declared port is free.
         ListenerError: the engine cannot start.
     """
 
@@ -118,8 +119,9 @@ class Sender:
         _engine.prepare()
         self.config = config
         self._origin, self._reports = origin, _engine.Reports(tell)
-        _trust.require_x509(self.config)
-        self._publisher = _context.SharedPublisher(_context.require_publisher(self.config), self.config)
+        address = _context.require_publisher(self.config)
+        self._check_keys()
+        self._publisher = _context.SharedPublisher(address, self.config)
         self._ack_topic = _protocol.ack_topic(self.config)
         self._port: _engine.Port | None = None
 
@@ -140,6 +142,10 @@ class Sender:
     def check(self) -> None:
         """Raise ConfigurationError, or ListenerError, if nothing can be sent now: port, key, CA and CRL must be usable."""
         self.port()
+        self._check_keys()
+
+    def _check_keys(self) -> None:
+        _trust.require_x509(self.config)
         if self.config.get("sign_messages", False):
             _trust.signer(self.config, _names.certname(self.config))
         _trust.verifier(self.config)

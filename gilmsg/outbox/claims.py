@@ -164,9 +164,12 @@ class Claimer:
             if turn.last > self._far(now):
                 rows.reset(connection, turn.whose, now, self._far(now))
         turns = self._turns(known, now)
-        turns.sort(key=lambda whose: whose <= self._last_turn)  # those after it come first
+        turns.sort(key=lambda whose: (whose <= self._last_turn, whose))  # those after it come first, whatever the database's order is
         left = len(turns) > rows.BATCH
         for whose in turns[: rows.BATCH]:
+            if len(claimed) >= most:
+                left = True
+                break  # it is its turn next
             limit = min(self._room(whose), max(1, rows.BATCH // len(turns)), most - len(claimed))
             found = rows.due(connection, whose, now, self._far(now), limit) if limit > 0 else []
             taken = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import stat
@@ -85,12 +86,12 @@ class Database:
         """Give a connection with a transaction that commits in the end, or rolls back if an exception leaves the block.
 
         On SQLite the transaction is the only writer from its start (BEGIN IMMEDIATE), unless it only *reads*: then it sees
-        one state and keeps nobody out. On PostgreSQL it is READ COMMITTED, whatever the engine's default is.
+        one state and keeps nobody out, on an own engine; an application's begins as that has it. On PostgreSQL it is READ
+        COMMITTED, or where it only *reads* REPEATABLE READ, whatever the engine's default is.
         """
         with self.engine.connect() as connection:
             if connection.dialect.name == "postgresql":
-                if not self.own:
-                    connection.execution_options(isolation_level="READ COMMITTED")
+                connection.execution_options(isolation_level="REPEATABLE READ" if reads else "READ COMMITTED")
             elif reads:
                 connection.execution_options(**{_READS: True})
             with connection.begin():
@@ -255,6 +256,7 @@ def _sqlite(url: URL, create: bool) -> Engine:
 def _set_up(connection: Any, _record: Any) -> None:
     """Make a new *connection*, of sqlite3, durable, and leave the beginning of transactions to `_begin`."""
     connection.isolation_level = None
+    connection.text_factory = functools.partial(str, encoding="utf-8", errors="replace")  # one damaged row must not hide all others
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
 

@@ -107,7 +107,6 @@ class Deliverer:
         self._rousing: deque[tuple[str, int]] = deque()
         self._guard = Guard()
         self._sender = prepared.Sender(whole, box.origin, self._news.put)
-        self._sender.check()
         self._outgoing = Outgoing(self._sender, self._settings, self._claimer, self._ledger, self._stopping)
         self._thread = threading.Thread(target=self._run, name="gilmsg-outbox", daemon=True)
 
@@ -194,7 +193,7 @@ class Deliverer:
         """Store what was learnt, claim and send what is due, and sweep now and then, however much there is to do."""
         now = time.monotonic()
         if self._appeared and now >= self._look_up_at:
-            self._look_up(now)
+            self._guard.do(self._look_up, now)
         looks = now >= self._looks[0]
         while self._looks and self._looks[0] <= now:
             self._looks.popleft()
@@ -208,7 +207,7 @@ class Deliverer:
             self._sweep(now)
 
     def _finds(self, sends: bool) -> bool:
-        """Return whether something may have expired, or be due if anything can be sent. It keeps out nobody who writes."""
+        """Return whether something may have expired, or be due if anything can be sent."""
         with self._box.transaction(reads=True) as connection:
             return self._claimer.finds(connection, self._box.now(connection), sends)
 
@@ -248,6 +247,7 @@ class Deliverer:
 
     def _look_up(self, now: float) -> None:
         """Find out whose rows are to be made due: of the entries that are waited for those of which a member has appeared."""
+        self._look_up_at = now + _APPEARANCES_EVERY
         with self._box.transaction(reads=True) as connection:
             unmet = rows.unmet(connection)
         for entry in unmet:
@@ -255,7 +255,7 @@ class Deliverer:
                 window = self._claimer.windows.of(entry)
                 window.appeared, window.away = now, False
                 self._rousing.append((entry, 0))
-        self._appeared, self._look_up_at = set(), now + _APPEARANCES_EVERY
+        self._appeared = set()
 
     def _rouse(self) -> None:
         """Make due a batch of what waits for somebody who has appeared.

@@ -12,6 +12,7 @@ from sqlalchemy import delete
 from .. import _protocol
 from ..errors import BadFrame, ConfigurationError
 from .database import Database, Place
+from .schema import storable
 from .transactions import joined, tables_required
 
 log = logging.getLogger("gilmsg.outbox")
@@ -103,7 +104,7 @@ def _identity(message: Any) -> tuple[str, str]:
     """Return id and digest of *message*, or of the one in the hub's envelope."""
     inner = message.get("body") if isinstance(message, Mapping) and "msg_id" not in message else message
     msg_id = inner.get("msg_id") if isinstance(inner, Mapping) else None
-    if not isinstance(inner, Mapping) or not isinstance(msg_id, str) or "\0" in msg_id:
+    if not isinstance(inner, Mapping) or not isinstance(msg_id, str) or not storable(msg_id):
         raise ConfigurationError(f"first() takes a message, or the hub's envelope of one; it was given {message!r:.80}")
     try:
         return msg_id, _protocol.digest_of(_protocol.canonical(inner))

@@ -13,7 +13,7 @@ from .._client import context as _context
 from .._client import message as _message
 from .._client import names as _names
 from ..errors import ConfigurationError
-from .schema import turn_of
+from .schema import LONGEST_ENTRY, storable, turn_of
 from .transactions import Joined, Values, tables_required
 
 #: Arguments of publish that mean nothing where nobody waits, and what to do instead.
@@ -111,8 +111,11 @@ def _require_storable(topic: str, entries: tuple[str, ...]) -> None:
             f"{_settings.RECIPIENTS}, or use publish"
         )
     for value in (topic, *entries):
-        if "\0" in value or not value.isascii() and value != value.encode("utf-8", "replace").decode("utf-8"):
+        if not storable(value):
             raise ConfigurationError(f"a database cannot hold the name or topic {value!r}: it is no valid text")
+    for entry in entries:
+        if len(entry.encode("utf-8")) > LONGEST_ENTRY:
+            raise ConfigurationError(f"the group {entry!r:.80} is too long for an outbox: {LONGEST_ENTRY} bytes at most")
 
 
 def expiry(expires: Expires) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, func, literal_column, select, 
 from ..errors import ConfigurationError, Reason
 from .database import Database
 from .rows import BATCH, sweep
-from .schema import DELIVERED, FAILED, WAITING
+from .schema import DELIVERED, FAILED, WAITING, storable
 
 _STATES = (WAITING, DELIVERED, FAILED)
 
@@ -59,9 +59,10 @@ class Queue(Database):
 
     def get(self, msg_id: str) -> OutboxMessage | None:
         """Return the message of that id, with its body; None if there is none, or it was purged."""
-        messages = self.tables.messages
+        if not storable(msg_id):
+            return None
         with self.transaction(reads=True) as connection:
-            found = self._read(connection, messages.c.msg_id == msg_id, with_body=True)
+            found = self._read(connection, self.tables.messages.c.msg_id == msg_id, with_body=True)
         return found[0][1] if found else None
 
     def list(self, *states: str) -> Iterator[OutboxMessage]:
@@ -118,7 +119,7 @@ class Queue(Database):
 
     def _change(self, msg_ids: str | Iterable[str], state: str, values: Mapping[str, Any], stamp: str) -> tuple[str, ...]:
         """Change those of *msg_ids* that are in *state*; *stamp* is the column that gets the time. Return their ids."""
-        ids = tuple(dict.fromkeys([msg_ids] if isinstance(msg_ids, str) else msg_ids))
+        ids = tuple(filter(storable, dict.fromkeys([msg_ids] if isinstance(msg_ids, str) else msg_ids)))
         messages, changed = self.tables.messages, ids[:0]
         for start in range(0, len(ids), BATCH):
             batch = ids[start : start + BATCH]
@@ -139,6 +140,8 @@ class Queue(Database):
         """
         if state not in (DELIVERED, FAILED):
             raise ConfigurationError(f"only delivered and failed messages can be purged, not {state!r}; drop those that wait")
+        if not isinstance(older, (int, float)) or isinstance(older, bool) or not 0 <= older < float("inf"):
+            raise ConfigurationError(f"purge() takes a number of seconds; it was given {older!r}")
         removed, batch = 0, BATCH
         while batch == BATCH:
             with self.transaction() as connection:

@@ -67,7 +67,7 @@ _TURNS = text(f"""{_walk("turn", "gilmsg_outbox", _WAITS)}
         (SELECT min(due) FROM gilmsg_outbox WHERE {_WAITS} AND turn = walk.value),
         (SELECT max(due) FROM gilmsg_outbox WHERE {_WAITS} AND turn = walk.value)
     FROM walk WHERE value IS NOT NULL""")
-_RESET = text(f"UPDATE gilmsg_outbox SET due = :now WHERE {_WAITS} AND turn = :turn AND due > :far")
+_LATE = f"SELECT id FROM gilmsg_outbox WHERE {_WAITS} AND turn = :turn AND due > :far"
 _FIRST_EXPIRY = text(f"SELECT min(expires_at) FROM gilmsg_outbox WHERE {_WAITS} AND expires_at IS NOT NULL")
 _ENTRIES = _among("SELECT message, entry, met FROM gilmsg_outbox_recipients WHERE message IN :ids ORDER BY message, place")
 _LEASE = _among("UPDATE gilmsg_outbox SET lease = :token, leased_until = :until WHERE id IN :ids")
@@ -80,7 +80,8 @@ def turns(connection: Connection) -> list[Turn]:
 
 def reset(connection: Connection, turn: str, now: float, far: float) -> None:
     """Make due what waits for *turn* until later than *far*: the clock was set back."""
-    connection.execute(_RESET, {"turn": turn, "now": now, "far": far})
+    late = _LATE if connection.dialect.name == "sqlite" else f"{_LATE} FOR UPDATE SKIP LOCKED"
+    connection.execute(text(f"UPDATE gilmsg_outbox SET due = :now WHERE id IN ({late})"), {"turn": turn, "now": now, "far": far})
 
 
 def first_expiry(connection: Connection) -> float | None:

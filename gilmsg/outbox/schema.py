@@ -39,7 +39,8 @@ _NUMBERS = ("created", "due", "attempts", "leased_until", "most_attempts", "expi
 _BETWEEN = "\n"
 
 #: Characters of a turn: PostgreSQL's indexes take no long texts. The messages of longer ones take turns by the names that fit.
-_LONGEST_TURN = 500
+#: And bytes of one entry.
+_LONGEST_TURN, LONGEST_ENTRY = 500, 2000
 
 
 class Tables(NamedTuple):
@@ -92,6 +93,11 @@ def tables(metadata: MetaData) -> Tables:
         PrimaryKeyConstraint("name", "msg_id", "digest"),
     )  # fmt: skip
     return Tables(about, messages, recipients, acks, inbox)
+
+
+def storable(value: str) -> bool:
+    """Return whether both databases can hold *value*: no NUL, and no half of a surrogate pair."""
+    return "\0" not in value and (value.isascii() or value == value.encode("utf-8", "replace").decode("utf-8"))
 
 
 def turn_of(entries: Iterable[str]) -> str:

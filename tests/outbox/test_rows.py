@@ -19,11 +19,11 @@ FAR = 400.0
 def claim(box):
     """Claims what is due for one recipient, as another deliverer each time; returns the claims, those that are over first."""
 
-    def claimed(window=100, lease=10.0, claimer=None):
+    def claimed(window=100, lease=10.0, claimer=None, most=1000):
         found = []
         with box.transaction() as connection:
             chosen = claimer or Claimer(window, lease)
-            over = chosen.claim(connection, box.now(connection), 1000, found)
+            over = chosen.claim(connection, box.now(connection), most, found)
         return over + [one for one, _ in found]
 
     return claimed
@@ -87,6 +87,19 @@ def test_claims_take_turns(put, claim):
     ids = [put("a") for _ in range(10)]
     other = put("b")
     assert [one.msg_id for one in claim(window=4)] == [*ids[:4], other]
+
+
+def test_claims_take_turns_where_few_may_be_under_way(put, claim):
+    """Whoever gets nothing, because others have taken all places, is the first when a place is free."""
+    for name in "abB":
+        for _ in range(4):
+            put(name)
+    claimer, served = Claimer(100, 10.0), []
+    for _ in range(6):
+        [one] = claim(claimer=claimer, most=1)
+        claimer.release(one)
+        served += one.entries
+    assert served == ["B", "a", "b"] * 2
 
 
 def test_one_that_can_take_no_more_holds_up_only_what_names_it(put, claim):
