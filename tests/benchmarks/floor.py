@@ -120,6 +120,8 @@ class Floor:
         self._signer = Signer("{}/{}".format(config["ssldir"], name) if signed else "")
         self._verifier = Verifier(signed)
         self._number = 0
+        #: What each message holds beside its number and our marker.
+        self.payload: dict[str, Any] = {}
         self._context: Any = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 4096)
         self._pub = self._context.socket(zmq.XPUB)
@@ -153,7 +155,7 @@ class Floor:
     def signed(self) -> tuple[dict[str, Any], bytes, str]:
         """Return the next message, its bytes to send and its digest."""
         self._number += 1
-        body = {"n": self._number, "gilmsg": {"version": "1.0.0", "recipients": sorted(self._names)}}
+        body = {**self.payload, "n": self._number, "gilmsg": {"version": "1.0.0", "recipients": sorted(self._names)}}
         message = compose(TOPIC, body, self._number, "floor")
         return message, *self._signer.wire(message)
 

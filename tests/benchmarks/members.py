@@ -27,8 +27,7 @@ THREADS = 8
 def publish(recipient: str, **options: Any) -> Any:
     """Publish what *recipient* alone listens to."""
     return gilmsg.publish(
-        topic=recipient, modname="benchmark", msg={"n": 1}, recipients=[recipient],
-        **{"ack_timeout": LIMIT, **options},
+        topic=recipient, modname="benchmark", recipients=[recipient], **{"msg": {"n": 1}, "ack_timeout": LIMIT, **options},
     )  # fmt: skip
 
 

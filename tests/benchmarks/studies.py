@@ -13,6 +13,7 @@ import fedmsg
 import gilmsg
 from tests.benchmarks.figures import Figure, Outcome, alternate, flat, median, percentile, ratio, with_progress
 from tests.benchmarks.former import threads
+from tests.benchmarks.loads import loads
 from tests.benchmarks.loops import loops
 from tests.benchmarks.many import endpoints, recipients
 from tests.benchmarks.members import publish
@@ -210,6 +211,7 @@ STUDIES: dict[str, Callable[[Scale], Outcome]] = {
     "asyncio": loops,
     "threads": threads,
     "recipients": recipients,
+    "loads": loads,
     "deadlines": deadlines,
     "processes": processes,
     "endpoints": endpoints,
