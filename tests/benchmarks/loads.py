@@ -58,7 +58,7 @@ def _outstanding(ours: Lane, few: int, rounds: int) -> Figure:
 def _subscribed(lane: Lane, endpoint: str, count: int) -> Iterator[None]:
     """Have somebody listen to so many topics of the publisher of *lane*."""
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
-        socket.linger = 0
+        socket.linger = socket.sndhwm = 0  # subscriptions beyond that mark would be dropped
         socket.connect(endpoint)
         for topic in [*(f"org.example.dev.other.{number}." for number in range(count - 1)), "org.example.dev.benchmark.last"]:
             socket.subscribe(topic)
