@@ -33,8 +33,7 @@ _OPERATIONS_AT_ONCE = 256
 _LONGEST_SLEEP = 2**31 - 1
 
 #: Milliseconds between two looks for ACKs, and for a few messages, while many are on their way and no thread waits for one:
-#: to wake for each would take the interpreter's lock from those who publish. (With 3 ms, eight tasks that publish and wait
-#: have an eighth fewer confirmed, and 500 messages at once no more.)
+#: to wake for each would take the interpreter's lock from those who publish. With 3 ms, eight tasks get an eighth less done.
 _BATCH_EVERY = 1
 
 #: Seconds: longer than any head start.
@@ -150,9 +149,9 @@ class Engine(Mailbox):
     def _round(self) -> None:
         self._asleep = True  # first, or who puts just now would wake nobody
         milliseconds, polled = self._milliseconds(), self._polled
-        patient = milliseconds > 0 and self._is_patient()
+        patient = self._dozing = milliseconds > 0 and self._is_patient()
         if patient:
-            milliseconds, polled, self._dozing = min(milliseconds, _BATCH_EVERY), self._polled_for_callers, True
+            milliseconds, polled = min(milliseconds, _BATCH_EVERY), self._polled_for_callers
         self._decide()  # last: who is told needs the interpreter's lock, which the poll gives up
         events = zmq.zmq_poll(polled, milliseconds)
         self._asleep = self._dozing = False

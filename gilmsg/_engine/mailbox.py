@@ -44,8 +44,7 @@ class Mailbox:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.over = self.stopping = self._asleep = False
-        #: Asleep for some milliseconds, at most.
-        self._dozing = False
+        self._dozing = False  # asleep for a millisecond, at most
         self._why = "has ended"
         #: Whether it ended, or is to, though nobody asked for it.
         self.failed = False

@@ -33,11 +33,9 @@ class Book(Protocol):
 
 
 class Operation(Protocol):
-    """``run`` begins it on the engine thread; ``fail`` settles one that cannot be run, on any thread.
+    """``run`` begins it on the engine thread; ``fail`` settles one that cannot be run, on any thread."""
 
-    An *urgent* one has a thread that waits for it.
-    """
-
+    #: Whether a thread waits for it.
     urgent: bool
 
     def run(self, engine: Engine, now: float) -> None: ...

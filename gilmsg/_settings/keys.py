@@ -205,10 +205,6 @@ def _number(value: Any, where: str) -> int:
     return value
 
 
-def _metrics_port(value: Any, where: str) -> tuple[str, int] | None:
-    return None if value is None else listening(value, where)
-
-
 def seconds(value: Any, where: str, zero_allowed: bool = False) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     fits = number and 0 <= value <= threading.TIMEOUT_MAX  # not nan, either
@@ -233,6 +229,6 @@ _DEFAULTS_AND_CHECKS: dict[str, tuple[Any, Callable[[Any, str], Any]]] = {
     WINDOW: (100, _number),
     POLL: (1.0, seconds),
     KEEP: (7 * 86400.0, _seconds_or_0),
-    METRICS_PORT: (None, _metrics_port),
+    METRICS_PORT: (None, lambda value, where: None if value is None else listening(value, where)),
     DEPTH: (2, _number),
 }

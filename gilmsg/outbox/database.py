@@ -176,6 +176,12 @@ class Database:
         return self._engine.url.set(query={}).render_as_string(hide_password=True)
 
 
+def require_age(value: Any, unit: str) -> None:
+    """Raise ConfigurationError unless *value* can be the age, in this *unit*, of what is to be purged."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
+        raise ConfigurationError(f"purge() takes a number of {unit}; it was given {value!r}")
+
+
 def _opened(where: Place, create: bool) -> Engine:
     """Return the application's engine, or one of our own; an SQLite file is made only if this is to *create*."""
     if isinstance(where, Engine):

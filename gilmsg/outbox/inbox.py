@@ -11,7 +11,7 @@ from sqlalchemy import delete
 
 from .. import _protocol
 from ..errors import BadFrame, ConfigurationError
-from .database import Database, Place
+from .database import Database, Place, require_age
 from .schema import storable
 from .transactions import joined, tables_required
 
@@ -92,8 +92,7 @@ class Inbox(Database):
 
         Keep them longer than any outbox may send one again: a message that was forgotten is handled again.
         """
-        if not isinstance(days, (int, float)) or isinstance(days, bool) or not 0 <= days < float("inf"):
-            raise ConfigurationError(f"purge() takes a number of days; it was given {days!r}")
+        require_age(days, "days")
         inbox = self.tables.inbox
         with self.transaction() as connection:
             old = (inbox.c.name == self.name) & (inbox.c.at <= self.now(connection) - days * _DAY)
@@ -103,8 +102,8 @@ class Inbox(Database):
 def _identity(message: Any) -> tuple[str, str]:
     """Return id and digest of *message*, or of the one in the hub's envelope."""
     inner = message.get("body") if isinstance(message, Mapping) and "msg_id" not in message else message
-    msg_id = inner.get("msg_id") if isinstance(inner, Mapping) else None
-    if not isinstance(inner, Mapping) or not isinstance(msg_id, str) or not storable(msg_id):
+    msg_id: Any = inner.get("msg_id") if isinstance(inner, Mapping) else None
+    if not isinstance(inner, Mapping) or not storable(msg_id):
         raise ConfigurationError(f"first() takes a message, or the hub's envelope of one; it was given {message!r:.80}")
     try:
         return msg_id, _protocol.digest_of(_protocol.canonical(inner))

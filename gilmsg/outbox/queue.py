@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, func, literal_column, select, update
 
 from ..errors import ConfigurationError, Reason
-from .database import Database
+from .database import Database, require_age
 from .rows import BATCH, sweep
 from .schema import DELIVERED, FAILED, WAITING, storable
 
@@ -140,8 +140,7 @@ class Queue(Database):
         """
         if state not in (DELIVERED, FAILED):
             raise ConfigurationError(f"only delivered and failed messages can be purged, not {state!r}; drop those that wait")
-        if not isinstance(older, (int, float)) or isinstance(older, bool) or not 0 <= older < float("inf"):
-            raise ConfigurationError(f"purge() takes a number of seconds; it was given {older!r}")
+        require_age(older, "seconds")
         removed, batch = 0, BATCH
         while batch == BATCH:
             with self.transaction() as connection:

@@ -80,8 +80,13 @@ def turns(connection: Connection) -> list[Turn]:
 
 def reset(connection: Connection, turn: str, now: float, far: float) -> None:
     """Make due what waits for *turn* until later than *far*: the clock was set back."""
-    late = _LATE if connection.dialect.name == "sqlite" else f"{_LATE} FOR UPDATE SKIP LOCKED"
+    late = _unlocked(connection.dialect.name, _LATE)
     connection.execute(text(f"UPDATE gilmsg_outbox SET due = :now WHERE id IN ({late})"), {"turn": turn, "now": now, "far": far})
+
+
+def _unlocked(dialect: str, query: str) -> str:
+    """Return *query* for rows that nobody has locked, which it locks; on SQLite whoever writes is alone."""
+    return query if dialect == "sqlite" else f"{query} FOR UPDATE SKIP LOCKED"
 
 
 def first_expiry(connection: Connection) -> float | None:
@@ -106,11 +111,11 @@ def _free(dialect: str, since: str, condition: str = "") -> TextClause:
     """Return the query for rows that nobody has leased, and for which the time *since* has come."""
     # SQLite's driver would fail at what is no valid text.
     texts = "CAST(body AS BLOB), CAST(msg_id AS BLOB)" if dialect == "sqlite" else "body, msg_id"
-    return text(f"""
+    return text(_unlocked(dialect, f"""
         SELECT id, {texts}, attempts, most_attempts, expires_at FROM gilmsg_outbox
         WHERE {_WAITS} {condition} AND {since} <= :now
             AND (leased_until IS NULL OR leased_until <= :now OR leased_until > :far)
-        ORDER BY {since} LIMIT :most {"" if dialect == "sqlite" else "FOR UPDATE SKIP LOCKED"}""")
+        ORDER BY {since} LIMIT :most"""))
 
 
 def _found(connection: Connection, query: TextClause, values: Values) -> list[Row]:
@@ -262,7 +267,7 @@ _STANDING = text(f"SELECT count(*), min(created) FROM gilmsg_outbox WHERE {_WAIT
 
 def sweep(connection: Connection, state: str, before: float) -> int:
     """Remove a batch of what ended in *state* by then; return how many. Less than a batch: there are no more."""
-    query = text(_OLD if connection.dialect.name == "sqlite" else f"{_OLD} FOR UPDATE SKIP LOCKED")
+    query = text(_unlocked(connection.dialect.name, _OLD))
     ids = connection.scalars(query, {"state": state, "before": before, "most": BATCH}).all()
     for statement in _REMOVE if ids else ():
         connection.execute(statement, {"ids": ids})

@@ -38,8 +38,7 @@ _NUMBERS = ("created", "due", "attempts", "leased_until", "most_attempts", "expi
 #: Between the entries in a turn.
 _BETWEEN = "\n"
 
-#: Characters of a turn: PostgreSQL's indexes take no long texts. The messages of longer ones take turns by the names that fit.
-#: And bytes of one entry.
+#: Characters of a turn, bytes of an entry: PostgreSQL's indexes take no long texts. Longer turns are cut to the names that fit.
 _LONGEST_TURN, LONGEST_ENTRY = 500, 2000
 
 
@@ -95,9 +94,9 @@ def tables(metadata: MetaData) -> Tables:
     return Tables(about, messages, recipients, acks, inbox)
 
 
-def storable(value: str) -> bool:
-    """Return whether both databases can hold *value*: no NUL, and no half of a surrogate pair."""
-    return "\0" not in value and (value.isascii() or value == value.encode("utf-8", "replace").decode("utf-8"))
+def storable(value: object) -> bool:
+    """Return whether *value* is text that both databases can hold: no NUL, and no half of a surrogate pair."""
+    return isinstance(value, str) and "\0" not in value and (value.isascii() or value == value.encode("utf-8", "replace").decode("utf-8"))
 
 
 def turn_of(entries: Iterable[str]) -> str:

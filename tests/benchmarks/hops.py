@@ -12,7 +12,6 @@ import statistics
 import threading
 from typing import Any
 
-import gilmsg
 from tests.benchmarks import engines, floor, members, parties
 from tests.benchmarks.figures import timed, with_progress
 from tests.benchmarks.parties import no_configuration_of_the_user
@@ -82,7 +81,7 @@ def measured(rounds: int, calls: int) -> tuple[dict[str, list[float]], dict[str,
         lane = bus.lane()
         ours = lambda: members.publish("tail")
         ways = plain.confirm, one.confirm_by_engine, both.confirm_by_engine, ours
-        at_once = plain.pipelined, one.pipelined_by_engine, both.pipelined_by_engine, futures
+        at_once = plain.pipelined, one.pipelined_by_engine, both.pipelined_by_engine, members.publish_at_once
         for _ in with_progress(range(rounds), "rounds"):
             for name, way, all_of in zip(WAYS, ways, at_once):
                 took = lane.run(lambda way=way: [timed(way) for _ in range(calls)])
@@ -90,13 +89,6 @@ def measured(rounds: int, calls: int) -> tuple[dict[str, list[float]], dict[str,
                 took_all = lane.run(lambda all_of=all_of: timed(lambda: all_of(AT_ONCE)))
                 pipelined.setdefault(name, []).append(took_all / AT_ONCE)
     return found, pipelined
-
-
-def futures(count: int) -> None:
-    """Publish *count* messages by gilmsg, and wait for them all."""
-    options = {"topic": "tail", "modname": "benchmark", "recipients": ["tail"], "ack_timeout": members.LIMIT}
-    for future in [gilmsg.publish_async(msg={"n": number}, **options) for number in range(count)]:
-        future.result()
 
 
 def table(what: str, found: dict[str, list[float]]) -> str:

@@ -11,8 +11,7 @@ import zmq
 
 import gilmsg
 from tests.benchmarks.figures import Figure, Outcome, alternate, median, ratio
-from tests.benchmarks.hops import futures
-from tests.benchmarks.members import LIMIT, publish
+from tests.benchmarks.members import LIMIT, publish, publish_at_once
 from tests.benchmarks.parties import Bus, Lane
 from tests.benchmarks.scale import Scale
 
@@ -47,7 +46,7 @@ def loads(scale: Scale) -> Outcome:
 def _outstanding(ours: Lane, few: int, rounds: int) -> Figure:
     """Ten times as many futures at once: each takes no longer."""
     many = 10 * few
-    contestants = {count: lambda count=count: ours.timed(lambda: futures(count)) / count for count in (few, many)}  # type: ignore[misc]
+    contestants = {count: lambda count=count: ours.timed(lambda: publish_at_once(count)) / count for count in (few, many)}  # type: ignore[misc]
     alternate(contestants, 1, {})  # type: ignore[type-var, arg-type]  # warm
     results: Any = alternate(contestants, rounds, {})  # type: ignore[arg-type]
     name = f"{many} outstanding: a message / with {few}"

@@ -10,7 +10,7 @@ from typing import Any
 import gilmsg
 import gilmsg.aio
 from tests.benchmarks.figures import Figure, Outcome, alternate, median, percentile, ratio
-from tests.benchmarks.members import LIMIT, publish
+from tests.benchmarks.members import LIMIT, publish, publish_at_once
 from tests.benchmarks.parties import Bus
 from tests.benchmarks.scale import Scale
 
@@ -33,7 +33,7 @@ def loops(scale: Scale) -> Outcome:
             "aio.publish": lambda: under_asyncio(one),
         }
         crowds = {
-            "publish_async": lambda: lane.timed(lambda: [future.result() for future in futures(count)]),
+            "publish_async": lambda: lane.timed(lambda: publish_at_once(count)),
             "aio.publish": lambda: under_asyncio(lambda: crowd(count)),
             "beside": lambda: under_asyncio(lambda: beside(count, waits)),
         }
@@ -66,10 +66,6 @@ def options(number: int) -> dict[str, Any]:
 
 async def one() -> None:
     await gilmsg.aio.publish(**options(1))
-
-
-def futures(count: int) -> list[Any]:
-    return [gilmsg.publish_async(**options(number)) for number in range(count)]
 
 
 async def crowd(count: int) -> None:

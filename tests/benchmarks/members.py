@@ -31,6 +31,13 @@ def publish(recipient: str, **options: Any) -> Any:
     )  # fmt: skip
 
 
+def publish_at_once(count: int) -> None:
+    """Publish *count* messages to ``tail``, all on their way at once; return when all are confirmed."""
+    options: dict[str, Any] = {"topic": "tail", "modname": "benchmark", "recipients": ["tail"], "ack_timeout": LIMIT}
+    for future in [gilmsg.publish_async(msg={"n": number}, **options) for number in range(count)]:
+        future.result()
+
+
 def say(line: Any) -> None:
     print(json.dumps(line), flush=True)
 

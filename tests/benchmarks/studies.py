@@ -16,7 +16,7 @@ from tests.benchmarks.former import threads
 from tests.benchmarks.loads import loads
 from tests.benchmarks.loops import loops
 from tests.benchmarks.many import endpoints, recipients
-from tests.benchmarks.members import publish
+from tests.benchmarks.members import publish, publish_at_once
 from tests.benchmarks.others import others
 from tests.benchmarks.outbox import delivery, putting, rows
 from tests.benchmarks.parties import Bus
@@ -106,18 +106,7 @@ def pipeline(scale: Scale) -> Outcome:
     with Bus(["tail"]) as bus:
         bus.tail("tail")
         floor, ours = bus.floor(["signed"]), bus.lane()
-
-        def outstanding() -> None:
-            futures = [
-                gilmsg.publish_async(
-                    topic="tail", modname="benchmark", msg={"n": n}, recipients=["tail"], ack_timeout=60.0
-                )
-                for n in range(count)
-            ]
-            for future in futures:
-                future.result()
-
-        contestants = {"floor": lambda: floor.pipelined(count), "ours": lambda: ours.timed(outstanding)}
+        contestants = {"floor": lambda: floor.pipelined(count), "ours": lambda: ours.timed(lambda: publish_at_once(count))}
         alternate(contestants, 1, {})  # warm
         results = alternate(contestants, max(3, scale.rounds // 3), {})
     rate = ratio(results["floor"], results["ours"])
