@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives import serialization
 from gilmsg import _engine, _protocol, _settings, _trust
 from gilmsg import _pki as pki
 from gilmsg._client import acknowledge, receive
-from gilmsg._client import blocking as _blocking
 from gilmsg._client import context as _context
 from gilmsg._client import message as _message
 from gilmsg._client import publish as _publish
@@ -320,7 +319,7 @@ def look_at_files():
 def forget_warnings():
     """Let what is warned of once in a process be warned of again."""
     _publish._warned.clear()
-    _blocking._warned = False
+    _publish._loop_told = False
 
 
 def callbacks_done():

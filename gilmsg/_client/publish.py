@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -13,7 +14,6 @@ from .. import _engine, _protocol, _settings, _trust
 from .._engine import CallbackFuture, Outcome
 from .._protocol import Receipt
 from ..errors import ConfigurationError, Timeout
-from . import blocking as _blocking
 from . import context as _context
 from . import end as _end
 from . import message as _message
@@ -31,6 +31,9 @@ _warned: set[str] = set()
 
 #: Topics may hold an id and never end: past so many they are forgotten, and warned of again.
 _MOST_WARNED = 1000
+
+#: Whether it was said in this process that an event loop has to wait with a caller.
+_loop_told = False
 
 #: Attempts of a message whose publisher another thread ends, by ``destroy()``, between two steps.
 _ATTEMPTS = 5
@@ -75,7 +78,7 @@ def publish(
     """
     if forbidden is not None:
         raise forbidden(topic)
-    _blocking.warn()
+    _warn_in_a_loop()
     call = Call(topic, msg, modname, recipients, ack_timeout, pre_fire_hook, fail_fast, config)
     if not call.recipients:
         call.send_plain()
@@ -127,6 +130,21 @@ def publish_async(
         call.send_plain()
         future.set_result(None)
     return future
+
+
+def _warn_in_a_loop() -> None:
+    """Log one WARNING in a process if an event loop of asyncio's runs in the calling thread, and has to wait with it."""
+    global _loop_told
+    if _loop_told:
+        return
+    # Not imported: who runs a loop has loaded it, and others are spared a tenth of what ``import fedmsg`` takes.
+    running = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
+    if running is not None and running() is not None:
+        _loop_told = True
+        log.warning(
+            "gilmsg.publish() was called within a running event loop, whose other tasks stand still until it returns; "
+            "use `await gilmsg.aio.publish(...)` there (said once)"
+        )
 
 
 class Call:

@@ -161,9 +161,8 @@ class Deliverer:
 
     def _seconds(self) -> float:
         """Return how long there is nothing to do, unless something comes."""
-        due = min(self._looks[0], self._sweep_at, self._look_up_at if self._appeared else math.inf)
-        if self._ledger or self._rousing:
-            due = 0.0
+        look_up_at = self._look_up_at if self._appeared else math.inf
+        due = 0.0 if self._ledger or self._rousing else min(self._looks[0], self._sweep_at, look_up_at)
         return max(0.0, max(due, self._guard.retry_at) - time.monotonic())
 
     def _gather(self, seconds: float) -> None:
@@ -294,3 +293,7 @@ class Deliverer:
             if self._ledger:
                 self._guard.attempt(lambda: self._store(sends=False))
             self._gather(max(0.0, min(until - time.monotonic(), _LOOK_AGAIN)))
+        if self._appeared:  # others may have seen it all along: none of them would make due what waits for it
+            self._guard.do(self._look_up, time.monotonic())
+        while self._rousing and time.monotonic() < until and self._guard.do(self._rouse):
+            pass

@@ -108,6 +108,20 @@ def test_appearances_are_looked_up_once_a_second(box, config, deliverer):
     assert deliverer._look_up_at == 101.0 and deliverer._appeared == {"alice"}
 
 
+def test_who_has_appeared_just_before_a_stop(delivering, bus, config, monkeypatch):
+    """What waits for it is due at once: other deliverers, which have seen it all along, would leave it to its longest pause."""
+    bus.dead("alice")
+    msg_id = put(delivering, config)
+    delivering.start(**config)
+    wait_for(lambda: delivering.get(msg_id).attempts and not delivering.get(msg_id).under_way, "it waits for alice")
+    assert delivering.get(msg_id).next_attempt > time.time() + 60
+    delivering._deliverer._look_up_at = time.monotonic() + 3600  # somebody else has appeared just before
+    bus.well("alice")
+    wait_for(lambda: "alice" in delivering._deliverer._appeared, "alice has appeared")
+    delivering.stop()
+    assert delivering.get(msg_id).next_attempt <= time.time()
+
+
 def test_names_of_strangers_are_bounded(deliverer, monkeypatch):
     """Anybody may announce any number of names."""
     monkeypatch.setattr(delivery, "_MOST_NAMES", 3)
