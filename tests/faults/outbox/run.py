@@ -33,8 +33,9 @@ SETTINGS = {"gilmsg.head_start": 1.0, "gilmsg.outbox.ack_timeout": 1.5, "gilmsg.
 _DELIVERER = {**RECIPIENT, "stop": (0.2, 12.0)}
 del _DELIVERER["slow consumer"]
 
-#: Seconds in which publishers end what they have begun, and in which everything is delivered then.
-_FINISH, _DRAINED = 45.0, 120.0
+#: Seconds in which publishers end what they have begun, and in which everything is delivered then: longer than the longest
+#: pause, which a deliverer that is killed leaves to a message when it alone did not see the recipient.
+_FINISH, _DRAINED = 45.0, 400.0
 
 
 class Run(Ordeal):

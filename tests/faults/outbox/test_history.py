@@ -136,7 +136,7 @@ def run_for(seconds, database, *options):
     with tempfile.TemporaryDirectory(prefix="gilmsg-") as folder:
         os.chmod(folder, 0o755)  # PostgreSQL is another user
         words = ["--seconds", str(seconds), "--database", database, *options]
-        done = module("tests.faults.outbox", *words, cwd=folder, env={"TMPDIR": folder}, limit=seconds + 240)
+        done = module("tests.faults.outbox", *words, cwd=folder, env={"TMPDIR": folder}, limit=seconds + 520)
         return done, os.listdir(folder)
 
 
