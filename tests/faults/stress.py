@@ -156,8 +156,13 @@ class Leftovers:
                 say(f"wrong: left behind, now and before: {self._more()}; open: {opened}")
 
     def _warm(self):
-        """Publish, which still works, and give everything back; the threads that stay, by design, are there then."""
+        """Publish, which still works, and give everything back; the threads that stay, by design, are there then.
+
+        And what is imported on first use is: an import that is struck keeps its lock, and whoever is next waits for ever.
+        """
         call = {**self._config, "gilmsg.head_start": 20.0, "topic": "t", "msg": {}, "recipients": ["alice"]}
+        gilmsg.publish(**{**call, "recipients": [], "post_init_sleep": 0})
+        gilmsg.tail_messages(**self._config).close()
         assert gilmsg.publish_async(**{**call, "ack_timeout": 10.0}).result().acks
         inside.workers_done()
         wait_for(lambda: not inside.outstanding() and not inside.held(), "nothing waits", 30)
