@@ -1,5 +1,6 @@
 """One sandbox per worker, a clean process before and after every test."""
 
+import collections
 import compileall
 import contextlib
 import functools
@@ -15,6 +16,7 @@ import fedmsg.crypto
 import psutil
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 import gilmsg
 from gilmsg.sandbox import Sandbox
@@ -55,8 +57,26 @@ def what_a_module_keeps_is_left_out():
     gc.freeze()
 
 
+class Keys:
+    """RSA keys, made once: those that a test takes it has for itself, and the next test takes the same. To make one takes 50 ms.
+
+    What fixtures of a module or the session take they keep.
+    """
+
+    def __init__(self, make):
+        self._make, self._made = make, collections.defaultdict(list)
+        self.taken = collections.Counter()
+
+    def __call__(self, public_exponent, key_size):
+        number, made = self.taken[key_size], self._made[key_size]
+        if number == len(made):
+            made.append(self._make(public_exponent=public_exponent, key_size=key_size))
+        self.taken[key_size] += 1
+        return made[number]
+
+
 @pytest.fixture(scope="session", autouse=True)
-def keys_are_checked_once():
+def keys():
     """A private key that is loaded again is the one that was loaded: to check an RSA key takes 50 ms.
 
     Each test's publisher loads the same one. What comes of it depends on the text alone, and nobody can change it.
@@ -64,7 +84,8 @@ def keys_are_checked_once():
     with pytest.MonkeyPatch.context() as patch:
         load = functools.lru_cache(maxsize=None)(serialization.load_pem_private_key)
         patch.setattr(serialization, "load_pem_private_key", load)
-        yield
+        patch.setattr(rsa, "generate_private_key", keys := Keys(rsa.generate_private_key))
+        yield keys
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -142,15 +163,16 @@ def own_config(bus, **changes):
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind(tmp_path, monkeypatch):
+def nothing_left_behind(tmp_path, monkeypatch, keys):
     """Each test starts in an empty folder without configuration, and leaves nothing running."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     forget_what_fedmsg_keeps()
     inside.forget_warnings()
-    before = _threads(), _children()
+    before, taken = (_threads(), _children()), keys.taken.copy()
     yield
+    keys.taken = taken
     gilmsg.destroy()
     inside.callbacks_done()
     forget_what_fedmsg_keeps()

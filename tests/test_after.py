@@ -9,7 +9,7 @@ import pytest
 import gilmsg
 
 from .conftest import own_config
-from .helpers import Hub, acked, announcement, digest, lost, publish, publish_async, received, subscriber
+from .helpers import Hub, acked, announcement, digest, lost, publish, publish_async, received, sampled, subscriber
 from .processes import Program, program_words, wait_for
 
 FAILED = "it received the message, and its handler failed, as its NACK says"
@@ -54,7 +54,7 @@ def test_the_ack_leaves_when_the_next_message_is_asked_for(bus, config, tmp_path
     assert tail.err().count("rejected") == 1
 
 
-@pytest.mark.parametrize("how", ["break", "close", "collect", "exit", "kill"])
+@pytest.mark.parametrize("how", sampled(["kill", "break", "close", "collect", "exit"]))
 def test_who_leaves_has_acknowledged_nothing(bus, config, tmp_path, how):
     """By break, close(), garbage collection, the end of the process, kill -9: a Timeout, never a Receipt, and no NACK."""
     with Handling(bus, tmp_path) as tail:
@@ -124,7 +124,7 @@ def hub(bus, folder, *consumers, **changes):
         yield process, told
 
 
-@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize("blocking", sampled([False, True]))
 def test_a_hub_acknowledges_what_consume_has_returned_from(bus, config, tmp_path, blocking):
     """Not before. What raises is a NACK, a line in the log and a count, and moksha goes on; kill -9 is a Timeout."""
     config.update(LONG, topic="after")

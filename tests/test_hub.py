@@ -9,7 +9,7 @@ import pytest
 import gilmsg
 
 from .conftest import own_config
-from .helpers import Hub, Inbox, listening_ports, lost, publish, publish_async, subscriber
+from .helpers import Hub, Inbox, listening_ports, lost, publish, publish_async, sampled, subscriber
 from .processes import module, port_of, wait_for
 
 PATIENT = {"gilmsg.head_start": 20.0, "gilmsg.ack_timeout": 10.0}
@@ -25,7 +25,7 @@ def has_consumed(hub, count=1):
     wait_for(lambda: len(hub.consumed()) == count, f"{count} are consumed: {hub}")
 
 
-@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize("blocking", sampled([False, True]))
 def test_hub_consumers_acknowledge_before_they_consume(bus, tmp_path, blocking):
     """Two consumers with several workers, or in blocking mode, ACK through one port per process."""
     config = hub_config(bus, **{"second.enabled": True, "moksha.blocking_mode": blocking})

@@ -18,7 +18,7 @@ from sqlalchemy.pool import StaticPool
 import gilmsg
 
 from . import databases
-from .helpers import forked, sampled
+from .helpers import forked
 from .processes import environment, run
 
 NAMES = {"gilmsg_outbox_about", "gilmsg_outbox", "gilmsg_outbox_recipients", "gilmsg_outbox_acks", "gilmsg_inbox"}
@@ -267,7 +267,8 @@ MAKERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", sampled(list(MAKERS)))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MAKERS)
 def test_forty_makers_at_once_all_succeed(place, kind):
     """They find one and the same new outbox, on engines of their own or the application's."""
 

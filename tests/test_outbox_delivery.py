@@ -428,6 +428,7 @@ def test_a_database_that_is_locked_is_waited_for(box, bus, config, caplog):
     until(box, msg_id)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_database_that_goes_is_waited_for(bus, config, caplog):
     """It is told once a minute; when it is back everything goes on."""

@@ -34,6 +34,7 @@ def copied(pytester, name):
     return shutil.copy(ROOT / "tests" / "programs" / f"{name}.py", pytester.path / f"test_{name}.py")
 
 
+@pytest.mark.slow
 def test_the_bus(pytester, inner):
     """gilmsg_bus is a real bus whose state is one test's."""
     inner(copied(pytester, "with_bus")).assert_outcomes(passed=10)

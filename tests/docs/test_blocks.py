@@ -403,6 +403,7 @@ def test_the_outbox_in_the_shell(pages_bus, tmp_path, block=shown("guides/termin
         processes.wait_for(lambda: box.counts()["delivered"] == 1, f"it is delivered: {deliverer}")
 
 
+@pytest.mark.slow
 def test_keys_in_the_shell(tmp_path, block=shown("guides/terminal", "$ gilmsg-pki init")):
     """It makes a CA in the home folder, and a pair for each name."""
     done = shell(f"HOME={tmp_path}\n{block}", tmp_path)

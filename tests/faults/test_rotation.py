@@ -179,6 +179,7 @@ def test_an_expired_crl_is_named_before_anything_is_sent(field):
     assert len(field.received("alice")) == count + 1
 
 
+@pytest.mark.long
 def test_a_crl_that_ends_during_the_wait_is_the_reason_of_the_timeout(field):
     """The ACK comes when the CRL has expired: Timeout, which names the file."""
     publish(field)

@@ -136,6 +136,7 @@ def failing(error):
     return fail
 
 
+@pytest.mark.slow
 def test_what_fails_at_the_end_of_an_attempt_does_not_end_the_deliverer(delivering, bus, config, caplog, monkeypatch):
     """It costs that attempt only; the lease ends, and the row is taken up anew."""
     monkeypatch.setattr(prepared.Sender, "explain", failing(RuntimeError("a defect")))
