@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any, Callable, TextIO
 from .. import _settings
 from ..errors import ConfigurationError, GilmsgError
 from .parsing import (
-    Format, Option, Parser, Unusable, add_options, command_parser, completed, option, parsed, print_config,
+    Format, Option, Parser, add_options, command_parser, completed, option, parsed, print_config,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from ..outbox import Outbox
 
-__all__ = ["Format", "Option", "Parser", "Unusable", "add_options", "command_parser", "completed", "option", "parsed", "print_config"]
+__all__ = ["Format", "Option", "Parser", "add_options", "command_parser", "completed", "option", "parsed", "print_config"]
 
 SUCCESS, NOT_PROVEN, UNUSABLE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -63,7 +63,7 @@ def script(prog: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
             except (GilmsgError, Failed) as error:  # before OSError, which a Timeout may be as well
                 complain(prog, error)
                 return UNUSABLE if isinstance(error, ConfigurationError) else NOT_PROVEN
-            except (Unusable, ValueError, OSError) as error:
+            except (ValueError, OSError) as error:
                 complain(prog, error)
             except KeyboardInterrupt:
                 return INTERRUPTED
@@ -89,7 +89,7 @@ def configuration(
 def in_force(given: dict[str, Any], found: _settings.Loaded) -> dict[str, Any]:
     """Return the same of a command line that is parsed already, *given*, and of the configuration that was *found*."""
     if found.problems:
-        raise Unusable(f"the fedmsg configuration cannot be loaded: {'; '.join(found.problems)}")
+        raise ConfigurationError(f"the fedmsg configuration cannot be loaded: {'; '.join(found.problems)}")
     _settings.keep(dict(found.config))  # what it says is all there is, for gilmsg.init too
     config = {**found.config, **given}
     if config["print_config"]:
@@ -99,7 +99,7 @@ def in_force(given: dict[str, Any], found: _settings.Loaded) -> dict[str, Any]:
         # The loggers that exist already are ours.
         logging.config.dictConfig({"disable_existing_loggers": False, **wanted})
     except (ValueError, TypeError, AttributeError, ImportError) as error:
-        raise Unusable(f"logging: {config['logging']!r} cannot be used: {error}") from None
+        raise ConfigurationError(f"logging: {config['logging']!r} cannot be used: {error}") from None
     return config
 
 
@@ -114,12 +114,12 @@ def outbox_place(given: str | None, config: Mapping[str, Any] | None = None) -> 
         if config is None:
             said = _settings.read_files(_settings.found_in())
             if said.problems:
-                raise Unusable(f"the fedmsg configuration cannot be loaded: {'; '.join(said.problems)}")
+                raise ConfigurationError(f"the fedmsg configuration cannot be loaded: {'; '.join(said.problems)}")
             config, passed_over = said.config, tuple(said.passed_over)
         found = _settings.read(_settings.DATABASE, config)
     if found is None:
         unknown = f"it is not known where the outbox is; name it on the command line, in {OUTBOX_VARIABLE}, or by the key"
-        raise Unusable("; ".join([f"{unknown} {_settings.DATABASE} in fedmsg.d", *passed_over]))
+        raise ConfigurationError("; ".join([f"{unknown} {_settings.DATABASE} in fedmsg.d", *passed_over]))
     return found
 
 
@@ -131,7 +131,7 @@ def opened_outbox(where: str, create: bool) -> Iterator[Outbox]:
 
         from ..outbox import Outbox
     except ImportError:
-        raise Unusable("an outbox needs SQLAlchemy: pip install 'gilmsg[outbox]'") from None
+        raise ConfigurationError("an outbox needs SQLAlchemy: pip install 'gilmsg[outbox]'") from None
     try:
         with contextlib.closing(Outbox(where, create)) as box:
             yield box
@@ -153,7 +153,7 @@ def serve_metrics(where: str | None) -> None:
         try:
             from ..metrics import serve
         except ImportError:
-            raise Unusable("--metrics-port needs prometheus_client: pip install 'gilmsg[metrics]'") from None
+            raise ConfigurationError("--metrics-port needs prometheus_client: pip install 'gilmsg[metrics]'") from None
         _settings.listening(where, "--metrics-port")  # names the option in its error
         serve(where)
 

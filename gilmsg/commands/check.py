@@ -36,7 +36,7 @@ import gilmsg
 
 from .. import _check
 from . import (
-    NOT_PROVEN, SUCCESS, UNKNOWN, Ended, Signals, Unusable, option, parsed, print_config, printable_line, script, tell,
+    NOT_PROVEN, SUCCESS, UNKNOWN, Ended, Signals, option, parsed, print_config, printable_line, script, tell,
 )  # fmt: skip
 
 PROG = "gilmsg-check"
@@ -96,7 +96,7 @@ def _given(arguments: list[str] | None) -> tuple[dict[str, Any], bool, float | N
     given = {key: value for key, value in options.items() if value is not None}
     as_json, seconds, nagios = given.pop("json"), given.pop("watch", None), given.pop("nagios")
     if nagios and (as_json or seconds is not None):
-        raise Unusable("--nagios prints one line, once: it goes with neither --json nor --watch")
+        raise gilmsg.ConfigurationError("--nagios prints one line, once: it goes with neither --json nor --watch")
     if given.pop("print_config"):
         print_config({**found.config, **given})
     if given.get("active"):

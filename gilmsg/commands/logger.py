@@ -37,7 +37,7 @@ from gilmsg.errors import PayloadError
 
 from .. import _settings
 from . import (
-    NOT_PROVEN, OUTBOX_VARIABLE, SUCCESS, UNUSABLE, Failed, Unusable, complain, configuration, opened_outbox, option,
+    NOT_PROVEN, OUTBOX_VARIABLE, SUCCESS, UNUSABLE, Failed, complain, configuration, opened_outbox, option,
     outbox_place, script, tell,
 )  # fmt: skip
 
@@ -101,7 +101,7 @@ def _publisher(config: dict[str, Any], options: dict[str, Any]) -> Send:
 @contextlib.contextmanager
 def _putter(config: dict[str, Any], options: dict[str, Any]) -> Iterator[Send]:
     if options.pop("ack_timeout") is not None:
-        raise Unusable("--ack-timeout: with --outbox nobody waits; gilmsg.outbox.ack_timeout is the deliverer's")
+        raise gilmsg.ConfigurationError("--ack-timeout: with --outbox nobody waits; gilmsg.outbox.ack_timeout is the deliverer's")
     where = outbox_place(config.pop("outbox") or None, config)
     settings = {key: value for key, value in config.items() if key not in options}
     count = 0
@@ -188,7 +188,7 @@ def inputs(config: dict[str, Any], stdin: TextIO) -> Iterator[Input]:
         lines = (line for line in lines if line[1].strip())
         number, head = next(lines, (0, ""))
         if not head:
-            raise Unusable("--json-input: standard input is empty")
+            raise gilmsg.ConfigurationError("--json-input: standard input is empty")
         if _input(head, True).problem is not None:
             rest = list(stdin)
             whole = _input("".join([head, *rest]), True, number)

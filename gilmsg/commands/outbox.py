@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import gilmsg
 
 from . import (
-    METRICS_PORT, NOT_PROVEN, SUCCESS, Ended, Failed, Format, Parser, Signals, Unusable, add_options, command_parser, complain,
+    METRICS_PORT, NOT_PROVEN, SUCCESS, Ended, Failed, Format, Parser, Signals, add_options, command_parser, complain,
     completed, in_force, log_to_stderr, opened_outbox, option, outbox_place, printable, printable_line, script, serve_metrics, tell,
 )  # fmt: skip
 
@@ -118,7 +118,7 @@ def _run(given: dict[str, Any]) -> int:
     del config["command"]
     where = outbox_place(config.pop("database"), config)
     if not config.get("name") and not config.get("active"):
-        raise Unusable("there is no name to publish under; give --name, or set name in fedmsg.d")
+        raise gilmsg.ConfigurationError("there is no name to publish under; give --name, or set name in fedmsg.d")
     log_to_stderr(PROG, logging.INFO)
     serve_metrics(config.pop("metrics_port"))
     signals = Signals(signal.SIGTERM, signal.SIGINT)
@@ -212,7 +212,7 @@ def _facts(message: OutboxMessage, now: float) -> Iterator[tuple[str, object]]:
 
 def _retry(box: Outbox, given: argparse.Namespace) -> int:
     if given.all_failed == bool(given.msg_ids):
-        raise Unusable(f"retry takes either ids of messages or --all-failed (see {PROG} retry --help)")
+        raise gilmsg.ConfigurationError(f"retry takes either ids of messages or --all-failed (see {PROG} retry --help)")
     ids = [message.msg_id for message in box.list("failed")] if given.all_failed else given.msg_ids
     return _tell_changed(box, given, box.retry(ids), "waits again")
 

@@ -17,6 +17,7 @@ from fedmsg.encoding import pretty_dumps
 
 from .. import _settings
 from .._version import __version__
+from ..errors import ConfigurationError
 
 #: As in ``extra_args`` of fedmsg's commands: flags, and the keywords of ``add_argument``.
 Option = tuple[list[str], dict[str, Any]]
@@ -28,15 +29,11 @@ SHELLS = ("bash", "zsh", "tcsh", "fish")
 _FILES, _FOLDERS = ("config_filename", "database", "outbox"), ("directory",)
 
 
-class Unusable(Exception):
-    """Bad usage, input or configuration, in one line."""
-
-
 class Parser(argparse.ArgumentParser):
-    """A parser that raises Unusable on bad usage, instead of printing its whole usage."""
+    """A parser that raises ConfigurationError on bad usage, instead of printing its whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise Unusable(f"{message} (see {self.prog} --help)")
+        raise ConfigurationError(f"{message} (see {self.prog} --help)")
 
 
 def command_parser(prog: str, description: str | None, **more: Any) -> Parser:

@@ -36,7 +36,8 @@ from typing import Any, Callable
 from cryptography import x509
 
 from .. import _pki
-from . import SUCCESS, Format, Parser, Unusable, command_parser, complain, printable_line, script, tell
+from ..errors import ConfigurationError
+from . import SUCCESS, Format, Parser, command_parser, complain, printable_line, script, tell
 
 PROG = "gilmsg-pki"
 
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
     given = _parser().parse_args(arguments)
     if not given.directory:
-        raise Unusable("argument FOLDER: it is empty")
+        raise ConfigurationError("argument FOLDER: it is empty")
     given.names = list(dict.fromkeys(getattr(given, "names", ())))
     for line in given.action(given):
         tell(line)
@@ -134,7 +135,7 @@ def _days(text: str) -> float:
 
 def _init(given: argparse.Namespace) -> Iterator[str]:
     if not (given.name.isprintable() and 1 <= len(given.name.encode()) <= 64):
-        raise Unusable(f"argument --name: {given.name!r} is not printable characters, 1 to 64 bytes of them in UTF-8")
+        raise ConfigurationError(f"argument --name: {given.name!r} is not printable characters, 1 to 64 bytes of them in UTF-8")
     days = _CA_DAYS if given.days is None else given.days
     _pki.make(given.directory, given.name, days, given.crl_days, given.bits)
     with _opened(given.directory) as folder:
@@ -154,11 +155,11 @@ def _issue(given: argparse.Namespace) -> Iterator[str]:
 def _renew(given: argparse.Namespace) -> Iterator[str]:
     kinds = [bool(given.names), given.crl, given.ca]
     if sum(kinds) != 1:
-        raise Unusable(f"renew takes either NAMEs, --crl or --ca (see {PROG} renew --help)")
+        raise ConfigurationError(f"renew takes either NAMEs, --crl or --ca (see {PROG} renew --help)")
     if given.new_key and not given.names:
-        raise Unusable("--new-key is for NAMEs: the key of a CA stays, or nothing that it has issued would count any more")
+        raise ConfigurationError("--new-key is for NAMEs: the key of a CA stays, or nothing that it has issued would count any more")
     if given.bits and not given.new_key:
-        raise Unusable("--bits is for a new key: give --new-key, too")
+        raise ConfigurationError("--bits is for a new key: give --new-key, too")
     with _opened(given.directory) as folder:
         if given.crl:
             folder.renew_crl(given.days)

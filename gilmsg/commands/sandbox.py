@@ -38,7 +38,7 @@ from gilmsg.errors import ConfigurationError
 from gilmsg.sandbox import Sandbox
 
 from .._protocol import is_answer, unmarked
-from . import SUCCESS, Ended, Paint, Signals, Unusable, command_parser, complain, printable_line, script, tell
+from . import SUCCESS, Ended, Paint, Signals, command_parser, complain, printable_line, script, tell
 
 PROG = "gilmsg-sandbox"
 
@@ -116,7 +116,7 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", "P" if options["topic_prefix"] is None else options["topic_prefix"]):
         parser.error(f"argument --topic-prefix: {options['topic_prefix']!r} is not words joined by dots")
     if arguments[at:] == ["--"]:
-        raise Unusable("there is no COMMAND after --")
+        raise ConfigurationError("there is no COMMAND after --")
     return {**{key: value for key, value in options.items() if value}, "command": arguments[at + 1 :]}
 
 

@@ -39,7 +39,7 @@ import gilmsg
 from .._meta import answers, sentence, who
 from .._protocol import MARKER, on_ack_topic, unmarked
 from . import (
-    METRICS_PORT, SUCCESS, Ended, Paint, Signals, Unusable, colours_wanted, configuration, log_to_stderr, option, printable,
+    METRICS_PORT, SUCCESS, Ended, Paint, Signals, colours_wanted, configuration, log_to_stderr, option, printable,
     printable_line, script, serve_metrics,
 )  # fmt: skip
 
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
     config = configuration(PROG, OPTIONS, __doc__ or "", arguments, TailCommand.extra_args)
     if config.get("sign_messages", False) and not config.get("name"):
-        raise Unusable("sign_messages is on, but there is no name to acknowledge under; give --name")
+        raise gilmsg.ConfigurationError("sign_messages is on, but there is no name to acknowledge under; give --name")
     log_to_stderr(PROG, logging.WARNING)
     topic, command = config.pop("topic") or "", config.pop("exec")
     serve_metrics(config.pop("metrics_port"))
@@ -152,7 +152,7 @@ class View:
         self._config, self._json, self._paint = config, as_json, paint
         others = [f"--{key.replace('_', '-')}" for key in FORMATS if config[key]]
         if as_json and others:
-            raise Unusable(f"--json is a format of its own, and so is {others[0]}: choose one")
+            raise gilmsg.ConfigurationError(f"--json is a format of its own, and so is {others[0]}: choose one")
         self._exclude = _pattern(config, "--exclude", "exclusive_regexp")
         self._include = _pattern(config, "--include", "inclusive_regexp")
         self._users, self._packages = (
@@ -198,7 +198,7 @@ def _pattern(config: dict[str, Any], name: str, key: str) -> re.Pattern[str]:
     try:
         return re.compile(config[key])
     except re.error as error:
-        raise Unusable(f"{name}: {config[key]!r} is no regular expression: {error}") from None
+        raise gilmsg.ConfigurationError(f"{name}: {config[key]!r} is no regular expression: {error}") from None
 
 
 def _cowsay(text: str) -> str:

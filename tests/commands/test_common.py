@@ -44,7 +44,7 @@ def test_the_unexpected_is_one_line_too(capsys):
 def test_a_logging_key_that_cannot_be_used_is_named(tmp_path, value):
     """What is wrong with the key logging is told with its value."""
     (tmp_path / "only.py").write_text(f"config = {{'endpoints': {{}}, 'logging': {value!r}}}")
-    with pytest.raises(commands.Unusable, match=re.escape(f"logging: {value!r} cannot be used")):
+    with pytest.raises(gilmsg.ConfigurationError, match=re.escape(f"logging: {value!r} cannot be used")):
         commands.configuration("prog", [], "", ["--config-filename", "only.py"])
 
 

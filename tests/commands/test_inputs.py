@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from gilmsg.commands.logger import Unusable, inputs
+from gilmsg.commands.logger import inputs
+from gilmsg.errors import ConfigurationError
 
 
 def given(text, **config):
@@ -47,7 +48,7 @@ def test_a_number_of_any_length_ends_nothing():
 
 def test_there_must_be_json():
     """With --json-input an empty standard input is bad usage."""
-    with pytest.raises(Unusable, match="standard input is empty"):
+    with pytest.raises(ConfigurationError, match="standard input is empty"):
         given(b"\n")
 
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+import gilmsg
 from gilmsg import commands
 from gilmsg.commands import Paint
 from gilmsg.commands.sandbox import event_line
@@ -99,7 +100,7 @@ def test_json_is_one_object_a_line(config):
     made = View({**view(config)._config}, True, Paint(Terminal()))
     line = made.text(odd)
     assert line.isprintable() and line.isascii() and json.loads(line) == odd
-    with pytest.raises(commands.Unusable, match="--json .* --terse"):
+    with pytest.raises(gilmsg.ConfigurationError, match="--json .* --terse"):
         View({**made._config, "terse": True}, True)
 
 
