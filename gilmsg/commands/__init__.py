@@ -79,15 +79,9 @@ def script(prog: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
     return decorate
 
 
-def configuration(
-    prog: str, options: list[Option], description: str, arguments: list[str] | None, inherited: list[Option] | None = None
-) -> dict[str, Any]:
-    """Return fedmsg's configuration with the command line's options in it, its key ``logging`` in force."""
-    return in_force(*parsed(prog, options, description, arguments, inherited))
-
-
-def in_force(given: dict[str, Any], found: _settings.Loaded) -> dict[str, Any]:
-    """Return the same of a command line that is parsed already, *given*, and of the configuration that was *found*."""
+def configuration(typed: dict[str, Any]) -> dict[str, Any]:
+    """Return fedmsg's configuration with what is *typed* in it, its key ``logging`` in force."""
+    given, found = completed(typed)
     if found.problems:
         raise ConfigurationError(f"the fedmsg configuration cannot be loaded: {'; '.join(found.problems)}")
     _settings.keep(dict(found.config))  # what it says is all there is, for gilmsg.init too

@@ -36,7 +36,7 @@ import gilmsg
 
 from .. import _check
 from . import (
-    NOT_PROVEN, SUCCESS, UNKNOWN, Ended, Signals, option, parsed, print_config, printable_line, script, tell,
+    NOT_PROVEN, SUCCESS, UNKNOWN, Ended, Signals, completed, option, parsed, print_config, printable_line, script, tell,
 )  # fmt: skip
 
 PROG = "gilmsg-check"
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _given(arguments: list[str] | None) -> tuple[dict[str, Any], bool, float | None]:
     """Return what to check, whether the answer is to be JSON, and after how many seconds to check again."""
-    options, found = parsed(PROG, OPTIONS, __doc__ or "", arguments)
+    options, found = completed(parsed(PROG, OPTIONS, __doc__, arguments))
     given = {key: value for key, value in options.items() if value is not None}
     as_json, seconds, nagios = given.pop("json"), given.pop("watch", None), given.pop("nagios")
     if nagios and (as_json or seconds is not None):

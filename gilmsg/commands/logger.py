@@ -38,7 +38,7 @@ from gilmsg.errors import PayloadError
 from .. import _settings
 from . import (
     NOT_PROVEN, OUTBOX_VARIABLE, SUCCESS, UNUSABLE, Failed, complain, configuration, opened_outbox, option,
-    outbox_place, script, tell,
+    outbox_place, parsed, script, tell,
 )  # fmt: skip
 
 PROG = "gilmsg-logger"
@@ -65,7 +65,7 @@ _SHOWN = 80
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    config = configuration(PROG, OPTIONS, __doc__ or "", arguments, LoggerCommand.extra_args)
+    config = configuration(parsed(PROG, OPTIONS, __doc__, arguments, LoggerCommand.extra_args))
     # What goes wrong is told in lines of our own; logging configured for us stays in force.
     logging.getLogger("gilmsg").addHandler(logging.NullHandler())
     _log_nothing_twice()

@@ -33,7 +33,7 @@ import gilmsg
 
 from . import (
     METRICS_PORT, NOT_PROVEN, SUCCESS, Ended, Failed, Format, Parser, Signals, add_options, command_parser, complain,
-    completed, in_force, log_to_stderr, opened_outbox, option, outbox_place, printable, printable_line, script, serve_metrics, tell,
+    configuration, log_to_stderr, opened_outbox, option, outbox_place, printable, printable_line, script, serve_metrics, tell,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _parser() -> Parser:
     run = commands.add_parser(
         "run", help=told, description=RUN, usage=usage, formatter_class=Format, allow_abbrev=False
     )
-    run.set_defaults(complete=add_options(run, RUN_OPTIONS))
+    add_options(run, RUN_OPTIONS)
 
     def add(name: str, action: Callable[[Outbox, argparse.Namespace], int], told: str) -> argparse.ArgumentParser:
         one = commands.add_parser(name, description=told, help=told, allow_abbrev=False)
@@ -114,7 +114,7 @@ _days.__name__ = "number of days"  # as argparse calls it in its errors
 
 
 def _run(given: dict[str, Any]) -> int:
-    config = in_force(*completed(given.pop("complete"), given))
+    config = configuration(given)
     del config["command"]
     where = outbox_place(config.pop("database"), config)
     if not config.get("name") and not config.get("active"):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from collections.abc import Iterable
-from typing import Any, Callable, NoReturn
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
 import fedmsg.config
 from fedmsg.encoding import pretty_dumps
@@ -76,16 +76,10 @@ def option(name: str, **keywords: Any) -> Option:
     return [name], keywords
 
 
-#: Returns what was typed on top of what the configuration says.
-Complete = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
-
-
-def add_options(parser: argparse.ArgumentParser, own: list[Option], inherited: list[Option] | None = None) -> Complete:
+def add_options(parser: argparse.ArgumentParser, own: list[Option], inherited: Sequence[Option] = ()) -> None:
     """Add *own* options, those *inherited* from fedmsg's command of the same name, and those that all of these have.
 
-    Returns:
-        A function of the configuration and of what was typed (``vars`` of the namespace) that returns the latter with
-        what the former says, or else the options' own default, of those that were not typed.
+    What is parsed is for ``completed``.
     """
     defaults: dict[str, tuple[bool, Any]] = {}
 
@@ -108,31 +102,27 @@ def add_options(parser: argparse.ArgumentParser, own: list[Option], inherited: l
             defaults[action.dest] = True, action.default
             action.default = argparse.SUPPRESS
             group._add_action(action)
-
-    def complete(config: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
-        found = {dest: config.get(dest, default) if is_key else default for dest, (is_key, default) in defaults.items()}
-        return {**copy.deepcopy(found), **typed}
-
-    return complete
+    parser.set_defaults(defaults=defaults)
 
 
 def parsed(
-    prog: str, options: list[Option], description: str, arguments: list[str] | None, inherited: list[Option] | None = None
-) -> tuple[dict[str, Any], _settings.Loaded]:
-    """Return the command line, with the configuration's values of what is not typed, and the configuration.
+    prog: str, options: list[Option], description: str | None, arguments: list[str] | None, inherited: Sequence[Option] = ()
+) -> dict[str, Any]:
+    """Parse the command line of a command that has fedmsg's options, for ``completed``."""
+    parser = command_parser(prog, description, usage="%(prog)s [OPTION ...]")
+    add_options(parser, options, inherited)
+    return vars(parser.parse_args(arguments))
+
+
+def completed(typed: dict[str, Any]) -> tuple[dict[str, Any], _settings.Loaded]:
+    """Return what is *typed* on top of what the configuration, else the options' own default, says; and the configuration.
 
     That is the whole of what ``--config-filename`` says, where it is given.
     """
-    parser = command_parser(prog, description, usage="%(prog)s [OPTION ...]")
-    complete = add_options(parser, options, inherited)
-    return completed(complete, vars(parser.parse_args(arguments)))
-
-
-def completed(complete: Complete, typed: dict[str, Any]) -> tuple[dict[str, Any], _settings.Loaded]:
-    """Return the same of a command line that is *typed*, and parsed already."""
-    chosen = typed.get("config_filename")
+    defaults, chosen = typed.pop("defaults"), typed.get("config_filename")
     found = _settings.load({"config_filename": chosen} if chosen else {})
-    return complete(found.config, typed), found
+    values = {dest: found.config.get(dest, default) if is_key else default for dest, (is_key, default) in defaults.items()}
+    return {**copy.deepcopy(values), **typed}, found
 
 
 def print_config(config: dict[str, Any]) -> NoReturn:

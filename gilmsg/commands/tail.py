@@ -39,7 +39,7 @@ import gilmsg
 from .._meta import answers, sentence, who
 from .._protocol import MARKER, on_ack_topic, unmarked
 from . import (
-    METRICS_PORT, SUCCESS, Ended, Paint, Signals, colours_wanted, configuration, log_to_stderr, option, printable,
+    METRICS_PORT, SUCCESS, Ended, Paint, Signals, colours_wanted, configuration, log_to_stderr, option, parsed, printable,
     printable_line, script, serve_metrics,
 )  # fmt: skip
 
@@ -72,7 +72,7 @@ FORMATS = ("query", "pretty", "really_pretty", "cowsay", "terse")
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    config = configuration(PROG, OPTIONS, __doc__ or "", arguments, TailCommand.extra_args)
+    config = configuration(parsed(PROG, OPTIONS, __doc__, arguments, TailCommand.extra_args))
     if config.get("sign_messages", False) and not config.get("name"):
         raise gilmsg.ConfigurationError("sign_messages is on, but there is no name to acknowledge under; give --name")
     log_to_stderr(PROG, logging.WARNING)

@@ -45,7 +45,7 @@ def test_a_logging_key_that_cannot_be_used_is_named(tmp_path, value):
     """What is wrong with the key logging is told with its value."""
     (tmp_path / "only.py").write_text(f"config = {{'endpoints': {{}}, 'logging': {value!r}}}")
     with pytest.raises(gilmsg.ConfigurationError, match=re.escape(f"logging: {value!r} cannot be used")):
-        commands.configuration("prog", [], "", ["--config-filename", "only.py"])
+        commands.configuration(commands.parsed("prog", [], "", ["--config-filename", "only.py"]))
 
 
 def test_a_chosen_file_is_all_the_configuration(tmp_path, monkeypatch):
@@ -55,7 +55,7 @@ def test_a_chosen_file_is_all_the_configuration(tmp_path, monkeypatch):
     (tmp_path / "fedmsg.d").mkdir()
     (tmp_path / "fedmsg.d" / "a.py").write_text("config = {'endpoints': {}, 'other': 1}")
     (tmp_path / "only.py").write_text("config = {'endpoints': {}, 'mute': True, 'io_threads': 2}")
-    config = commands.configuration("prog", [], "", ["--config-filename", "only.py", "--topic-prefix", "com.acme"])
+    config = commands.configuration(commands.parsed("prog", [], "", ["--config-filename", "only.py", "--topic-prefix", "com.acme"]))
     made = gilmsg.init(name="x", **config).c
     for one in (config, made):
         assert "other" not in one and (one["io_threads"], one["topic_prefix"]) == (2, "com.acme")
