@@ -14,8 +14,6 @@ import os
 import re
 import signal
 import sys
-import threading
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Callable, TextIO
@@ -23,13 +21,15 @@ from typing import TYPE_CHECKING, Any, Callable, TextIO
 from .. import _settings
 from ..errors import ConfigurationError, GilmsgError
 from .parsing import (
-    Format, Option, Parser, add_options, command_parser, completed, option, parsed, print_config,
+    Format, Option, Parser, add_options, command_parser, completed, number, option, parsed, print_config,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from ..outbox import Outbox
 
-__all__ = ["Format", "Option", "Parser", "add_options", "command_parser", "completed", "option", "parsed", "print_config"]
+__all__ = [
+    "Format", "Option", "Parser", "add_options", "command_parser", "completed", "number", "option", "parsed", "print_config",
+]  # fmt: skip
 
 SUCCESS, NOT_PROVEN, UNUSABLE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -216,7 +216,7 @@ class Signals:
     """The first signal of *numbers*: raised as Ended within ``raised``, elsewhere only noted. For the main thread."""
 
     def __init__(self, *numbers: int) -> None:
-        self._first, self._raises, self._again = 0, False, False
+        self._first, self._raises = 0, False
         for number in numbers:
             signal.signal(number, self._take)
         sys.unraisablehook = functools.partial(self._swallowed, sys.unraisablehook)
@@ -224,27 +224,22 @@ class Signals:
     def _take(self, number: int, _: object) -> None:
         self._first = self._first or number
         if self._raises:
-            self._raises = self._again = False  # what cleans up now is not interrupted by the next one
+            self._hold()  # what cleans up now is not interrupted by the next one
             raise Ended(self._first)
 
-    def _swallowed(self, otherwise: Callable[[Any], object], what: Any) -> None:  # typeshed's type is no class at run time
-        """Python swallows what is raised within a destructor (cryptography has many): then the signal comes again."""
-        if not isinstance(what.exc_value, Ended):
-            otherwise(what)
-            return
-        self._again = True
-        arguments = threading.get_ident(), self._first
-        threading.Thread(target=self._come_again, args=arguments, name="gilmsg-signal", daemon=True).start()
-        # A destructor that raised Ended runs within ``raised``. This comes last: what is raised before is swallowed, too.
-        self._raises = True
+    def _hold(self) -> None:
+        self._raises = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _come_again(self, main: int, number: int) -> None:
-        """Send the signal *number* to the thread *main* until it was raised there."""
-        while True:
-            time.sleep(0.01)
-            if not self._again:
-                return
-            signal.pthread_kill(main, number)
+    def _swallowed(self, otherwise: Callable[[Any], object], what: Any) -> None:  # typeshed's type is no class at run time
+        """Python swallows what is raised within a destructor (cryptography has many): then SIGALRM follows until it is heard."""
+        if isinstance(what.exc_value, Ended):
+            signal.signal(signal.SIGALRM, self._take)
+            signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+            # A destructor that raised Ended runs within ``raised``. This comes last: what is raised before is swallowed, too.
+            self._raises = True
+        else:
+            otherwise(what)
 
     def check(self) -> None:
         """Raise Ended if a signal was noted."""
@@ -259,7 +254,7 @@ class Signals:
             self.check()
             yield
         finally:
-            self._raises = self._again = False
+            self._hold()
 
 
 class Paint:

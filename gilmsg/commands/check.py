@@ -36,7 +36,7 @@ import gilmsg
 
 from .. import _check
 from . import (
-    NOT_PROVEN, SUCCESS, UNKNOWN, Ended, Signals, completed, option, parsed, print_config, printable_line, script, tell,
+    NOT_PROVEN, SUCCESS, UNKNOWN, Ended, Signals, completed, number, option, parsed, print_config, printable_line, script, tell,
 )  # fmt: skip
 
 PROG = "gilmsg-check"
@@ -50,14 +50,7 @@ STATUS = {"ok": SUCCESS, "warning": SUCCESS, "unknown": UNKNOWN, "fail": NOT_PRO
 NAGIOS = {"ok": (0, "OK"), "warning": (1, "WARNING"), "fail": (2, "CRITICAL"), "unknown": (3, "UNKNOWN")}
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= threading.TIMEOUT_MAX:  # nor nan
-        raise ValueError(text)
-    return seconds
-
-
-_seconds.__name__ = "positive number of seconds"  # as argparse calls it in its errors
+_SECONDS = number("positive number of seconds", lambda seconds: 0 < seconds <= threading.TIMEOUT_MAX)
 
 #: Options of our own; those without a value leave the configuration as it is.
 OPTIONS = [
@@ -69,7 +62,7 @@ OPTIONS = [
     option("--cert-prefix", help="The certificate to sign with, as for gilmsg-logger (with --active: shell)."),
     option("--warn-days", type=float, metavar="DAYS", help="Warn of certificates that end so soon. Default: 14."),
     option("--json", action="store_true", help="Print the answer as JSON; with --watch an object for each change."),
-    option("--watch", type=_seconds, metavar="SECONDS", help="Check again every so many seconds, and print what changes."),
+    option("--watch", type=_SECONDS, metavar="SECONDS", help="Check again every so many seconds, and print what changes."),
     option("--nagios", action="store_true", help="Print one line, and end with the exit status of a Nagios plugin."),
 ]
 

@@ -33,7 +33,8 @@ import gilmsg
 
 from . import (
     METRICS_PORT, NOT_PROVEN, SUCCESS, Ended, Failed, Format, Parser, Signals, add_options, command_parser, complain,
-    configuration, log_to_stderr, opened_outbox, option, outbox_place, printable, printable_line, script, serve_metrics, tell,
+    configuration, log_to_stderr, number, opened_outbox, option, outbox_place, printable, printable_line, script,
+    serve_metrics, tell,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -98,19 +99,10 @@ def _parser() -> Parser:
     dropping = add("drop", _drop, "Give up waiting messages: they count as failed. One under way may still arrive.")
     dropping.add_argument("msg_ids", metavar="MSG_ID", nargs="+")
     purging = add("purge", _purge, "Remove failed messages for good.")
+    days = number("number of days", lambda days: days >= 0)
     older = "Only those that failed more than so many days ago. Default: 0, all of them."
-    purging.add_argument("--older", metavar="DAYS", type=_days, default=0.0, help=older)
+    purging.add_argument("--older", metavar="DAYS", type=days, default=0.0, help=older)
     return parser
-
-
-def _days(text: str) -> float:
-    days = float(text)
-    if not days >= 0:  # nor nan
-        raise ValueError(text)
-    return days
-
-
-_days.__name__ = "number of days"  # as argparse calls it in its errors
 
 
 def _run(given: dict[str, Any]) -> int:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, Callable, NoReturn
 
 import fedmsg.config
 from fedmsg.encoding import pretty_dumps
@@ -45,11 +46,8 @@ def command_parser(prog: str, description: str | None, **more: Any) -> Parser:
     return parser
 
 
-class Format(argparse.RawDescriptionHelpFormatter):
-    """A format of --help in which most options have a line each."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=36)
+#: A format of --help in which most options have a line each.
+Format = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=36)
 
 
 class _PrintCompletion(argparse.Action):
@@ -69,6 +67,19 @@ def _every_action(parser: argparse.ArgumentParser) -> Iterable[argparse.Action]:
         if isinstance(action, argparse._SubParsersAction):
             for one in action.choices.values():
                 yield from _every_action(one)
+
+
+def number(name: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
+    """Return a ``type`` of options: a number that *fits*, called *name* in argparse's errors."""
+
+    def convert(text: str) -> float:
+        found = float(text)
+        if not fits(found):
+            raise ValueError(text)
+        return found
+
+    convert.__name__ = name
+    return convert
 
 
 def option(name: str, **keywords: Any) -> Option:

@@ -69,11 +69,10 @@ def test_logging_that_is_configured_is_left_as_it_is(caplog):
 
 @pytest.fixture
 def signals():
-    former, hook = signal.getsignal(signal.SIGUSR1), sys.unraisablehook
+    former, hook = {one: signal.getsignal(one) for one in (signal.SIGUSR1, signal.SIGALRM)}, sys.unraisablehook
     yield commands.Signals(signal.SIGUSR1)
-    # It may be about to send the signal once more, which would end us.
-    wait_for(lambda: "gilmsg-signal" not in {one.name for one in threading.enumerate()}, "no more signal comes")
-    signal.signal(signal.SIGUSR1, former)
+    for number, handler in former.items():
+        signal.signal(number, handler)
     sys.unraisablehook = hook
 
 
