@@ -5,12 +5,14 @@ by one CA and one CRL. :mod:`.issuing` makes these, and writes files. :mod:`.fol
 ``gilmsg-pki``: everything in it is a file that can be copied as it is.
 """
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001  those of the face are sorted, but packed
 
 from .folder import Folder, Record, make, opened
-from .issuing import Issuer, new_key, private_pem, revoked, subject, unfit, write, write_certificate, write_pair
+from .issuing import (
+    Issuer, common_name, new_key, private_pem, revoked, subject, unfit, write, write_certificate, write_pair,
+)  # fmt: skip
 
 __all__ = [
-    "Folder", "Issuer", "Record", "make", "new_key", "opened", "private_pem", "revoked", "subject", "unfit", "write",
-    "write_certificate", "write_pair",
-]
+    "Folder", "Issuer", "Record", "common_name", "make", "new_key", "opened", "private_pem", "revoked", "subject", "unfit",
+    "write", "write_certificate", "write_pair",
+]  # fmt: skip

@@ -5,7 +5,7 @@ both. It is written before the pair that it is of, and a CRL before what it revo
 killed leaves nothing that is unknown. Who reads or changes the folder holds its lock; the kernel frees that, however we end.
 """
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001  those of the face are sorted, but packed
 
 import contextlib
 import fcntl
@@ -21,10 +21,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ..errors import ConfigurationError, GilmsgError
-from .issuing import Issuer, new_key, private_pem, revoked, subject, unfit, write, write_certificate, write_pair
-
-#: Days for which what is new has been valid already: nobody's clock is as far behind.
-_AGE = 1.0
+from .issuing import (
+    AGE, Issuer, common_name, new_key, private_pem, revoked, subject, unfit, write, write_certificate, write_pair,
+)  # fmt: skip
 
 _KEY, _CA, _CRL, _ISSUED = "ca.key", "ca.crt", "crl.pem", "issued"
 
@@ -58,8 +57,8 @@ def make(path: str, name: str, days: float, crl_days: float, bits: int) -> None:
         issuer = Issuer(subject([name]), new_key(bits))
         os.mkdir(os.path.join(path, _ISSUED), mode=0o700)
         write(os.path.join(path, _KEY), private_pem(issuer.key), mode=0o600)
-        write_certificate(os.path.join(path, _CRL), issuer.crl([], crl_days, _AGE))
-        write_certificate(os.path.join(path, _CA), issuer.ca(days, _AGE))  # last: what has no ca.crt is no CA
+        write_certificate(os.path.join(path, _CRL), issuer.crl([], crl_days))
+        write_certificate(os.path.join(path, _CA), issuer.ca(days))  # last: what has no ca.crt is no CA
 
 
 @contextlib.contextmanager
@@ -127,8 +126,7 @@ class Folder:
     def issue(self, names: Sequence[str], days: float, bits: int) -> list[x509.Certificate]:
         """Write a key and a certificate for each of *names*."""
         for name in names:
-            why_not = unfit(name)
-            if why_not:
+            if why_not := unfit(name):
                 raise ConfigurationError(f"{name!r} cannot be the name of a certificate: {why_not}")
             there = [name + suffix for suffix in (".key", ".crt") if os.path.lexists(self._file(name + suffix))]
             if there == [name + ".key"]:
@@ -182,12 +180,12 @@ class Folder:
             if not one.revoked and one.certificate.not_valid_after_utc > end:
                 told = f"a CA for {days:g} days would end before {one.name}"
                 raise GilmsgError(f"{told}, which is valid until {one.certificate.not_valid_after_utc:%Y-%m-%d}; give more")
-        self.ca = self._issuer.ca(days, _AGE)
+        self.ca = self._issuer.ca(days)
         write_certificate(self._file(_CA), self.ca)
 
     def records(self) -> list[Record]:
         """Return all that was issued, by name, and oldest first. What cannot be read is complained of, and left out."""
-        found = {}
+        found: dict[int, Record] = {}
         # The pairs too: the only copy of what one has may be damaged.
         files = [os.path.join(_ISSUED, file) for file in os.listdir(self._file(_ISSUED))] + os.listdir(self.path)
         for file in (one for one in files if one.endswith(".crt") and one != _CA):
@@ -197,16 +195,16 @@ class Folder:
                 self._complain(f"{error}; it is left out, and may be a certificate of any name: see a backup")
                 continue
             if certificate.issuer == self.ca.subject:
-                name = str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
-                current = self._is_current(name, certificate)
-                found[certificate.serial_number] = Record(name, certificate, self._revoked_at(certificate), current)
+                name, serial = common_name(certificate), certificate.serial_number
+                is_current = file == f"{name}.crt" or (serial in found and found[serial].is_current)
+                found[serial] = Record(name, certificate, self._revoked_at(certificate), is_current)
         return sorted(found.values(), key=lambda one: (one.name, one.certificate.not_valid_before_utc, one.is_current))
 
     @property
     def crl_days(self) -> float:
         """The days for which a CRL is valid here."""
-        end = self.crl.next_update_utc or self.crl.last_update_utc + timedelta(days=_AGE)
-        return (end - self.crl.last_update_utc) / timedelta(days=1) - _AGE
+        end = self.crl.next_update_utc or self.crl.last_update_utc + timedelta(days=AGE)
+        return (end - self.crl.last_update_utc) / timedelta(days=1) - AGE
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
@@ -217,19 +215,13 @@ class Folder:
         certificate: x509.Certificate = _loaded(self.path, name + ".crt", x509.load_pem_x509_certificate)
         return certificate
 
-    def _is_current(self, name: str, certificate: x509.Certificate) -> bool:
-        try:
-            return self._current(name) == certificate
-        except GilmsgError:  # there is none, or it is damaged
-            return False
-
     def _revoked_at(self, certificate: x509.Certificate) -> datetime | None:
         entry = self.crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
         return None if entry is None else entry.revocation_date_utc
 
     def _certified(self, name: str, days: float, key: Any) -> x509.Certificate:
         public = key.public_key() if isinstance(key, rsa.RSAPrivateKey) else key
-        certificate = self._issuer.certificate(subject([name]), public, days, _AGE)
+        certificate = self._issuer.certificate(subject([name]), public, days)
         with _locked(self._file(_ISSUED)):  # which syncs that folder in the end
             write_certificate(self._file(os.path.join(_ISSUED, f"{certificate.serial_number:x}.crt")), certificate)
         if isinstance(key, rsa.RSAPrivateKey):
@@ -245,5 +237,5 @@ class Folder:
             raise GilmsgError(f"{told}; give fewer, or renew the CA first")
 
     def _write_crl(self, entries: Sequence[x509.RevokedCertificate], days: float) -> None:
-        self.crl = self._issuer.crl(entries, days, _AGE)
+        self.crl = self._issuer.crl(entries, days)
         write_certificate(self._file(_CRL), self.crl)

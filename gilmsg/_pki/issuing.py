@@ -14,6 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 _PEM = serialization.Encoding.PEM
 
+#: Days for which what is new has been valid already: nobody's clock is as far behind.
+AGE = 1.0
+
 #: Of the CA itself, as the names of files.
 _RESERVED = ("ca", "crl")
 
@@ -33,20 +36,23 @@ class Issuer:
         self.name, self.key = name, key
 
     def certificate(
-        self, subject: x509.Name, key: rsa.RSAPublicKey, days: float, age: float, is_ca: bool = False
+        self, subject: x509.Name, key: rsa.RSAPublicKey, days: float, age: float = AGE, is_ca: bool = False
     ) -> x509.Certificate:
         """Return a certificate for *key*, valid from *age* days ago for *days* days from now."""
         builder = x509.CertificateBuilder(self.name, subject, key, x509.random_serial_number(), *_span(days, age))
         builder = builder.add_extension(x509.BasicConstraints(is_ca, None), critical=True)
-        builder = builder.add_extension(_usage("key_cert_sign", "crl_sign") if is_ca else _usage("digital_signature"), critical=True)
+        usage = _usage("key_cert_sign", "crl_sign") if is_ca else _usage("digital_signature")
+        builder = builder.add_extension(usage, critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         return builder.add_extension(self._identifier(), critical=False).sign(self.key, hashes.SHA256())
 
-    def ca(self, days: float, age: float) -> x509.Certificate:
+    def ca(self, days: float, age: float = AGE) -> x509.Certificate:
         """Return the certificate of this CA itself."""
         return self.certificate(self.name, self.key.public_key(), days, age, is_ca=True)
 
-    def crl(self, revoked: Iterable[x509.RevokedCertificate], days: float, age: float) -> x509.CertificateRevocationList:
+    def crl(
+        self, revoked: Iterable[x509.RevokedCertificate], days: float, age: float = AGE
+    ) -> x509.CertificateRevocationList:
         """Return a CRL of *revoked*, next due in *days* days (negative: it has ended)."""
         builder = x509.CertificateRevocationListBuilder(self.name, *_span(days, age), revoked_certificates=list(revoked))
         # A number that grows, without anything to be kept.
@@ -81,6 +87,11 @@ def unfit(common_name: str) -> str | None:
 def subject(common_names: Sequence[str]) -> x509.Name:
     """Return the subject of a certificate with these common names."""
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name) for name in common_names])
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """Return the first common name of *certificate*."""
+    return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
 
 
 def new_key(bits: int = 2048) -> rsa.RSAPrivateKey:

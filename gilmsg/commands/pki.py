@@ -136,8 +136,7 @@ def _days(text: str) -> float:
 def _init(given: argparse.Namespace) -> Iterator[str]:
     if not (given.name.isprintable() and 1 <= len(given.name.encode()) <= 64):
         raise ConfigurationError(f"argument --name: {given.name!r} is not printable characters, 1 to 64 bytes of them in UTF-8")
-    days = _CA_DAYS if given.days is None else given.days
-    _pki.make(given.directory, given.name, days, given.crl_days, given.bits)
+    _pki.make(given.directory, given.name, given.days or _CA_DAYS, given.crl_days, given.bits)
     with _opened(given.directory) as folder:
         yield f"{given.directory}: a CA, until {_date(folder.ca.not_valid_after_utc)}, and its CRL, until {_crl_end(folder)}"
         yield from _copy_to_every_host(given.directory, "ca.crt", "crl.pem")
@@ -146,8 +145,8 @@ def _init(given: argparse.Namespace) -> Iterator[str]:
 
 def _issue(given: argparse.Namespace) -> Iterator[str]:
     with _opened(given.directory) as folder:
-        made = folder.issue(given.names, _DAYS if given.days is None else given.days, given.bits)
-    yield from _told(given.names, made)
+        made = folder.issue(given.names, given.days or _DAYS, given.bits)
+    yield from _told(made)
     yield from _copy_pairs(given)
     yield 'In fedmsg.d on every host, "certnames" says which service has which: {"NAME IN endpoints": "CERTIFICATE\'S NAME"}'
 
@@ -166,21 +165,20 @@ def _renew(given: argparse.Namespace) -> Iterator[str]:
             yield f"{given.directory}: the CRL, until {_crl_end(folder)}"
             yield from _copy_to_every_host(given.directory, "crl.pem")
         elif given.ca:
-            folder.renew_ca(_CA_DAYS if given.days is None else given.days)
+            folder.renew_ca(given.days or _CA_DAYS)
             yield f"{given.directory}: the CA, until {_date(folder.ca.not_valid_after_utc)}; it has its key still"
             yield from _copy_to_every_host(given.directory, "ca.crt")
         else:
-            bits = given.new_key and (given.bits or BITS[0])
-            made = folder.renew(given.names, _DAYS if given.days is None else given.days, bits or None)
-            yield from _told(given.names, made)
-            yield from _copy_pairs(given, ".key" if given.new_key else None)
+            bits = (given.bits or BITS[0]) if given.new_key else None
+            yield from _told(folder.renew(given.names, given.days or _DAYS, bits))
+            yield from _copy_pairs(given, with_key=given.new_key)
             yield "The former certificates count until they end, or NAME is revoked. No service needs a restart."
 
 
 def _revoke(given: argparse.Namespace) -> Iterator[str]:
     with _opened(given.directory) as folder:
         for certificate in folder.revoke(given.names):
-            yield f"{_name(certificate)}: revoked, serial {certificate.serial_number:x}"
+            yield f"{_pki.common_name(certificate)}: revoked, serial {certificate.serial_number:x}"
         yield f"{given.directory}: the CRL, until {_crl_end(folder)}"
     yield from _copy_to_every_host(given.directory, "crl.pem")
     yield "It counts on a host once crl.pem is there."
@@ -196,18 +194,20 @@ def _list(given: argparse.Namespace) -> Iterator[str]:
         yield f"\n{'NAME':{width}}  {'ENDS':20}  {'STATE':20}  SERIAL"
     for one in every:
         end = one.certificate.not_valid_after_utc
-        state = f"revoked {one.revoked:%Y-%m-%d}" if one.revoked else "ended" if end < now else "valid" if one.is_current else "valid, former"
+        valid = "valid" if one.is_current else "valid, former"
+        state = f"revoked {one.revoked:%Y-%m-%d}" if one.revoked else "ended" if end < now else valid
         yield printable_line(f"{one.name:{width}}  {_date(end):20}  {state:20}  {one.certificate.serial_number:x}")
 
 
-def _told(names: Iterable[str], made: Iterable[x509.Certificate]) -> Iterator[str]:
-    for name, certificate in zip(names, made):
+def _told(made: Iterable[x509.Certificate]) -> Iterator[str]:
+    for certificate in made:
+        name = _pki.common_name(certificate)
         yield f"{name}: until {_date(certificate.not_valid_after_utc)}, serial {certificate.serial_number:x}"
 
 
-def _copy_pairs(given: argparse.Namespace, key: str | None = ".key") -> Iterator[str]:
+def _copy_pairs(given: argparse.Namespace, with_key: bool = True) -> Iterator[str]:
     yield f"Copy to the host of each, into its ssldir ({_SSLDIR}):"
-    suffixes = [one for one in (key, ".crt") if one]
+    suffixes = (".key", ".crt") if with_key else (".crt",)
     files = {(name, one): shlex.quote(os.path.join(given.directory, name + one)) for name in given.names for one in suffixes}
     width = max(map(len, files.values()))
     for (_, suffix), file in files.items():
@@ -222,10 +222,6 @@ def _copy_to_every_host(directory: str, *files: str) -> Iterator[str]:
     width = max(len(paths[file]) - len(file) for file in files) + len("crl.pem")
     for file in files:
         yield f"    {paths[file]:{width}}  mode 0644, owner: root; {keys[file]}: {_SSLDIR}/{file}"
-
-
-def _name(certificate: x509.Certificate) -> str:
-    return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
 
 
 def _crl_end(folder: _pki.Folder) -> str:
