@@ -399,13 +399,13 @@ def authority(folder, **options):
 
 def write_key(authority, path):
     """Write the private key of *authority* itself to *path*."""
-    pki.write(path, pki.private_pem(authority._key))
+    pki.write(path, pki.private_pem(authority._issuer.key))
 
 
 def read_key(authority, path):
     """Let *authority* sign with the private key at *path*."""
     with open(path, "rb") as stream:
-        authority._key = serialization.load_pem_private_key(stream.read(), None)
+        authority._issuer.key = serialization.load_pem_private_key(stream.read(), None)
 
 
 def signed_bus(*arguments, **options):

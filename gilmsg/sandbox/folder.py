@@ -198,14 +198,10 @@ class Authority:
         self.folder = folder
         self.ca_file = os.path.join(folder, "ca.crt")
         self.crl_file = os.path.join(folder, "crl.pem")
-        self._name, self._key = _pki.subject([name]), _pki.new_key()
+        self._issuer = _pki.Issuer(_pki.subject([name]), _pki.new_key())
         self._revoked: list[x509.RevokedCertificate] = []
         self.write_ca()
         self.write_crl()
-
-    @property
-    def _issuer(self) -> _pki.Issuer:
-        return _pki.Issuer(self._name, self._key)
 
     def write_ca(self, days: float = _LIFETIME, age: float = 1) -> None:
         """Write the CA certificate, valid from *age* days ago for *days* days from now."""

@@ -217,7 +217,7 @@ def test_a_certificate_of_another_ca_is_refused(settings, other, verifier):
 
 def limited_crl(authority, other):
     """A CRL for a part of the certificates, as large authorities have."""
-    name, key = authority._name, authority._key
+    name, key = authority._issuer.name, authority._issuer.key
     point = x509.IssuingDistributionPoint(
         full_name=[x509.UniformResourceIdentifier("http://crl.example/1")], relative_name=None, only_some_reasons=None,
         only_contains_user_certs=False, only_contains_ca_certs=False, indirect_crl=False, only_contains_attribute_certs=False,
@@ -230,7 +230,7 @@ def limited_crl(authority, other):
 
 def intermediate(authority, other):
     """The other authority becomes one of ours, and issued alice's certificate; that comes along alone."""
-    certificate = authority._issuer.certificate(other._name, other._key.public_key(), 30, 1, is_ca=True)
+    certificate = authority._issuer.certificate(other._issuer.name, other._issuer.key.public_key(), 30, 1, is_ca=True)
     pathlib.Path(other.ca_file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     pathlib.Path(authority.folder, "alice.crt").write_bytes(pathlib.Path(other.folder, "alice.crt").read_bytes())
     pathlib.Path(authority.folder, "alice.key").write_bytes(pathlib.Path(other.folder, "alice.key").read_bytes())
