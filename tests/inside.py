@@ -18,7 +18,7 @@ from gilmsg._engine import connections, ends, loop, mailbox, operations, sockets
 from gilmsg._protocol import diagnosis, wire
 from gilmsg._trust import verifying
 from gilmsg.sandbox import Authority, folder
-from gilmsg.sandbox.processes import Talker, can_connect, wait_for
+from gilmsg.sandbox.processes import can_connect, wait_for
 from gilmsg.sandbox.standin import say
 
 __all__ = ["Talker", "can_connect", "pki", "say"]

@@ -11,7 +11,6 @@ import tempfile
 
 import psutil
 
-from . import inside
 from .inside import can_connect, say, wait_for
 
 __all__ = ["say"]
@@ -32,22 +31,6 @@ def port_of(endpoint):
 def script(function):
     """A command that runs a console script's function (``module:name``) in this Python."""
     return [sys.executable, "-m", "tests.programs.script", function]
-
-
-class Talker(inside.Talker):
-    """A module of the tests as a child that talks in JSON lines."""
-
-    def said(self, kind, after=0):
-        """Return its first event of *kind*, the first *after* of all left out, or None; TimeoutError as ever."""
-        ended = not self.alive
-        found = next((event for event in self.events()[after:] if event["event"] == kind), None)
-        if ended and not found:
-            raise TimeoutError(f"the process ended before it said {kind!r}")
-        return found
-
-    def wait_for(self, kind, limit=LIMIT):
-        """Return its first event of *kind*; TimeoutError if it does not come in time, or the child ended."""
-        return wait_for(lambda: self.said(kind), f"the event {kind!r}", limit)
 
 
 class Whole:

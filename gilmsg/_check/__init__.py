@@ -78,19 +78,17 @@ def check(
         ConfigurationError: *recipients*, *topic* or *warn_days* is not usable, or ``config_filename`` is no file.
     """
     with contextlib.ExitStack() as handles:
-        return _look(handles, recipients, topic, consumer, warn_days, config)
+        return _look(handles, recipients, topic, consumer, warn_days, **config)
 
 
-def watch(
-    recipients: Any = None, topic: str | None = None, *, consumer: bool = False, warn_days: float | None = None,
-    **config: Any,
-) -> Watch:  # fmt: skip
+def watch(**asked: Any) -> Watch:
     """Return a check that can be repeated: it takes what :func:`check` does, and says what has changed."""
-    return Watch(lambda handles: _look(handles, recipients, topic, consumer, warn_days, config))
+    return Watch(lambda handles: _look(handles, **asked))
 
 
 def _look(
-    handles: contextlib.ExitStack, recipients: Any, topic: Any, consumer: bool, warn_days: Any, config: dict[str, Any]
+    handles: contextlib.ExitStack, recipients: Any = None, topic: Any = None, consumer: bool = False, warn_days: Any = None,
+    **config: Any,
 ) -> Report:
     """Check once; what a publisher opens stays open until *handles* close."""
     if consumer and recipients is not None:

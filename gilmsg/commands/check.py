@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     given, as_json, seconds = _given(arguments)
     if seconds is not None:
         return _watch(given, as_json, seconds)
-    report = _report(given)
+    report = gilmsg.check(**given)
     tell(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
     return STATUS[report.state]
 
@@ -97,16 +97,11 @@ def _given(arguments: list[str] | None) -> tuple[dict[str, Any], bool, float | N
     return given, as_json, seconds
 
 
-def _report(given: dict[str, Any]) -> gilmsg.Report:
-    return gilmsg.check(given.pop("recipients", None), given.pop("topic", None), **given)
-
-
 def _watch(given: dict[str, Any], as_json: bool, seconds: float) -> int:
     """Print what changes until a signal comes, or nobody reads it any more."""
     signals = Signals(signal.SIGTERM, signal.SIGINT)
     try:
-        watch = _check.watch(given.pop("recipients", None), given.pop("topic", None), **given)
-        with contextlib.closing(watch), signals.raised():
+        with contextlib.closing(_check.watch(**given)) as watch, signals.raised():
             while True:
                 for change in watch.look():
                     now = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -123,7 +118,7 @@ def _for_nagios(arguments: list[str] | None) -> int:
     """Print the one line of a plugin; whatever keeps us from checking is UNKNOWN."""
     try:
         given, _, _ = _given(arguments)
-        report = _report(given)
+        report = gilmsg.check(**given)
     except Exception as error:  # noqa: BLE001  a traceback, or another exit status, would say something else
         status, word, told = *NAGIOS["unknown"], [str(error) or repr(error)]
     else:

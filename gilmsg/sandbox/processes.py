@@ -12,19 +12,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from typing import Any, Callable
 
 log = logging.getLogger("gilmsg.sandbox")
 
 Event = dict[str, Any]
 
-#: Seconds.
-START_LIMIT = 60.0
-STOP_LIMIT = 3.0
-
-#: Seconds between two looks for what *on_event* is to be told.
-_LOOK_AGAIN = 0.02
+#: Seconds; between two looks for what *on_event* is to be told.
+START_LIMIT, STOP_LIMIT, _LOOK_AGAIN = 60.0, 3.0, 0.02
 
 #: From where a child imports the gilmsg that runs here.
 _OURS = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -45,17 +40,10 @@ class Talker:
 
     It writes to a file: it never waits for us, and all that it wrote before some evidence reached us (an ACK, say)
     is among its ``events``. It is to end when its stdin does: so it ends with us, in whatever way we end. It is sent
-    *first* at once. *on_event* is called with each event, on a thread of ours. *prefix* is put before the command.
+    *first* at once. *on_event* is called with each event, on a thread of ours.
     """
 
-    def __init__(
-        self,
-        module: str,
-        first: Any,
-        cwd: str | None = None,
-        on_event: Callable[[Event], None] | None = None,
-        prefix: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, module: str, first: Any, cwd: str, on_event: Callable[[Event], None] | None = None) -> None:
         self._lock = threading.Lock()
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  stop() closes it
         self._offset, self._rest = 0, b""
@@ -63,9 +51,8 @@ class Talker:
         self._cleared = 0
         paths = [_OURS, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", module],
-            cwd=cwd, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=self._file,
+            [sys.executable, "-m", module], cwd=cwd, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True, stdin=subprocess.PIPE, stdout=self._file,
         )  # fmt: skip
         self.pid = self._process.pid
         self._stdin: Any = self._process.stdin  # a pipe, never None
@@ -81,7 +68,7 @@ class Talker:
 
     @property
     def alive(self) -> bool:
-        """Tell if it still runs."""
+        """Whether it still runs."""
         return self.status is None
 
     def tell(self, line: Any) -> None:
