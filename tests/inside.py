@@ -21,7 +21,7 @@ from gilmsg.sandbox import Authority, folder
 from gilmsg.sandbox.processes import can_connect, wait_for
 from gilmsg.sandbox.standin import say
 
-__all__ = ["Talker", "can_connect", "pki", "say"]
+__all__ = ["can_connect", "pki", "say"]
 
 
 #: Threads that stay for the life of the process, asleep, by design.

@@ -217,8 +217,8 @@ class Signals:
 
     def __init__(self, *numbers: int) -> None:
         self._first, self._raises = 0, False
-        for number in numbers:
-            signal.signal(number, self._take)
+        for one in numbers:
+            signal.signal(one, self._take)
         sys.unraisablehook = functools.partial(self._swallowed, sys.unraisablehook)
 
     def _take(self, number: int, _: object) -> None:
