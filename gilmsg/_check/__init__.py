@@ -33,10 +33,6 @@ _BLIND = "whether it listens cannot be seen: we have no publisher (endpoint)"
 
 _NO_ZEROMQ = "takes TCP connections, but the ACK listener has no ZeroMQ connection to it (yet)"
 
-_EXPECTED = "what names this consumer is expected to be acknowledged"
-
-_UNMAPPED = "its endpoints are unknown: certnames has no entry that leads to %r and to an entry of endpoints"
-
 #: Stands for the relay among names.
 RELAY = ""
 
@@ -102,7 +98,7 @@ def _look(
     lines = ourselves.lines(loaded, effective, warn_days)
     if consumer:
         _consuming(topic, effective, lines)
-        return Report(lines, {}, [], _EXPECTED)
+        return Report(lines, {}, [], "what names this consumer is expected to be acknowledged")
     groups = [_protocol.members(entry) for entry in ourselves.asked(named, topic, effective, lines)]
     return Report(lines, _publishing(handles, groups, topic, effective, lines, warn_days), groups)
 
@@ -206,7 +202,8 @@ def _seen(
         states = [FAIL if absent not in (None, _BLIND) else UNKNOWN if absent or via_relay else OK]
         by = ""
         if not book.of(name, False):
-            sentences.append(_UNMAPPED % name)
+            unmapped = f"certnames has no entry that leads to {name!r} and to an entry of endpoints"
+            sentences.append(f"its endpoints are unknown: {unmapped}")
             states.append(UNKNOWN)
             by = "through the relay: "
         if known and linked:

@@ -268,6 +268,9 @@ class Paint:
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self._on and text else text
 
 
+PLAIN = Paint()
+
+
 def colours_wanted() -> bool:
     """Return whether the user has nothing against colours (see no-color.org)."""
     return not os.environ.get("NO_COLOR")

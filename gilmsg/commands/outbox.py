@@ -257,7 +257,7 @@ def _decoded(body: Any) -> Any:
     try:
         return None if body is None else json.loads(body)
     except ValueError:
-        return body if isinstance(body, str) else repr(body)
+        return body
 
 
 def _tell_array(items: Iterable[Any]) -> None:

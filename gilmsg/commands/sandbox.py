@@ -38,7 +38,7 @@ from gilmsg.errors import ConfigurationError
 from gilmsg.sandbox import Sandbox
 
 from .._protocol import is_answer, unmarked
-from . import SUCCESS, Ended, Paint, Signals, command_parser, complain, printable_line, script, tell
+from . import PLAIN, SUCCESS, Ended, Paint, Signals, command_parser, complain, printable_line, script, tell
 
 PROG = "gilmsg-sandbox"
 
@@ -51,14 +51,10 @@ PATIENCE, _REAP_LIMIT, _LOOK_AGAIN = 1.0, 0.5, 0.5
 #: Characters of a payload that are shown.
 SHOWN = 300
 
-_PLAIN = Paint()
-
 USAGE = (
     "%(prog)s [DIR] [--recipients CN [CN ...]] [--relay] [--topic-prefix P] [-- COMMAND ...]\n"
     "       (DIR first, or last after an option other than --recipients)"
 )
-
-DIRECTORY = "where fedmsg.d and the keys go, and stay; a temporary folder by default"
 
 #: What can be typed, and what is done then.
 LINES = "silent CN | slow CN SECONDS | dead CN | well CN"
@@ -105,7 +101,8 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     """Return the options that are given; what follows the first ``--`` is the command."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     parser = command_parser(PROG, __doc__, usage=USAGE, allow_abbrev=False)
-    parser.add_argument("directory", metavar="DIR", nargs="?", help=DIRECTORY)
+    where = "where fedmsg.d and the keys go, and stay; a temporary folder by default"
+    parser.add_argument("directory", metavar="DIR", nargs="?", help=where)
     parser.add_argument("--recipients", metavar="CN", nargs="+", help="common names of the stand-ins; two by default")
     parser.add_argument("--relay", action="store_true", help="run a fedmsg-relay too, for gilmsg-logger")
     parser.add_argument("--topic-prefix", metavar="P", help="of the bus; org.example by default")
@@ -159,7 +156,7 @@ def _seconds(text: str) -> float:
         raise ValueError(f"{text!r} is no number of seconds") from None
 
 
-def event_line(common_name: str, event: dict[str, Any], paint: Paint = _PLAIN) -> str:
+def event_line(common_name: str, event: dict[str, Any], paint: Paint = PLAIN) -> str:
     """Return one line on what the stand-in *common_name* reports, nothing if it concerns no reader."""
     if event["event"] == "ack":
         told = paint("good", f"ACK       {printable_line(event['msg_id'])}")
@@ -236,13 +233,12 @@ def _children() -> set[int]:
 
 
 def _kill_all_but(ours: set[int]) -> None:
-    deadline, late = time.monotonic() + _REAP_LIMIT, False
-    while not late and (left := _children() - ours):
+    deadline = time.monotonic() + _REAP_LIMIT
+    while (left := _children() - ours) and time.monotonic() < deadline:
         for pid in left:  # once they have ended, their children are ours
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, os.WNOHANG)
-        late = time.monotonic() > deadline
         time.sleep(0.002)
 
 

@@ -39,7 +39,7 @@ import gilmsg
 from .._meta import answers, sentence, who
 from .._protocol import MARKER, on_ack_topic, unmarked
 from . import (
-    METRICS_PORT, SUCCESS, Ended, Paint, Signals, colours_wanted, configuration, log_to_stderr, option, parsed, printable,
+    METRICS_PORT, PLAIN, SUCCESS, Ended, Paint, Signals, colours_wanted, configuration, log_to_stderr, option, parsed, printable,
     printable_line, script, serve_metrics,
 )  # fmt: skip
 
@@ -52,14 +52,12 @@ Message = dict[str, Any]
 #: Seconds that a command of --exec has to end after SIGTERM.
 _STOP_LIMIT = 2.0
 
-NAME = "The name in endpoints and certnames under which to acknowledge."
-
 EXEC = """Run CMD through the shell for each message shown, one after the other, with the message as JSON on its
 standard input. The next message is taken, and acknowledged, when CMD has ended."""
 
 #: On top of all of fedmsg-tail's.
 OPTIONS = [
-    option("--name", dest="name", default=None, help=NAME),
+    option("--name", dest="name", default=None, help="The name in endpoints and certnames under which to acknowledge."),
     option("--exec", metavar="CMD", help=EXEC),
     option("--json", action="store_true", help="Print each message as JSON, whole, one a line."),
     METRICS_PORT,
@@ -142,13 +140,10 @@ def _execute(command: str, message: Message, signals: Signals) -> None:
         log.error("%s: --exec: exit status %d", message.get("msg_id"), child.returncode)
 
 
-_PLAIN = Paint()
-
-
 class View:
     """The messages that fedmsg-tail's options choose, and their formats; without one a line for people, or *as_json*."""
 
-    def __init__(self, config: dict[str, Any], as_json: bool = False, paint: Paint = _PLAIN) -> None:
+    def __init__(self, config: dict[str, Any], as_json: bool = False, paint: Paint = PLAIN) -> None:
         self._config, self._json, self._paint = config, as_json, paint
         others = [f"--{key.replace('_', '-')}" for key in FORMATS if config[key]]
         if as_json and others:
@@ -209,7 +204,7 @@ def _cowsay(text: str) -> str:
         return f"cowsay cannot be run: {error}"
 
 
-def one_line(message: Message, paint: Paint = _PLAIN) -> str:
+def one_line(message: Message, paint: Paint = PLAIN) -> str:
     """Return time, topic, id, who signed, for whom, and the body: one line."""
     try:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(message["timestamp"]))

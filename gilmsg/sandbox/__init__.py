@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import math
 import os
 import threading
 import time
@@ -178,8 +177,7 @@ class Sandbox:
 
         Raises what ``silent`` does, and ConfigurationError for what is no number of seconds.
         """
-        number = isinstance(seconds, (int, float)) and math.isfinite(seconds)
-        if not number or not 0 <= seconds <= threading.TIMEOUT_MAX:
+        if not isinstance(seconds, (int, float)) or not 0 <= seconds <= threading.TIMEOUT_MAX:  # nor nan
             raise ConfigurationError(f"{seconds!r} cannot be waited for; give a number of seconds")
         self._tell(common_name, float(seconds))
 
