@@ -69,7 +69,6 @@ OPTIONS = [
 
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return the exit status."""
     # What goes wrong is in the answer; logging would only say it twice, and on stderr.
     logging.getLogger().addHandler(logging.NullHandler())
     words = sys.argv[1:] if arguments is None else arguments

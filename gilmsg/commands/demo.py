@@ -35,7 +35,6 @@ RECIPIENTS = ["backend01", "backend02", "backend03"]
 
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo; return the exit status."""
     parser = command_parser(PROG, __doc__)
     parser.add_argument("--outbox", action="store_true", help="show how an outbox delivers what had to wait")
     shows = [_shows_outbox] if parser.parse_args(arguments).outbox else [_shows_success, _shows_timeout]

@@ -64,26 +64,16 @@ _SHOWN = 80
 
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return the exit status."""
     config = configuration(parsed(PROG, OPTIONS, __doc__, arguments, LoggerCommand.extra_args))
     # What goes wrong is told in lines of our own; logging configured for us stays in force.
     logging.getLogger("gilmsg").addHandler(logging.NullHandler())
     _log_nothing_twice()
     options = {key: config.pop(key, None) for key in ("recipients", "ack_timeout")}
     options.update(topic=config["topic"], modname=config["modname"])
-    with contextlib.ExitStack() as stack:
-        if config["outbox"] is None:
-            send = _publisher(config, options)
-        else:
-            send = stack.enter_context(_putter(config, options))
-        return _send_all(config, send)
+    return _publish_all(config, options) if config["outbox"] is None else _put_all(config, options)
 
 
-#: Sends a body; returns what to tell of it, None if nobody was to confirm it.
-Send = Callable[[Any], Optional[str]]
-
-
-def _publisher(config: dict[str, Any], options: dict[str, Any]) -> Send:
+def _publish_all(config: dict[str, Any], options: dict[str, Any]) -> int:
     # As fedmsg-logger: through the relay, under the certificate of --cert-prefix.
     config.update(active=True, name="relay_inbound", mute=False)
     gilmsg.init(**config)
@@ -95,28 +85,31 @@ def _publisher(config: dict[str, Any], options: dict[str, Any]) -> Send:
         acks = ", ".join(f"{cn} ({seconds * 1000:.1f} ms)" for cn, seconds in sorted(receipt.acks.items()))
         return f"{receipt.topic} {receipt.msg_id} confirmed by {acks}"
 
-    return publish
+    return _send_all(config, publish)
 
 
-@contextlib.contextmanager
-def _putter(config: dict[str, Any], options: dict[str, Any]) -> Iterator[Send]:
+def _put_all(config: dict[str, Any], options: dict[str, Any]) -> int:
     if options.pop("ack_timeout") is not None:
         raise gilmsg.ConfigurationError("--ack-timeout: with --outbox nobody waits; gilmsg.outbox.ack_timeout is the deliverer's")
     where = outbox_place(config.pop("outbox") or None, config)
     settings = {key: value for key, value in config.items() if key not in options}
     count = 0
+
+    def put(body: Any) -> str:
+        nonlocal count
+        msg_id = box.put(msg=body, **options, **settings)
+        count += 1
+        return f"{msg_id} is in the outbox"
+
     try:
         with opened_outbox(where, create=True) as box:
-
-            def put(body: Any) -> str:
-                nonlocal count
-                msg_id = box.put(msg=body, **options, **settings)
-                count += 1
-                return f"{msg_id} is in the outbox"
-
-            yield put
+            return _send_all(config, put)
     except Failed as error:
         raise Failed(f"{error}; of this input {count} messages were put, and nothing after them") from error
+
+
+#: Sends a body; returns what to tell of it, None if nobody was to confirm it.
+Send = Callable[[Any], Optional[str]]
 
 
 def _send_all(config: dict[str, Any], send: Send) -> int:

@@ -62,7 +62,6 @@ _DAY = 86400.0
 
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return the exit status."""
     given = _parser().parse_args(arguments)
     if given.command == "run":
         return _run(vars(given))

@@ -57,7 +57,6 @@ _opened = functools.partial(_pki.opened, complain=functools.partial(complain, PR
 
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return the exit status."""
     given = _parser().parse_args(arguments)
     if not given.directory:
         raise ConfigurationError("argument FOLDER: it is empty")

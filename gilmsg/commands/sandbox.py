@@ -64,7 +64,6 @@ ANSWERS = {"silent": "receives now, and acknowledges nothing", "dead": "is dead"
 
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return the exit status."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     command = options.pop("command")
     stream = sys.stderr if command else sys.stdout

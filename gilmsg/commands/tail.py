@@ -69,7 +69,6 @@ FORMATS = ("query", "pretty", "really_pretty", "cowsay", "terse")
 
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return the exit status."""
     config = configuration(parsed(PROG, OPTIONS, __doc__, arguments, TailCommand.extra_args))
     if config.get("sign_messages", False) and not config.get("name"):
         raise gilmsg.ConfigurationError("sign_messages is on, but there is no name to acknowledge under; give --name")
