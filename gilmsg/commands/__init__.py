@@ -18,17 +18,19 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Callable, TextIO
 
+import gilmsg
+
 from .. import _settings
 from ..errors import ConfigurationError, GilmsgError
 from .parsing import (
-    Format, Option, Parser, add_options, command_parser, completed, number, option, parsed, print_config,
+    Format, Parser, add_options, command_parser, completed, number, option, parsed, print_config,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from ..outbox import Outbox
 
 __all__ = [
-    "Format", "Option", "Parser", "add_options", "command_parser", "completed", "number", "option", "parsed", "print_config",
+    "Format", "Parser", "add_options", "command_parser", "completed", "number", "option", "parsed", "print_config",
 ]  # fmt: skip
 
 SUCCESS, NOT_PROVEN, UNUSABLE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 130
@@ -41,7 +43,7 @@ _BREAK = re.compile("[\t\n\u2028\u2029]")
 _STYLES = {"faint": "2", "name": "36", "good": "32", "bad": "31", "strong": "1"}
 
 #: The environment variable that says where the outbox is; ``ps`` shows it to its own user only.
-OUTBOX_VARIABLE = "GILMSG_OUTBOX_DATABASE"
+OUTBOX_VARIABLE = _settings.VARIABLES[_settings.DATABASE]
 
 log = logging.getLogger(__name__)
 
@@ -255,6 +257,17 @@ class Signals:
             yield
         finally:
             self._hold()
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Signals]:
+    """Give the signals by which a command ends that runs for long; so it does when nobody reads its output any more."""
+    try:
+        yield Signals(signal.SIGTERM, signal.SIGINT)
+    except (Ended, BrokenPipeError):
+        pass
+    finally:
+        gilmsg.destroy()
 
 
 class Paint:

@@ -26,7 +26,6 @@ from __future__ import annotations  # noqa: I001  those of the face are sorted, 
 import contextlib
 import json
 import logging
-import signal
 import sys
 import threading
 import time
@@ -36,7 +35,7 @@ import gilmsg
 
 from .. import _check
 from . import (
-    NOT_PROVEN, SUCCESS, UNKNOWN, Ended, Signals, completed, number, option, parsed, print_config, printable_line, script, tell,
+    NOT_PROVEN, SUCCESS, UNKNOWN, completed, number, option, parsed, print_config, printable_line, running, script, tell,
 )  # fmt: skip
 
 PROG = "gilmsg-check"
@@ -98,19 +97,14 @@ def _given(arguments: list[str] | None) -> tuple[dict[str, Any], bool, float | N
 
 def _watch(given: dict[str, Any], as_json: bool, seconds: float) -> int:
     """Print what changes until a signal comes, or nobody reads it any more."""
-    signals = Signals(signal.SIGTERM, signal.SIGINT)
-    try:
-        with contextlib.closing(_check.watch(**given)) as watch, signals.raised():
-            while True:
-                for change in watch.look():
-                    now = time.strftime("%Y-%m-%d %H:%M:%S")
-                    line = f"{now} {change.name} {change.what}: {change.detail}"
-                    print(json.dumps({"time": now, **change._asdict()}) if as_json else printable_line(line), flush=True)
-                time.sleep(seconds)
-    except (Ended, BrokenPipeError):
-        return SUCCESS
-    finally:
-        gilmsg.destroy()
+    with running() as signals, contextlib.closing(_check.watch(**given)) as watch, signals.raised():
+        while True:
+            for change in watch.look():
+                now = time.strftime("%Y-%m-%d %H:%M:%S")
+                line = f"{now} {change.name} {change.what}: {change.detail}"
+                print(json.dumps({"time": now, **change._asdict()}) if as_json else printable_line(line), flush=True)
+            time.sleep(seconds)
+    return SUCCESS
 
 
 def _for_nagios(arguments: list[str] | None) -> int:

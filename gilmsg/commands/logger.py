@@ -26,7 +26,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, Callable, NamedTuple, Optional, TextIO
+from typing import Any, Callable, NamedTuple, TextIO
 
 import fedmsg.encoding
 from fedmsg.commands.logger import LoggerCommand
@@ -108,11 +108,8 @@ def _put_all(config: dict[str, Any], options: dict[str, Any]) -> int:
         raise Failed(f"{error}; of this input {count} messages were put, and nothing after them") from error
 
 
-#: Sends a body; returns what to tell of it, None if nobody was to confirm it.
-Send = Callable[[Any], Optional[str]]
-
-
-def _send_all(config: dict[str, Any], send: Send) -> int:
+def _send_all(config: dict[str, Any], send: Callable[[Any], str | None]) -> int:
+    """Send each input; *send* returns what to tell of it, None if nobody was to confirm it."""
     # Progress is shown where stderr is a terminal (None), but not while the lines are typed at one.
     silent = True if sys.stdin.isatty() else None
     given = inputs(config, sys.stdin)
@@ -136,7 +133,7 @@ class Input(NamedTuple):
     problem: str | None = None
 
 
-def _send(one: Input, send: Send) -> tuple[int, str | None]:
+def _send(one: Input, send: Callable[[Any], str | None]) -> tuple[int, str | None]:
     """Send one input: what is wrong with it, and only with it, is told and stops no other."""
     try:
         if one.problem is not None:

@@ -23,7 +23,6 @@ from __future__ import annotations  # noqa: I001  those of the face are sorted, 
 import argparse
 import json
 import logging
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,8 +31,8 @@ from typing import TYPE_CHECKING, Any, Callable
 import gilmsg
 
 from . import (
-    METRICS_PORT, NOT_PROVEN, SUCCESS, Ended, Failed, Format, Parser, Signals, add_options, command_parser, complain,
-    configuration, log_to_stderr, number, opened_outbox, option, outbox_place, printable, printable_line, script,
+    METRICS_PORT, NOT_PROVEN, SUCCESS, Failed, Format, Parser, add_options, command_parser, complain,
+    configuration, log_to_stderr, number, opened_outbox, option, outbox_place, printable, printable_line, running, script,
     serve_metrics, tell,
 )  # fmt: skip
 
@@ -112,15 +111,11 @@ def _run(given: dict[str, Any]) -> int:
         raise gilmsg.ConfigurationError("there is no name to publish under; give --name, or set name in fedmsg.d")
     log_to_stderr(PROG, logging.INFO)
     serve_metrics(config.pop("metrics_port"))
-    signals = Signals(signal.SIGTERM, signal.SIGINT)
-    try:
+    with running() as signals:
         with opened_outbox(where, create=True) as box, signals.raised():
             box.run(**config)
-    except Ended:
-        return SUCCESS
-    finally:
-        gilmsg.destroy()
-    raise Failed("the deliverer ended by itself; what it logged says why")
+        raise Failed("the deliverer ended by itself; what it logged says why")
+    return SUCCESS
 
 
 def _list(box: Outbox, given: argparse.Namespace) -> int:

@@ -39,8 +39,8 @@ import gilmsg
 from .._meta import answers, sentence, who
 from .._protocol import MARKER, on_ack_topic, unmarked
 from . import (
-    METRICS_PORT, PLAIN, SUCCESS, Ended, Paint, Signals, colours_wanted, configuration, log_to_stderr, option, parsed, printable,
-    printable_line, script, serve_metrics,
+    METRICS_PORT, PLAIN, SUCCESS, Paint, Signals, colours_wanted, configuration, log_to_stderr, option, parsed, printable,
+    printable_line, running, script, serve_metrics,
 )  # fmt: skip
 
 PROG = "gilmsg-tail"
@@ -76,28 +76,22 @@ def main(arguments: list[str] | None = None) -> int:
     topic, command = config.pop("topic") or "", config.pop("exec")
     serve_metrics(config.pop("metrics_port"))
     view = View(config, config.pop("json"), Paint(sys.stdout))
-    signals = Signals(signal.SIGTERM, signal.SIGINT)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    try:
-        # Closed here: what a signal interrupts in the garbage collector would be printed.
-        with contextlib.closing(gilmsg.tail_messages(topic=topic, **config)) as messages:
-            _end_when_unread()
-            while True:
-                wanted, text = False, ""
-                with signals.raised():
-                    _, _, full_topic, message = next(messages)
-                    with _logged(message):
-                        wanted = view.wanted(full_topic, message)
-                        text = view.text(message) if wanted else ""
-                    if text:
-                        print(text, flush=True)
-                if wanted and command:
-                    with _logged(message):
-                        _execute(command, message, signals)
-    except (Ended, BrokenPipeError):
-        pass
-    finally:
-        gilmsg.destroy()
+    # Closed here: what a signal interrupts in the garbage collector would be printed.
+    with running() as signals, contextlib.closing(gilmsg.tail_messages(topic=topic, **config)) as messages:
+        _end_when_unread()
+        while True:
+            wanted, text = False, ""
+            with signals.raised():
+                _, _, full_topic, message = next(messages)
+                with _logged(message):
+                    wanted = view.wanted(full_topic, message)
+                    text = view.text(message) if wanted else ""
+                if text:
+                    print(text, flush=True)
+            if wanted and command:
+                with _logged(message):
+                    _execute(command, message, signals)
     return SUCCESS
 
 
