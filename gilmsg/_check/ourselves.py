@@ -16,6 +16,9 @@ from .._settings import AddressBook
 from ..errors import ConfigurationError, EndpointError, GilmsgError, Refused
 from .report import FAIL, OK, UNKNOWN, WARNING, Line
 
+#: Of an engine that is to open a port; the latter two of libzmq, of a setting that it cannot take.
+_REFUSALS = (GilmsgError, ValueError, TypeError)
+
 
 def _attempt(check: str, examine: Callable[..., object], *arguments: object) -> Line:
     """Return the line of *examine*, which returns its detail, or a list of it and warnings, or raises what is wrong."""
@@ -189,12 +192,8 @@ def prefix(config: Mapping[str, Any]) -> str:
 
 def foreign(topic: str, config: Mapping[str, Any]) -> Line:
     """Return the line that says that *topic* is none of this bus."""
-    return Line(
-        "topic",
-        FAIL,
-        f"{topic!r} does not begin with {prefix(config)!r}, topic_prefix and environment, so nothing is published "
-        "on it here; give the full topic, or mend those",
-    )
+    told = f"{topic!r} does not begin with {prefix(config)!r}, topic_prefix and environment, so nothing is published on it here"
+    return Line("topic", FAIL, f"{told}; give the full topic, or mend those")
 
 
 def asked(
@@ -210,8 +209,7 @@ def asked(
     entries = tuple(every) if topic is None else _settings.recipients_for(topic, table)
     if not entries:
         where = "any topic" if topic is None else repr(topic)
-        none = f"none were given, and {_settings.RECIPIENTS} names none for {where}"
-        found.append(Line("recipients", FAIL, none))
+        found.append(Line("recipients", FAIL, f"none were given, and {_settings.RECIPIENTS} names none for {where}"))
     return entries
 
 
@@ -228,7 +226,7 @@ def opened(
         handles.callback(port.close)
         whose = "this process's own listener" if port.shared_listener else "can listen"
         found.append(Line("listener", OK, f"{whose} for {book.ack_topic}"))
-    except (GilmsgError, ValueError, TypeError) as error:  # the latter two of libzmq, of a setting that it cannot take
+    except _REFUSALS as error:
         found.append(Line("listener", FAIL, f"cannot listen for ACKs: {error}"))
     return port
 
@@ -247,7 +245,7 @@ def endpoint(
     except EndpointError as error:
         found.append(_not_bound(address, str(error), consumes))
         return None
-    except (GilmsgError, ValueError, TypeError) as error:  # the latter two of libzmq, of a setting that it cannot take
+    except _REFUSALS as error:
         found.append(Line("endpoint", FAIL, str(error)))
         return None
     handles.callback(port.close)

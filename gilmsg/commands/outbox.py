@@ -123,14 +123,14 @@ def _list(box: Outbox, given: argparse.Namespace) -> int:
     if given.json:
         _tell_array(map(_document, found))
         return SUCCESS
-    now, some = _now(box), False
+    now, gap = _now(box), ""
     for message in found:
-        if not some:
+        if not gap:
             tell(_ROW.format("AGE", "ATTEMPTS", "STATE", "MESSAGE", "TOPIC"))
-        some = True
+            gap = "\n"
         for line in _lines(message, now):
             tell(printable_line(line))
-    tell(("\n" if some else "") + ", ".join(f"{state}: {count}" for state, count in box.counts().items()))
+    tell(gap + ", ".join(f"{state}: {count}" for state, count in box.counts().items()))
     return SUCCESS
 
 

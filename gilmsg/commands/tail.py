@@ -63,9 +63,6 @@ OPTIONS = [
     METRICS_PORT,
 ]
 
-#: Formats of fedmsg-tail, by their keys.
-FORMATS = ("query", "pretty", "really_pretty", "cowsay", "terse")
-
 
 @script(PROG)
 def main(arguments: list[str] | None = None) -> int:
@@ -138,7 +135,8 @@ class View:
 
     def __init__(self, config: dict[str, Any], as_json: bool = False, paint: Paint = PLAIN) -> None:
         self._config, self._json, self._paint = config, as_json, paint
-        others = [f"--{key.replace('_', '-')}" for key in FORMATS if config[key]]
+        formats = ("query", "pretty", "really_pretty", "cowsay", "terse")
+        others = [f"--{key.replace('_', '-')}" for key in formats if config[key]]
         if as_json and others:
             raise gilmsg.ConfigurationError(f"--json is a format of its own, and so is {others[0]}: choose one")
         self._exclude = _pattern(config, "--exclude", "exclusive_regexp")
