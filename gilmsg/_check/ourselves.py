@@ -142,14 +142,10 @@ def _pair(config: Mapping[str, Any], warn_days: float | None) -> list[Line]:
     except ConfigurationError as error:
         return [Line("key", FAIL, str(error))]
 
-    def key() -> list[str]:
-        return [pair.key_file, *pair.weaknesses(pair.load_key())]
-
     def certificate() -> list[str]:
         _, name, span = pair.load_certificate()
         span.require_current()
-        never = _protocol.unnameable(name)
-        if never:
+        if never := _protocol.unnameable(name):
             raise ConfigurationError(f"{pair.certificate_file}: {never}")
         return [f"{pair.certificate_file}, {name}, valid until {span.until()}", *span.ending(warn_days)]
 
@@ -157,7 +153,8 @@ def _pair(config: Mapping[str, Any], warn_days: float | None) -> list[Line]:
         pair.require_match(pair.load_key(), pair.load_certificate()[0])
         return "key and certificate belong together"
 
-    found = [_attempt("key", key), _attempt("certificate", certificate)]
+    key = _attempt("key", lambda: [pair.key_file, *pair.weaknesses(pair.load_key())])
+    found = [key, _attempt("certificate", certificate)]
     return [*found, _attempt("pair", match)] if all(line.ok for line in found) else found
 
 

@@ -217,10 +217,10 @@ def _copy_pairs(given: argparse.Namespace, with_key: bool = True) -> Iterator[st
 def _copy_to_every_host(directory: str, *files: str) -> Iterator[str]:
     keys = {"ca.crt": "ca_cert_location", "crl.pem": "crl_location"}
     yield "Copy to every host; fedmsg.d names the files by these keys:"
-    paths = {file: shlex.quote(os.path.join(directory, file)) for file in files}
-    width = max(len(paths[file]) - len(file) for file in files) + len("crl.pem")
+    width = len(shlex.quote(os.path.join(directory, "crl.pem")))  # the longest
     for file in files:
-        yield f"    {paths[file]:{width}}  mode 0644, owner: root; {keys[file]}: {_SSLDIR}/{file}"
+        path = shlex.quote(os.path.join(directory, file))
+        yield f"    {path:{width}}  mode 0644, owner: root; {keys[file]}: {_SSLDIR}/{file}"
 
 
 def _crl_end(folder: _pki.Folder) -> str:
