@@ -183,12 +183,13 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
 
 def _serve_metrics(config: Mapping[str, Any]) -> None:
     """Serve metrics where the configuration names a port for them, once in a process."""
-    if _settings.read(_settings.METRICS_PORT, config) is not None:
+    where = _settings.read(_settings.METRICS_PORT, config)
+    if where is not None:
         try:
             from .metrics import serve_by_key
         except ImportError as error:
             raise ConfigurationError(f"{_settings.METRICS_PORT} is set: {error}") from error
-        serve_by_key(config)
+        serve_by_key(where, config)
 
 
 def _extensions(hub: Any) -> list[Any]:
