@@ -177,8 +177,8 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
 
     def __json__(self) -> dict[str, Any]:
         """Return what ``moksha.monitoring.socket`` tells of us; what counts ACKs and failures does from the hub's start."""
-        none = {"acks_sent": 0, "acks_failed": 0, "last_ack_error": None, "handler_failures": 0}
-        return {**super().__json__(), **(none if self._acknowledger is None else self._acknowledger.counts())}
+        ours = _acknowledge.NO_COUNTS if self._acknowledger is None else self._acknowledger.counts()
+        return {**super().__json__(), **ours}
 
 
 def _serve_metrics(config: Mapping[str, Any]) -> None:
