@@ -319,7 +319,7 @@ def look_at_files():
 def forget_warnings():
     """Let what is warned of once in a process be warned of again."""
     _publish._warned.clear()
-    _publish._loop_told = False
+    _publish._say_that_a_loop_waits.cache_clear()
 
 
 def callbacks_done():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Mapping
-from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import _engine, _protocol, _trust
 from .._protocol import Receipt
 from ..errors import Timeout
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
 
 _log = logging.getLogger("gilmsg.publish")
 
@@ -41,8 +43,10 @@ def _common_name(certname: str, config: Mapping[str, Any]) -> tuple[str, str]:
         return certname, " (by the name of its certificate file)"
 
 
-def log(end: Receipt | Timeout) -> None:
-    """Write the one line of a message: a WARNING of a Timeout, DEBUG of a Receipt."""
+def log(end: object) -> None:
+    """Write the one line of a message, if anybody wants it: a WARNING of a Timeout, DEBUG of a Receipt, nothing of others."""
+    if not _is_told(end):
+        return
     names, missing = sorted(end.acks), end.missing if isinstance(end, Timeout) else {}
     fields = {
         "topic": end.topic, "msg_id": end.msg_id, "acked": names, "missing": sorted(missing),
@@ -54,18 +58,11 @@ def log(end: Receipt | Timeout) -> None:
         _log.debug("%s %s acknowledged by %s", end.topic, end.msg_id, ", ".join(names), extra=fields)
 
 
-def log_receipt(receipt: Receipt) -> None:
-    """Write that line of a Receipt, if anybody wants it."""
-    if _log.isEnabledFor(logging.DEBUG):
-        log(receipt)
-
-
-def log_of(future: Future[Any]) -> None:
-    """Have the end of a future logged on the callback thread."""
-    log_later(future.exception() or future.result())
-
-
 def log_later(end: object) -> None:
-    """Have *end* logged on the callback thread, if it is a Receipt or a Timeout, and anybody wants it."""
-    if isinstance(end, Timeout) or (isinstance(end, Receipt) and _log.isEnabledFor(logging.DEBUG)):
+    """Have :func:`log` write it on the callback thread."""
+    if _is_told(end):
         _engine.callbacks.run(lambda: log(end))
+
+
+def _is_told(end: object) -> TypeGuard[Receipt | Timeout]:
+    return isinstance(end, Timeout) or (isinstance(end, Receipt) and _log.isEnabledFor(logging.DEBUG))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any, Literal
 
-from .. import _settings
 from . import acknowledge as _acknowledge
 from . import context as _context
 from . import receive
@@ -55,9 +54,7 @@ def prepared(
 ) -> receive.Tail:
     """Return a tail by the arguments of :func:`tail_messages`, called from *module*; its sockets are not open yet."""
     after = _acknowledge.is_after(acknowledge, "acknowledge")
-    misspelt = _settings.misspelt(tuple(config), ("acknowledge",))
-    if misspelt:
-        _context.require_keywords(misspelt, config)
+    _context.require_keywords(config, ("acknowledge",))
     return receive.Tail(_context.context(config, module), topic, passive, after=after)
 
 

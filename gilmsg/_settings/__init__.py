@@ -18,14 +18,14 @@ from .files import (
     Loaded, current, found_in, in_force, keep, kept, load, places, port, read_files, replace, require, wrong,
 )
 from .keys import (
-    ACK_TIMEOUT, DATABASE, DEPTH, FLAGS, HEAD_START, KEYS, METRICS_PORT, RECIPIENTS, REQUIRED, any_of, checked, default,
-    listening, misspelt, plain, recipients, recipients_for, require_known,
+    ACK_TIMEOUT, DATABASE, DEPTH, FLAGS, HEAD_START, KEYS, KEYWORDS, METRICS_PORT, RECIPIENTS, REQUIRED, any_of, checked,
+    default, listening, misspelt, plain, recipients, recipients_for, require_known,
 )
 from .values import DEFAULT, FILES, OutboxSettings, outbox_settings, read, settings, sourced
 
 __all__ = [
-    "ACK_TIMEOUT", "DATABASE", "DEFAULT", "DEPTH", "FILES", "FLAGS", "HEAD_START", "KEYS", "METRICS_PORT", "RECIPIENTS", "RELAY_INBOUND",
-    "REQUIRED", "VARIABLES", "AddressBook", "Loaded", "OutboxSettings", "Said", "any_of", "checked", "current", "default", "found_in",
+    "ACK_TIMEOUT", "DATABASE", "DEFAULT", "DEPTH", "FILES", "FLAGS", "HEAD_START", "KEYS", "KEYWORDS", "METRICS_PORT",
+    "RECIPIENTS", "RELAY_INBOUND", "REQUIRED", "VARIABLES", "AddressBook", "Loaded", "OutboxSettings", "Said", "any_of", "checked", "current", "default", "found_in",
     "in_force", "keep", "kept", "listed", "listening", "load", "misspelt", "outbox_settings", "places", "plain", "port",
     "publishing_endpoints", "read", "read_files", "recipients", "recipients_for", "replace", "require", "require_known", "settings",
     "sourced", "wrong",

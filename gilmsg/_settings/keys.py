@@ -31,7 +31,7 @@ KEYS = (*PUBLISH_KEYS, *OTHER_KEYS)
 FLAGS = (REQUIRED, FAIL_FAST)
 
 #: Names of ours for which another keyword may be meant; shorter ones are too near to those of others.
-_NAMES = ("recipients", "recipient", "ack_timeout", "pre_fire_hook", "modname", "fail_fast", *KEYS)
+KEYWORDS = ("recipients", "recipient", "ack_timeout", "pre_fire_hook", "modname", "fail_fast", *KEYS)
 
 #: Characters, at most, to insert, remove or replace until a misspelt name is the right one.
 NEAR = 2
@@ -67,7 +67,7 @@ def default(key: str) -> Any:
 
 
 @functools.lru_cache(maxsize=512)
-def misspelt(keywords: tuple[str, ...], names: tuple[str, ...] = _NAMES) -> dict[str, str]:
+def misspelt(keywords: tuple[str, ...], names: tuple[str, ...] = KEYWORDS) -> dict[str, str]:
     """Return those of *keywords* that may be misspelt *names* of ours, and the name: they would silently guarantee nothing.
 
     One that contains such a name (``mail_recipients``) is somebody else's; of ``gilmsg.*``, all others are refused anyway.
