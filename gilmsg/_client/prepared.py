@@ -128,7 +128,7 @@ class Sender:
     @property
     def scope(self) -> str:
         """How the topics of this bus begin."""
-        return f"{self.config['topic_prefix']}.{self.config['environment']}."
+        return _protocol.scope(self._ack_topic)
 
     def port(self) -> _engine.Port:
         """Return the open port, opened anew if need be: its listener listens as ours, and who appears is told."""

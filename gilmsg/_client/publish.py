@@ -27,12 +27,6 @@ log = logging.getLogger("gilmsg.publish")
 #: publish_async raises what it makes of the call's topic, before anything else.
 forbidden: Callable[[str | None], BaseException] | None = None
 
-#: Topics for which the lack of recipients has been logged.
-_warned: set[str] = set()
-
-#: Topics may hold an id and never end: past so many they are forgotten, and warned of again.
-_MOST_WARNED = 1000
-
 #: Further attempts of a message whose publisher another thread ends, by ``destroy()``, between two steps.
 _FURTHER_ATTEMPTS = 4
 
@@ -138,6 +132,11 @@ def _warn_in_a_loop() -> None:
         _say_that_a_loop_waits()
 
 
+@functools.lru_cache(maxsize=1000)  # topics may hold an id, and never end: the oldest are forgotten, and told of again
+def _say_that_nobody_confirms(topic: str) -> None:
+    log.warning("%s is published without recipients: nobody confirms it, as with fedmsg", topic)
+
+
 @functools.cache  # once in a process
 def _say_that_a_loop_waits() -> None:
     log.warning(
@@ -183,11 +182,7 @@ class Call:
                 f"{self.topic} would be published without recipients, which {_settings.REQUIRED} forbids; name them, in "
                 f"the call or in {_settings.RECIPIENTS}"
             )
-        if self.topic not in _warned:
-            if len(_warned) >= _MOST_WARNED:
-                _warned.clear()
-            _warned.add(self.topic)
-            log.warning("%s is published without recipients: nobody confirms it, as with fedmsg", self.topic)
+        _say_that_nobody_confirms(self.topic)
         if self._config.get("zmq_enabled", True):
             _context.publisher(self._context).aged_port()
         if self._withdrawn:

@@ -174,16 +174,13 @@ class Tail:
                     yield None
         finally:
             subscribers.close()
-            self._tell_end()
+            if self._acknowledger is not None and self._pid == os.getpid():
+                log.info("no longer acknowledging as %s", self._acknowledger.common_name)
 
     def interrupt(self) -> None:
         """Have the generator yield None soon, instead of waiting for a message. For any thread; never blocks."""
         if self._subscribers is not None:
             self._subscribers.interrupt()
-
-    def _tell_end(self) -> None:
-        if self._acknowledger is not None and self._pid == os.getpid():
-            log.info("no longer acknowledging as %s", self._acknowledger.common_name)
 
     def _refuse_in_a_child(self) -> None:
         """In a forked child the sockets are the parent's: to read them would steal its wake-ups."""
