@@ -38,9 +38,6 @@ class Acknowledger:
         if never:
             log.warning("%s", never)
 
-    def announcement(self, topic: str) -> bytes:
-        return _protocol.announcement(topic, self.common_name)
-
     def due(self, received: _protocol.Received, validated: bool) -> dict[str, Any] | None:
         """Return the body of the ACK that is owed for what was *received*, None if none is."""
         if received.message.get("topic") != received.topic:

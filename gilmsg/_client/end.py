@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Mapping
@@ -20,27 +21,23 @@ _log = logging.getLogger("gilmsg.publish")
 _READ = 8
 
 
-def tell(timeout: Timeout, config: Mapping[str, Any]) -> None:
-    """Have *timeout* say which of the missing are names in ``certnames``, not common names. It may read certificates."""
+def tell(error: BaseException | None, config: Mapping[str, Any]) -> None:
+    """Have a Timeout say which of the missing are names in ``certnames``, not common names. It may read certificates."""
+    if not isinstance(error, Timeout):
+        return
     certnames = config.get("certnames") or {}
     names = {
         name: entry
-        for entry, reason in timeout.missing.items()
+        for entry, reason in error.missing.items()
         for name in _protocol.members(entry)
         if name in certnames and (config.get("active") or reason.members.get(name, reason).code == "never_connected")
     }
     for name, entry in itertools.islice(names.items(), _READ):
-        common_name, how = _common_name(certnames[name], config)
+        common_name, how = certnames[name], " (by the name of its certificate file)"
+        with contextlib.suppress(Exception):  # the file may hold anything, and the Timeout must come all the same
+            common_name, how = _trust.key_pair(config, common_name).load_certificate()[1], ""
         if common_name != name:
-            timeout._add(entry, name, f"{name!r} is a name in certnames, its common name is {common_name!r}{how}")
-
-
-def _common_name(certname: str, config: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the common name on the certificate *certname*, else what it is by convention, and a word on that."""
-    try:
-        return _trust.key_pair(config, certname).load_certificate()[1], ""
-    except Exception:  # noqa: BLE001  the file may hold anything, and the Timeout must come all the same
-        return certname, " (by the name of its certificate file)"
+            error._add(entry, name, f"{name!r} is a name in certnames, its common name is {common_name!r}{how}")
 
 
 def log(end: object) -> None:

@@ -211,7 +211,7 @@ class Call:
             port, entry = self.handed_over(outcome, waits=True)
             receipt: Receipt = port.result_of(outcome, entry.ack_timeout)
         except Timeout as timeout:
-            _end.tell(timeout, self._config)
+            self.tell(timeout)
             _end.log(timeout)
             raise
         except BaseException:
@@ -220,10 +220,9 @@ class Call:
         _end.log(receipt)
         return receipt
 
-    def tell(self, error: BaseException) -> None:
+    def tell(self, error: BaseException | None) -> None:
         """Have a Timeout of this call say what the engine does not know."""
-        if isinstance(error, Timeout):
-            _end.tell(error, self._config)
+        _end.tell(error, self._config)
 
     def abandon(self) -> None:
         """Have the message not leave any more, for the caller leaves by an exception."""

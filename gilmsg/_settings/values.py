@@ -33,8 +33,6 @@ VARIABLES = {key: key.upper().replace(".", "_") for key in KEYS}
 
 _KEYS = {variable: key for key, variable in VARIABLES.items()}
 
-_NEAR = "the environment variable {} is ignored: {} is meant, most likely"
-
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
 
@@ -76,7 +74,7 @@ def seen(config: Mapping[str, Any]) -> Said:
             texts[_KEYS[name]] = text
         elif name[:1] in ("G", "g"):
             meant = (variable for variable in _KEYS if name not in _KEYS and distance(name.upper(), variable) <= NEAR)
-            near += [_NEAR.format(name, variable) for variable in meant]
+            near += [f"the environment variable {name} is ignored: {variable} is meant, most likely" for variable in meant]
     for sentence in near:
         _warn(sentence)
     return Said(config, {key: config[key] for key in KEYS if key in config}, texts, tuple(near))

@@ -34,12 +34,6 @@ def tail_messages(
     asked for: what is wrong is raised there. After it the sockets are subscribed and we have announced ourselves. Endpoints
     whose host is a name are connected as soon as that resolves, while a message is asked for.
 
-    Args:
-        topic (str): a topic prefix; everything by default.
-        passive (bool): bind the endpoints instead of connecting to them.
-        acknowledge (str): ``"before"`` a message is handed over, or ``"after"`` it was handled.
-        **config: fedmsg configuration, used if this thread has no context yet.
-
     Returns:
         Messages: an asynchronous iterator over tuples (name, endpoint, topic, message).
 
@@ -113,9 +107,7 @@ class Messages(AsyncIterator[receive.Item]):
         return self._reader
 
     def reject(self, reason: str) -> None:
-        """Have a NACK tell the publisher of the last message that its handler failed; the ACK will not be sent.
-
-        Of a message that owes no ACK, and of one that was rejected already, nothing is said.
+        """Have a NACK tell the publisher of the last message that its handler failed, as those of :func:`gilmsg.tail_messages`.
 
         Args:
             reason (str): for our own log; the NACK does not tell it.
