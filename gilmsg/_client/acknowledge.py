@@ -74,10 +74,11 @@ class Acknowledger:
 
     def _deny(self, due: tuple[str, dict[str, Any]] | None) -> None:
         """Have the callback thread send the NACK that is *due*, if any, within the limit; it is a mere diagnosis."""
-        with self._counting:
-            allowed = due is not None and self._nacks.allows(due[0], time.monotonic())
-        if due is None or not allowed:
+        if due is None:
             return
+        with self._counting:
+            if not self._nacks.allows(due[0], time.monotonic()):
+                return
         with contextlib.suppress(GilmsgError):
             port = self._port()  # here: that thread must open none, after destroy()
             _engine.callbacks.run(lambda: self._send_nack(port, *due))

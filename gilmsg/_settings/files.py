@@ -20,6 +20,7 @@ from typing import Any, Callable, NamedTuple
 import fedmsg.config
 
 from ..errors import ConfigurationError
+from .keys import LARGEST_PORT
 from .values import NOTHING, Said, kept, remembered, seen
 
 _SINGLE = ["/etc/fedmsg-config.py", "~/.fedmsg-config.py", "fedmsg-config.py"]
@@ -200,11 +201,7 @@ def _problem(value: Any) -> str:
     bad = next((one for one in endpoints if one.startswith("tcp://") and not port(one)), None)
     if bad is None:
         return ""
-    return f" holds {bad!r}; a tcp endpoint must end in a colon and a port, a number from 1 to {_LARGEST_PORT}"
-
-
-#: libzmq takes a larger port modulo 65,536: it would silently connect to another.
-_LARGEST_PORT = 65535
+    return f" holds {bad!r}; a tcp endpoint must end in a colon and a port, a number from 1 to {LARGEST_PORT}"
 
 
 def port(endpoint: str) -> int:
@@ -212,7 +209,7 @@ def port(endpoint: str) -> int:
     text = endpoint.rpartition(":")[2].strip()
     # The length: int() of thousands of digits is a ValueError.
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
-    return number if number <= _LARGEST_PORT else 0
+    return number if number <= LARGEST_PORT else 0
 
 
 def _is_text(*values: Any) -> bool:

@@ -140,11 +140,7 @@ def _read(key: str, said: Said, *configs: Mapping[str, Any]) -> Any:
 
 
 def sourced(key: str, said: Said, *configs: Mapping[str, Any]) -> tuple[Any, str]:
-    """Return the value of one of ``KEYS`` in *configs*, the first of which wins, and its source; it is not checked.
-
-    Raises:
-        ConfigurationError: the variable of that key is to be JSON, and is not.
-    """
+    """Return the value of one of ``KEYS`` in *configs*, the first of which wins, and its source; it is not checked."""
     theirs: tuple[Any, str] = default(key), DEFAULT
     for config in configs:
         if key in config:
