@@ -86,7 +86,7 @@ def _warn(sentence: str) -> None:
 
 
 class Settings(NamedTuple):
-    """The settings of one publish; times in seconds."""
+    """The settings of one publish, in the order of ``PUBLISH_KEYS``; times in seconds."""
 
     table: dict[str, tuple[str, ...]]
     ack_timeout: float
@@ -102,15 +102,15 @@ def settings(
     """Return the settings, all of them checked; what is in *own* wins, and over its keys *ack_timeout*, *fail_fast*."""
     require_known(own)
     said = remembered()
-    table, timeout, head_start, required, hasty = (_read(key, said, own, config) for key in PUBLISH_KEYS)
+    found = Settings(*(_read(key, said, own, config) for key in PUBLISH_KEYS))
     if ack_timeout is not None:
-        timeout = seconds(ack_timeout, "ack_timeout")
+        found = found._replace(ack_timeout=seconds(ack_timeout, "ack_timeout"))
     if fail_fast is not None:
-        hasty = checked(FAIL_FAST, fail_fast, "fail_fast")
+        found = found._replace(fail_fast=checked(FAIL_FAST, fail_fast, "fail_fast"))
     for key in OTHER_KEYS:
         if key in own or key in config or key in said.texts:
             _read(key, said, own, config)
-    return Settings(table, timeout, head_start, required, hasty)
+    return found
 
 
 class OutboxSettings(NamedTuple):
