@@ -176,8 +176,8 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
 
     def __json__(self) -> dict[str, Any]:
         """Return what ``moksha.monitoring.socket`` tells of us; what counts ACKs and failures does from the hub's start."""
-        ours = _acknowledge.NO_COUNTS if self._acknowledger is None else self._acknowledger.counts()
-        return {**super().__json__(), **ours}
+        counts = _acknowledge.NO_COUNTS if self._acknowledger is None else self._acknowledger.counts
+        return {**super().__json__(), **counts}
 
 
 def _serve_metrics(config: Mapping[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """All that tests ask of gilmsg's inside; the rest of tests/, but for a room's own folder, uses public names only."""
 
 import collections
-import functools
 import math
 import threading
 import types
@@ -288,19 +287,17 @@ def kinds_of(objects):
 
 def fill_warnings():
     """Let as many topics be warned of as are remembered."""
-    for n in range(1000):
-        _publish._say_that_nobody_confirms(f"filled {n}")
+    _publish._warned.update(f"filled {n}" for n in range(_publish._MOST_WARNED - len(_publish._warned)))
 
 
 def bound_warnings(patch, most):
     """Let at most so many topics be remembered as warned of."""
-    say = _publish._say_that_nobody_confirms.__wrapped__
-    patch.setattr(_publish, "_say_that_nobody_confirms", functools.lru_cache(most)(say))
+    patch.setattr(_publish, "_MOST_WARNED", most)
 
 
 def warnings():
     """How many topics are remembered as warned of."""
-    return _publish._say_that_nobody_confirms.cache_info().currsize
+    return len(_publish._warned)
 
 
 def listening_ports():
@@ -321,8 +318,8 @@ def look_at_files():
 
 def forget_warnings():
     """Let what is warned of once in a process be warned of again."""
-    _publish._say_that_nobody_confirms.cache_clear()
-    _publish._say_that_a_loop_waits.cache_clear()
+    _publish._warned.clear()
+    _publish._loop_told = False
 
 
 def callbacks_done():

@@ -18,7 +18,7 @@ from . import names as _names
 
 log = logging.getLogger("gilmsg.receive")
 
-#: What becomes of messages that owe an ACK, as moksha's monitoring shows it; so it begins.
+#: What has become of messages that owe an ACK, as moksha's monitoring shows it: at first, nothing.
 NO_COUNTS: Mapping[str, Any] = {"acks_sent": 0, "acks_failed": 0, "last_ack_error": None, "handler_failures": 0}
 
 
@@ -31,7 +31,8 @@ class Acknowledger:
         self._topic, self._nacks = _protocol.ack_topic(config), _protocol.NackLimit()
         self._number = itertools.count(1)
         self._counting = threading.RLock()  # a signal handler may acknowledge, too
-        self._counts = dict(NO_COUNTS)
+        #: As ``NO_COUNTS``.
+        self.counts = dict(NO_COUNTS)
         self.common_name: str = _trust.signer(config, self._certname).common_name
         log.info("acknowledging as %s from %s", self.common_name, port().endpoint)
         never = _protocol.unnameable(self.common_name)
@@ -57,7 +58,7 @@ class Acknowledger:
             self._count_failed(body["ack_msg_id"], error)
             return
         with self._counting:
-            self._counts["acks_sent"] += 1
+            self.counts["acks_sent"] += 1
         log.debug("acknowledged %s as %s", body["ack_msg_id"], self.common_name)
 
     def refuse(self, received: _protocol.Received, code: str) -> None:
@@ -68,7 +69,7 @@ class Acknowledger:
     def reject(self, ack: Mapping[str, Any], reason: object) -> None:
         """Have a NACK take the place of an *ack* (its body): what was handed over was not handled. Log *reason*, count it."""
         with self._counting:
-            self._counts["handler_failures"] += 1
+            self.counts["handler_failures"] += 1
         log.error("rejected %s: %s", ack["ack_msg_id"], reason)
         self._deny(_protocol.nack_for(ack, _protocol.HANDLER))
 
@@ -95,14 +96,10 @@ class Acknowledger:
         message = _message.composed(topic, dict(body), next(self._number))
         return [topic.encode(), _message.sealed(message, self._config, self._certname)[2]]
 
-    def counts(self) -> dict[str, Any]:
-        """Return what became of messages so far, as ``NO_COUNTS``."""
-        return self._counts.copy()
-
     def _count_failed(self, msg_id: str, error: Exception) -> None:
         with self._counting:
-            self._counts["acks_failed"] += 1
-            self._counts["last_ack_error"] = str(error) or repr(error)
+            self.counts["acks_failed"] += 1
+            self.counts["last_ack_error"] = str(error) or repr(error)
         _engine.counting.ack_failed()
         log.error("no ACK for %s: %s", msg_id, error)
 

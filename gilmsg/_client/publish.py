@@ -27,6 +27,15 @@ log = logging.getLogger("gilmsg.publish")
 #: publish_async raises what it makes of the call's topic, before anything else.
 forbidden: Callable[[str | None], BaseException] | None = None
 
+#: Topics for which the lack of recipients has been logged.
+_warned: set[str] = set()
+
+#: Topics may hold an id and never end: past so many they are forgotten, and warned of again.
+_MOST_WARNED = 1000
+
+#: Whether it was said in this process that an event loop has to wait with a caller.
+_loop_told = False
+
 #: Further attempts of a message whose publisher another thread ends, by ``destroy()``, between two steps.
 _FURTHER_ATTEMPTS = 4
 
@@ -125,24 +134,18 @@ def publish_async(
 
 
 def _warn_in_a_loop() -> None:
-    """Log a WARNING if an event loop of asyncio's runs in the calling thread, and has to wait with it."""
+    """Log one WARNING in a process if an event loop of asyncio's runs in the calling thread, and has to wait with it."""
+    global _loop_told
+    if _loop_told:
+        return
     # Not imported: who runs a loop has loaded it, and others are spared a tenth of what ``import fedmsg`` takes.
     running = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
     if running is not None and running() is not None:
-        _say_that_a_loop_waits()
-
-
-@functools.lru_cache(maxsize=1000)  # topics may hold an id, and never end: the oldest are forgotten, and told of again
-def _say_that_nobody_confirms(topic: str) -> None:
-    log.warning("%s is published without recipients: nobody confirms it, as with fedmsg", topic)
-
-
-@functools.cache  # once in a process
-def _say_that_a_loop_waits() -> None:
-    log.warning(
-        "gilmsg.publish() was called within a running event loop, whose other tasks stand still until it returns; "
-        "use `await gilmsg.aio.publish(...)` there (said once)"
-    )
+        _loop_told = True  # first: a log handler may publish
+        log.warning(
+            "gilmsg.publish() was called within a running event loop, whose other tasks stand still until it returns; "
+            "use `await gilmsg.aio.publish(...)` there (said once)"
+        )
 
 
 class Call:
@@ -182,7 +185,11 @@ class Call:
                 f"{self.topic} would be published without recipients, which {_settings.REQUIRED} forbids; name them, in "
                 f"the call or in {_settings.RECIPIENTS}"
             )
-        _say_that_nobody_confirms(self.topic)
+        if self.topic not in _warned:
+            if len(_warned) >= _MOST_WARNED:
+                _warned.clear()
+            _warned.add(self.topic)  # first: a log handler may publish
+            log.warning("%s is published without recipients: nobody confirms it, as with fedmsg", self.topic)
         if self._config.get("zmq_enabled", True):
             _context.publisher(self._context).aged_port()
         if self._withdrawn:

@@ -158,7 +158,8 @@ def _value(key: str, text: str) -> Any:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise ConfigurationError(f"{VARIABLES[key]} must be JSON, an object of topic -> list: {error}; it is {text!r}") from None
+            words = f"{VARIABLES[key]} must be JSON, an object of topic -> list: {error}; it is {text!r}"
+            raise ConfigurationError(words) from None
     if key == DATABASE:
         return text
     if key in FLAGS:
