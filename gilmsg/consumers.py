@@ -106,7 +106,7 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
         if self._acknowledger is not None and self._initialized:
             # As moksha does for zeromq, where a topic is a prefix.
             topics = [topic.replace("*", "") for topic in iterate(self.topic)]
-            _announce(hub, {self._acknowledger.announcement(topic) for topic in topics})
+            _announce(hub, {_protocol.announcement(topic, self._acknowledger.common_name) for topic in topics})
 
     def _consume(self, message: Any) -> Any:
         if isinstance(message, dict):
@@ -157,11 +157,10 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
         return refusal and Refused(f"Failed to authn message: {refusal}", code=refusal.code)
 
     def _acknowledge_and_consume(self, message: Any) -> Any:
-        findings, ack = self._findings(message), None
-        if findings is not None:
-            ack = findings.ack
-            if isinstance(message, dict):
-                message.setdefault("msg_id", findings.received.message.get("msg_id"))
+        findings = self._findings(message)
+        if findings is not None and isinstance(message, dict):
+            message.setdefault("msg_id", findings.received.message.get("msg_id"))
+        ack = findings and findings.ack
         if self._acknowledger is None or ack is None:
             return self._consume_only(message)
         if not self._after:
@@ -177,18 +176,19 @@ class GilmsgConsumer(FedmsgConsumer):  # type: ignore[misc]  # it has no types
 
     def __json__(self) -> dict[str, Any]:
         """Return what ``moksha.monitoring.socket`` tells of us; what counts ACKs and failures does from the hub's start."""
-        none = {"acks_sent": 0, "acks_failed": 0, "last_ack_error": None, "handler_failures": 0}
-        return {**super().__json__(), **(none if self._acknowledger is None else self._acknowledger.counts())}
+        counts = _acknowledge.NO_COUNTS if self._acknowledger is None else self._acknowledger.counts
+        return {**super().__json__(), **counts}
 
 
 def _serve_metrics(config: Mapping[str, Any]) -> None:
     """Serve metrics where the configuration names a port for them, once in a process."""
-    if _settings.read(_settings.METRICS_PORT, config) is not None:
+    where = _settings.read(_settings.METRICS_PORT, config)
+    if where is not None:
         try:
             from .metrics import serve_by_key
         except ImportError as error:
             raise ConfigurationError(f"{_settings.METRICS_PORT} is set: {error}") from error
-        serve_by_key(config)
+        serve_by_key(where, config)
 
 
 def _extensions(hub: Any) -> list[Any]:

@@ -13,6 +13,7 @@ zero, and has to serve its own. docs/operations/metrics.rst lists them; ``docs/`
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -95,18 +96,18 @@ def _serve(address: str, port: int, registry: CollectorRegistry, config: Mapping
     log.info("metrics are served at port %d of %s", port, address)
 
 
-def serve_by_key(config: Mapping[str, Any]) -> None:
-    """Serve what ``gilmsg.metrics.port`` of *config* says, once in a process; a port that is taken is an ERROR in the log.
+def serve_by_key(where: tuple[str, int], config: Mapping[str, Any]) -> None:
+    """Serve at *where*, address and port, as the configuration of a hub says, once in a process.
 
-    A consumer is not to be kept from its messages by that; that nothing is served Prometheus itself tells.
+    A port that is taken is an ERROR in the log: it is not to keep a consumer from its messages, and Prometheus itself tells
+    that nothing is served.
     """
     global _served_by
-    where = _settings.read(_settings.METRICS_PORT, config)
-    if where is None or _served_by == os.getpid():
+    if _served_by == os.getpid():
         return
     own = {key: value for key, value in config.items() if key == _settings.DEPTH}
     try:
-        _serve(where[0], where[1], REGISTRY, own)
+        _serve(*where, REGISTRY, own)
     except EndpointError as error:
         log.error("%s: %s", _settings.METRICS_PORT, error)
     _served_by = os.getpid()
@@ -128,62 +129,51 @@ class _Collector(Collector):
 def _metrics(
     tally: _engine.counting.Tally, sight: _engine.counting.Sight | None, ends: Mapping[str, float]
 ) -> Iterator[Metric]:
-    """Yield all metrics; each dict is copied in one step, for other threads go on counting."""
-    for name, told, by_topic in (
-        ("published", "Messages with recipients that were given to the socket; of an outbox, each attempt.", tally.published),
-        ("confirmed", "Messages that each recipient has confirmed in time.", tally.confirmed),
-        ("timed_out", "Messages that some recipient has not confirmed in time.", tally.timed_out),
-    ):
-        counter = CounterMetricFamily(f"gilmsg_messages_{name}", told, labels=["topic"])
-        for topic, number in by_topic.copy().items():
-            counter.add_metric([topic], number)
-        yield counter
-    missing = CounterMetricFamily(
-        "gilmsg_recipients_missing", "Recipients that have not confirmed a message in time, by the code of the reason.",
-        labels=["topic", "recipient", "code"],
-    )  # fmt: skip
-    for key, number in tally.missing.copy().items():
-        missing.add_metric(list(key), number)
-    yield missing
+    told = "Messages with recipients that were given to the socket; of an outbox, each attempt."
+    yield _family(CounterMetricFamily, "gilmsg_messages_published", told, tally.published, "topic")
+    told = "Messages that each recipient has confirmed in time."
+    yield _family(CounterMetricFamily, "gilmsg_messages_confirmed", told, tally.confirmed, "topic")
+    told = "Messages that some recipient has not confirmed in time."
+    yield _family(CounterMetricFamily, "gilmsg_messages_timed_out", told, tally.timed_out, "topic")
+    told = "Recipients that have not confirmed a message in time, by the code of the reason."
+    yield _family(CounterMetricFamily, "gilmsg_recipients_missing", told, tally.missing, "topic", "recipient", "code")
     yield _ack_seconds(tally)
-    outstanding = GaugeMetricFamily("gilmsg_messages_outstanding", "Messages that await ACKs.")
-    link_up = GaugeMetricFamily("gilmsg_link_up", "Whether we are connected to an endpoint.", labels=["endpoint"])
-    if sight is not None:
-        outstanding.add_metric([], sight.outstanding)
-        for endpoint, up in sight.links.items():
-            link_up.add_metric([endpoint], up)
-    yield from (outstanding, link_up)
+    outstanding, links = ({}, {}) if sight is None else ({(): sight.outstanding}, sight.links)
+    yield _family(GaugeMetricFamily, "gilmsg_messages_outstanding", "Messages that await ACKs.", outstanding)
+    yield _family(GaugeMetricFamily, "gilmsg_link_up", "Whether we are connected to an endpoint.", links, "endpoint")
     yield CounterMetricFamily("gilmsg_acks_sent", "ACKs of ours that were given to the socket.", tally.acks_sent)
     yield CounterMetricFamily("gilmsg_acks_failed", "ACKs of ours that could not be sent.", tally.acks_failed)
-    dropped = CounterMetricFamily("gilmsg_frames_dropped", "Frames that came and were no good, by reason.", labels=["reason"])
-    for reason, number in tally.dropped.copy().items():
-        dropped.add_metric([reason], number)
-    yield dropped
-    restarts = "Times that the engine, the thread that listens for ACKs, had failed and was started anew."
-    yield CounterMetricFamily("gilmsg_listener_restarts", restarts, tally.restarts)
-    not_after = "End of the certificate, CA and CRL in use, in seconds since the epoch; the first of each kind."
-    not_after_family = GaugeMetricFamily("gilmsg_not_after_timestamp_seconds", not_after, labels=["kind"])
-    for kind, end in ends.items():
-        not_after_family.add_metric([kind], end)
-    yield not_after_family
+    told = "Frames that came and were no good, by reason."
+    yield _family(CounterMetricFamily, "gilmsg_frames_dropped", told, tally.dropped, "reason")
+    told = "Times that the engine, the thread that listens for ACKs, had failed and was started anew."
+    yield CounterMetricFamily("gilmsg_listener_restarts", told, tally.restarts)
+    told = "End of the certificate, CA and CRL in use, in seconds since the epoch; the first of each kind."
+    yield _family(GaugeMetricFamily, "gilmsg_not_after_timestamp_seconds", told, ends, "kind")
     yield from _outbox(tally)
 
 
+def _family(
+    kind: type[CounterMetricFamily | GaugeMetricFamily], name: str, told: str, numbers: Mapping[Any, float], *labels: str
+) -> Metric:
+    """Return a metric with *numbers*: its label, or a tuple of them -> number."""
+    family = kind(name, told, labels=labels)
+    for key, number in dict(numbers).items():  # copied in one step, for other threads go on counting
+        family.add_metric([key] if isinstance(key, str) else key, number)
+    return family
+
+
 def _ack_seconds(tally: _engine.counting.Tally) -> Metric:
-    classes, seconds, below, so_far = tally.classes.copy(), tally.seconds, [], 0
-    for bound, number in zip((*_engine.counting.BOUNDS, float("inf")), classes):
-        so_far += number
-        below.append(("+Inf" if bound == float("inf") else str(bound), so_far))
+    bounds = [*map(str, _engine.counting.BOUNDS), "+Inf"]
+    below = list(zip(bounds, itertools.accumulate(tally.classes.copy())))
     told = "Seconds from the sending of a message to an ACK that came in time."
-    return HistogramMetricFamily("gilmsg_ack_seconds", told, buckets=below, sum_value=seconds)
+    return HistogramMetricFamily("gilmsg_ack_seconds", told, buckets=below, sum_value=tally.seconds)
 
 
 def _outbox(tally: _engine.counting.Tally) -> Iterator[Metric]:
     """Yield what waits in the outboxes for which this process has a deliverer; nothing elsewhere."""
-    rows = GaugeMetricFamily("gilmsg_outbox_rows", "Messages that wait in the outbox, as its deliverer saw last.")
-    oldest = GaugeMetricFamily("gilmsg_outbox_oldest_seconds", "For how long the oldest of these has waited; 0 if none waits.")
     standings, now = list(tally.outboxes.copy().values()), time.monotonic()
-    if standings:
-        rows.add_metric([], sum(one.rows for one in standings))
-        oldest.add_metric([], max(one.oldest + now - one.at if one.rows else 0.0 for one in standings))
-    yield from (rows, oldest)
+    rows = {(): sum(one.rows for one in standings)} if standings else {}
+    oldest = {(): max(one.oldest + now - one.at if one.rows else 0.0 for one in standings)} if standings else {}
+    yield _family(GaugeMetricFamily, "gilmsg_outbox_rows", "Messages that wait in the outbox, as its deliverer saw last.", rows)
+    told = "For how long the oldest of these has waited; 0 if none waits."
+    yield _family(GaugeMetricFamily, "gilmsg_outbox_oldest_seconds", told, oldest)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Callable
 
 import fedmsg
@@ -26,8 +26,6 @@ from .errors import ConfigurationError, GilmsgError
 from .sandbox import DEFAULT_RECIPIENTS, Sandbox
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from .outbox import Outbox
 
 __all__ = ["Bus", "Buses", "PublishForbidden", "forbidden"]
@@ -148,7 +146,7 @@ class Bus:
         return box
 
 
-class Buses:
+class Buses(AbstractContextManager["Buses"]):
     """The sandboxes of a test session: one for each list of recipients, the last few kept running.
 
     Use it as a context manager, or call ``close`` at the end; what neither has closed is closed when
@@ -159,9 +157,6 @@ class Buses:
         self._sandboxes: dict[tuple[str, ...], Sandbox] = {}
         self._process = os.getpid()
         atexit.register(self.close)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

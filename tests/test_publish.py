@@ -1,5 +1,6 @@
 """publish: the Receipt, the Timeout, and everything that is refused before anything is sent."""
 
+import logging
 import os
 import pickle
 import threading
@@ -50,6 +51,23 @@ def test_a_dead_recipient_is_a_timeout(bus, config):
         assert part in str(timeout)
     copy = pickle.loads(pickle.dumps(timeout))
     assert vars(copy) == vars(timeout) and str(copy) == str(timeout)
+
+
+def test_a_log_handler_may_publish(config):
+    """Called for the WARNING of a message that names nobody, it publishes on the same topic; that is not warned of again."""
+
+    class Publisher(logging.Handler):
+        def emit(self, record):
+            told.append(record.getMessage())
+            gilmsg.publish(topic="by_a_handler", msg={}, recipients=[], **config)
+
+    told, log, publisher = [], logging.getLogger("gilmsg.publish"), Publisher(logging.WARNING)
+    log.addHandler(publisher)
+    try:
+        gilmsg.publish(topic="by_a_handler", msg={}, recipients=[], **config)
+    finally:
+        log.removeHandler(publisher)
+    assert len(told) == 1 and "by_a_handler is published without recipients" in told[0]
 
 
 #: One of each kind: the tables in tests/settings, tests/protocol, tests/trust and tests/client have the others.

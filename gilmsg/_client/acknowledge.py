@@ -18,6 +18,9 @@ from . import names as _names
 
 log = logging.getLogger("gilmsg.receive")
 
+#: What has become of messages that owe an ACK, as moksha's monitoring shows it: at first, nothing.
+NO_COUNTS: Mapping[str, Any] = {"acks_sent": 0, "acks_failed": 0, "last_ack_error": None, "handler_failures": 0}
+
 
 class Acknowledger:
     """The ACKs and NACKs of one consumer: one certificate, one *port*, made anew after ``destroy()``. For several threads."""
@@ -28,17 +31,13 @@ class Acknowledger:
         self._topic, self._nacks = _protocol.ack_topic(config), _protocol.NackLimit()
         self._number = itertools.count(1)
         self._counting = threading.RLock()  # a signal handler may acknowledge, too
-        self._sent = self._failed = self._handler_failures = 0
-        self._last_error: str | None = None
+        #: As ``NO_COUNTS``.
+        self.counts = dict(NO_COUNTS)
         self.common_name: str = _trust.signer(config, self._certname).common_name
         log.info("acknowledging as %s from %s", self.common_name, port().endpoint)
         never = _protocol.unnameable(self.common_name)
         if never:
             log.warning("%s", never)
-
-    def announcement(self, topic: str) -> bytes:
-        """Return the extra subscription that makes the consumer visible as a listener to *topic*."""
-        return _protocol.announcement(topic, self.common_name)
 
     def due(self, received: _protocol.Received, validated: bool) -> dict[str, Any] | None:
         """Return the body of the ACK that is owed for what was *received*, None if none is."""
@@ -53,14 +52,13 @@ class Acknowledger:
     def acknowledge(self, body: Mapping[str, Any]) -> None:
         """Sign an ACK, and return when it was given to the socket, or could not be: that is logged and counted."""
         try:
-            message = _message.composed(self._topic, dict(body), next(self._number))
-            wire = _message.sealed(message, self._config, self._certname)[2]
-            self._port().acknowledge([self._topic.encode(), wire], _protocol.origin_of(body["ack_msg_id"]))
+            frames = self._signed(self._topic, body)
+            self._port().acknowledge(frames, _protocol.origin_of(body["ack_msg_id"]))
         except GilmsgError as error:
             self._count_failed(body["ack_msg_id"], error)
             return
         with self._counting:
-            self._sent += 1
+            self.counts["acks_sent"] += 1
         log.debug("acknowledged %s as %s", body["ack_msg_id"], self.common_name)
 
     def refuse(self, received: _protocol.Received, code: str) -> None:
@@ -71,16 +69,17 @@ class Acknowledger:
     def reject(self, ack: Mapping[str, Any], reason: object) -> None:
         """Have a NACK take the place of an *ack* (its body): what was handed over was not handled. Log *reason*, count it."""
         with self._counting:
-            self._handler_failures += 1
+            self.counts["handler_failures"] += 1
         log.error("rejected %s: %s", ack["ack_msg_id"], reason)
         self._deny(_protocol.nack_for(ack, _protocol.HANDLER))
 
     def _deny(self, due: tuple[str, dict[str, Any]] | None) -> None:
         """Have the callback thread send the NACK that is *due*, if any, within the limit; it is a mere diagnosis."""
-        with self._counting:
-            allowed = due is not None and self._nacks.allows(due[0], time.monotonic())
-        if due is None or not allowed:
+        if due is None:
             return
+        with self._counting:
+            if not self._nacks.allows(due[0], time.monotonic()):
+                return
         with contextlib.suppress(GilmsgError):
             port = self._port()  # here: that thread must open none, after destroy()
             _engine.callbacks.run(lambda: self._send_nack(port, *due))
@@ -91,21 +90,16 @@ class Acknowledger:
         peers = port.way(topic).peers
         with contextlib.suppress(GilmsgError):
             if port.look(lambda: peers.awaits(origin, topic)):
-                message = _message.composed(topic, body, next(self._number))
-                port.plain([topic.encode(), _message.sealed(message, self._config, self._certname)[2]])
+                port.plain(self._signed(topic, body))
 
-    def counts(self) -> dict[str, Any]:
-        """Return what became of the messages that owed an ACK so far, as moksha's monitoring shows it."""
-        with self._counting:
-            return {
-                "acks_sent": self._sent, "acks_failed": self._failed, "last_ack_error": self._last_error,
-                "handler_failures": self._handler_failures,
-            }  # fmt: skip
+    def _signed(self, topic: str, body: Mapping[str, Any]) -> list[bytes]:
+        message = _message.composed(topic, dict(body), next(self._number))
+        return [topic.encode(), _message.sealed(message, self._config, self._certname)[2]]
 
     def _count_failed(self, msg_id: str, error: Exception) -> None:
         with self._counting:
-            self._failed += 1
-            self._last_error = str(error) or repr(error)
+            self.counts["acks_failed"] += 1
+            self.counts["last_ack_error"] = str(error) or repr(error)
         _engine.counting.ack_failed()
         log.error("no ACK for %s: %s", msg_id, error)
 

@@ -172,8 +172,11 @@ def lent(place: dict[str, Any]) -> Iterator[None]:
             place.setdefault("__context", made)
 
 
-def require_keywords(misspelt: Mapping[str, str], config: Mapping[str, Any]) -> None:
-    """Refuse *misspelt* keywords of *config* (keyword -> what is meant) that are no settings of this process either."""
+def require_keywords(config: Mapping[str, Any], ours: tuple[str, ...] = _settings.KEYWORDS) -> None:
+    """Refuse keywords of *config* that may be misspelt ones of *ours*, and are no settings of this process either."""
+    misspelt = _settings.misspelt(tuple(config), ours)
+    if not misspelt:
+        return
     found = current()
     known = _settings.current(config) if found is None else found.c
     for keyword, name in misspelt.items():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Mapping
-from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import _engine, _protocol, _trust
 from .._protocol import Receipt
 from ..errors import Timeout
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
 
 _log = logging.getLogger("gilmsg.publish")
 
@@ -18,31 +21,29 @@ _log = logging.getLogger("gilmsg.publish")
 _READ = 8
 
 
-def tell(timeout: Timeout, config: Mapping[str, Any]) -> None:
-    """Have *timeout* say which of the missing are names in ``certnames``, not common names. It may read certificates."""
+def tell(error: BaseException | None, config: Mapping[str, Any]) -> None:
+    """Have a Timeout say which of the missing are names in ``certnames``, not common names. It may read certificates."""
+    if not isinstance(error, Timeout):
+        return
     certnames = config.get("certnames") or {}
     names = {
         name: entry
-        for entry, reason in timeout.missing.items()
+        for entry, reason in error.missing.items()
         for name in _protocol.members(entry)
         if name in certnames and (config.get("active") or reason.members.get(name, reason).code == "never_connected")
     }
     for name, entry in itertools.islice(names.items(), _READ):
-        common_name, how = _common_name(certnames[name], config)
+        common_name, how = certnames[name], " (by the name of its certificate file)"
+        with contextlib.suppress(Exception):  # the file may hold anything, and the Timeout must come all the same
+            common_name, how = _trust.key_pair(config, common_name).load_certificate()[1], ""
         if common_name != name:
-            timeout._add(entry, name, f"{name!r} is a name in certnames, its common name is {common_name!r}{how}")
+            error._add(entry, name, f"{name!r} is a name in certnames, its common name is {common_name!r}{how}")
 
 
-def _common_name(certname: str, config: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the common name on the certificate *certname*, else what it is by convention, and a word on that."""
-    try:
-        return _trust.key_pair(config, certname).load_certificate()[1], ""
-    except Exception:  # noqa: BLE001  the file may hold anything, and the Timeout must come all the same
-        return certname, " (by the name of its certificate file)"
-
-
-def log(end: Receipt | Timeout) -> None:
-    """Write the one line of a message: a WARNING of a Timeout, DEBUG of a Receipt."""
+def log(end: object) -> None:
+    """Write the one line of a message, if anybody wants it: a WARNING of a Timeout, DEBUG of a Receipt, nothing of others."""
+    if not _is_told(end):
+        return
     names, missing = sorted(end.acks), end.missing if isinstance(end, Timeout) else {}
     fields = {
         "topic": end.topic, "msg_id": end.msg_id, "acked": names, "missing": sorted(missing),
@@ -54,18 +55,11 @@ def log(end: Receipt | Timeout) -> None:
         _log.debug("%s %s acknowledged by %s", end.topic, end.msg_id, ", ".join(names), extra=fields)
 
 
-def log_receipt(receipt: Receipt) -> None:
-    """Write that line of a Receipt, if anybody wants it."""
-    if _log.isEnabledFor(logging.DEBUG):
-        log(receipt)
-
-
-def log_of(future: Future[Any]) -> None:
-    """Have the end of a future logged on the callback thread."""
-    log_later(future.exception() or future.result())
-
-
 def log_later(end: object) -> None:
-    """Have *end* logged on the callback thread, if it is a Receipt or a Timeout, and anybody wants it."""
-    if isinstance(end, Timeout) or (isinstance(end, Receipt) and _log.isEnabledFor(logging.DEBUG)):
+    """Have :func:`log` write it on the callback thread."""
+    if _is_told(end):
         _engine.callbacks.run(lambda: log(end))
+
+
+def _is_told(end: object) -> TypeGuard[Receipt | Timeout]:
+    return isinstance(end, Timeout) or (isinstance(end, Receipt) and _log.isEnabledFor(logging.DEBUG))

@@ -23,21 +23,15 @@ class Publish(Protocol[Confirmed_co, Unknown_co, Plain_co]):
         ack_timeout: float | None = ..., pre_fire_hook: Hook = ...,
         fail_fast: bool | None = ..., **config: Any,
     ) -> Plain_co: ...
-    @overload
-    def __call__(
-        self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., *, recipients: Named,
-        ack_timeout: float | None = ..., pre_fire_hook: Hook = ...,
-        fail_fast: bool | None = ..., **config: Any,
-    ) -> Confirmed_co: ...
-    @overload
-    def __call__(
-        self, topic: str | None, msg: Any, modname: str | None, recipients: Named,
-        ack_timeout: float | None = ..., pre_fire_hook: Hook = ...,
-        fail_fast: bool | None = ..., **config: Any,
-    ) -> Confirmed_co: ...
     @overload  # those of the configuration, if any
     def __call__(
         self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., recipients: None = ...,
         ack_timeout: float | None = ..., pre_fire_hook: Hook = ...,
         fail_fast: bool | None = ..., **config: Any,
     ) -> Unknown_co: ...
+    @overload
+    def __call__(
+        self, topic: str | None = ..., msg: Any = ..., modname: str | None = ..., recipients: Named = ...,
+        ack_timeout: float | None = ..., pre_fire_hook: Hook = ...,
+        fail_fast: bool | None = ..., **config: Any,
+    ) -> Confirmed_co: ...

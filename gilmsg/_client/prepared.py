@@ -101,18 +101,10 @@ class Attempt:
 
 
 class Sender:
-    """Sends prepared messages, and awaits their ACKs as the listener *origin*.
+    """Sends prepared messages, and awaits their ACKs as the listener *origin*, that of the outbox; for one thread.
 
-    Use it in one thread, whichever that is.
-
-    Args:
-        config: see `configuration`.
-        origin: of the outbox.
-        tell: called on the thread of ``futures`` with a list of ``News``; it must not block.
-
-    Raises:
-        ConfigurationError: a setting, key, CA or CRL is not usable, and nothing was opened; or no declared port is free.
-        ListenerError: the engine cannot start.
+    *tell* is called on the thread of ``futures`` with a list of ``News``; it must not block. Raises ConfigurationError where
+    a setting, key, CA or CRL is not usable, or no declared port is free, and ListenerError where the engine cannot start.
     """
 
     def __init__(self, config: dict[str, Any], origin: str, tell: Callable[[list[News]], None]) -> None:
@@ -128,7 +120,7 @@ class Sender:
     @property
     def scope(self) -> str:
         """How the topics of this bus begin."""
-        return f"{self.config['topic_prefix']}.{self.config['environment']}."
+        return _protocol.scope(self._ack_topic)
 
     def port(self) -> _engine.Port:
         """Return the open port, opened anew if need be: its listener listens as ours, and who appears is told."""
@@ -154,12 +146,7 @@ class Sender:
         self, message: Prepared, recipients: Sequence[str], met: Collection[str], ack_timeout: float, head_start: float,
         key: Any,
     ) -> Attempt:  # fmt: skip
-        """Sign *message* and hand it over; wait for those of its *recipients* only that are not *met*.
-
-        Raises:
-            ConfigurationError: key, CA or endpoint cannot be used; nothing was sent.
-            ListenerError: the engine ended; nothing was sent.
-        """
+        """Sign *message* and hand it over; wait for those of its *recipients* only that are not *met*. Raises as `check`."""
         port, verifier = self.port(), _trust.verifier(self.config)
         wire = message.covered
         if message.signs:

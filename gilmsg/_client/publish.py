@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import sys
@@ -35,8 +36,8 @@ _MOST_WARNED = 1000
 #: Whether it was said in this process that an event loop has to wait with a caller.
 _loop_told = False
 
-#: Attempts of a message whose publisher another thread ends, by ``destroy()``, between two steps.
-_ATTEMPTS = 5
+#: Further attempts of a message whose publisher another thread ends, by ``destroy()``, between two steps.
+_FURTHER_ATTEMPTS = 4
 
 
 def publish(
@@ -120,7 +121,7 @@ def publish_async(
     if call.recipients:
         for worker in (_engine.futures, _engine.callbacks):  # now: at the interpreter's end none starts since Python 3.12
             worker.require()
-        Future.add_done_callback(future, _end.log_of)
+        Future.add_done_callback(future, lambda done: _end.log_later(done.exception() or done.result()))
         try:
             call.handed_over(future, waits=False)
         except BaseException:
@@ -140,7 +141,7 @@ def _warn_in_a_loop() -> None:
     # Not imported: who runs a loop has loaded it, and others are spared a tenth of what ``import fedmsg`` takes.
     running = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
     if running is not None and running() is not None:
-        _loop_told = True
+        _loop_told = True  # first: a log handler may publish
         log.warning(
             "gilmsg.publish() was called within a running event loop, whose other tasks stand still until it returns; "
             "use `await gilmsg.aio.publish(...)` there (said once)"
@@ -156,9 +157,7 @@ class Call:
     ) -> None:  # fmt: skip
         _engine.prepare()
         named = None if recipients is None else _settings.recipients(recipients)
-        misspelt = _settings.misspelt(tuple(config))
-        if misspelt:
-            _context.require_keywords(misspelt, config)
+        _context.require_keywords(config)
         self._context = _context.context(config, module)
         self._config: dict[str, Any] = self._context.c
         self._settings = _settings.settings(self._config, ack_timeout, config, fail_fast)
@@ -189,7 +188,7 @@ class Call:
         if self.topic not in _warned:
             if len(_warned) >= _MOST_WARNED:
                 _warned.clear()
-            _warned.add(self.topic)
+            _warned.add(self.topic)  # first: a log handler may publish
             log.warning("%s is published without recipients: nobody confirms it, as with fedmsg", self.topic)
         if self._config.get("zmq_enabled", True):
             _context.publisher(self._context).aged_port()
@@ -219,19 +218,18 @@ class Call:
             port, entry = self.handed_over(outcome, waits=True)
             receipt: Receipt = port.result_of(outcome, entry.ack_timeout)
         except Timeout as timeout:
-            _end.tell(timeout, self._config)
+            self.tell(timeout)
             _end.log(timeout)
             raise
         except BaseException:
             self.abandon()
             raise
-        _end.log_receipt(receipt)
+        _end.log(receipt)
         return receipt
 
-    def tell(self, error: BaseException) -> None:
+    def tell(self, error: BaseException | None) -> None:
         """Have a Timeout of this call say what the engine does not know."""
-        if isinstance(error, Timeout):
-            _end.tell(error, self._config)
+        _end.tell(error, self._config)
 
     def abandon(self) -> None:
         """Have the message not leave any more, for the caller leaves by an exception."""
@@ -254,14 +252,11 @@ class Call:
         Another attempt is made where ``destroy()`` came in between: the message is signed for the listener that awaits
         its ACKs, and that is another one then. A hook or a store that has seen the message must see no second one.
         """
-        attempts = 1 if self._hook is not None or self._store else _ATTEMPTS
-        while True:
-            attempts -= 1
-            try:
+        further = 0 if self._hook is not None or self._store else _FURTHER_ATTEMPTS
+        for _ in range(further):
+            with contextlib.suppress(_engine.Gone):
                 return self._hand_over(outcome, waits)
-            except _engine.Gone:
-                if not attempts:
-                    raise
+        return self._hand_over(outcome, waits)
 
     def _hand_over(self, outcome: _engine.Settled, waits: bool) -> tuple[_engine.Port, _engine.Message]:
         port = _context.port(self._context)

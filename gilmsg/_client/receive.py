@@ -135,12 +135,12 @@ class Tail:
         self, context: Any, topic: str = "", passive: bool = False, asked: Asked = lambda *_: True, after: bool = False
     ) -> None:
         try:
-            self._topic = topic.encode("utf-8")
+            topics = [topic.encode("utf-8")]
         except (AttributeError, UnicodeEncodeError):
             raise ConfigurationError(f"topic must be text that begins topics; it is {topic!r}") from None
         _engine.prepare()
         self._config: Mapping[str, Any] = context.c
-        self._passive, self._asked, self._after = passive, asked, after
+        self._asked, self._after = asked, after
         #: The body of the ACK of the last message, while that is owed.
         self._owed: dict[str, Any] | None = None
         self._pid = os.getpid()
@@ -153,15 +153,15 @@ class Tail:
         self._acknowledger: Acknowledger | None = None
         if can_acknowledge(self._config, "tail_messages()"):
             self._acknowledger = Acknowledger(self._config, _context.publisher(context).port)
-        self._subscribers: Subscribers | None = None
+            topics.append(_protocol.announcement(topic, self._acknowledger.common_name))
+        self._subscribers = Subscribers(self._config, topics, passive)
+        #: Has the generator yield None soon, instead of waiting for a message. For any thread; never blocks.
+        self.interrupt = self._subscribers.interrupt
         self._sequence = dict.fromkeys(self._config.get("replay_endpoints") or {}, -1)
 
     def run(self, wanted: Callable[[], bool] = lambda: True) -> Generator[Item | None, None, None]:
         """Set up, yield None once, then messages; and None where it was interrupted, or none is *wanted* at this moment."""
-        topics = [self._topic]
-        if self._acknowledger is not None:
-            topics.append(self._acknowledger.announcement(self._topic.decode()))
-        self._subscribers = subscribers = Subscribers(self._config, topics, self._passive)
+        subscribers = self._subscribers
         try:
             subscribers.open()
             yield None
@@ -174,16 +174,8 @@ class Tail:
                     yield None
         finally:
             subscribers.close()
-            self._tell_end()
-
-    def interrupt(self) -> None:
-        """Have the generator yield None soon, instead of waiting for a message. For any thread; never blocks."""
-        if self._subscribers is not None:
-            self._subscribers.interrupt()
-
-    def _tell_end(self) -> None:
-        if self._acknowledger is not None and self._pid == os.getpid():
-            log.info("no longer acknowledging as %s", self._acknowledger.common_name)
+            if self._acknowledger is not None and self._pid == os.getpid():
+                log.info("no longer acknowledging as %s", self._acknowledger.common_name)
 
     def _refuse_in_a_child(self) -> None:
         """In a forked child the sockets are the parent's: to read them would steal its wake-ups."""

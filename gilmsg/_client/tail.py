@@ -7,9 +7,9 @@ sockets are closed, with the last reference to ``Messages``.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
-from .. import _settings
 from . import acknowledge as _acknowledge
 from . import context as _context
 from . import receive
@@ -55,25 +55,20 @@ def prepared(
 ) -> receive.Tail:
     """Return a tail by the arguments of :func:`tail_messages`, called from *module*; its sockets are not open yet."""
     after = _acknowledge.is_after(acknowledge, "acknowledge")
-    misspelt = _settings.misspelt(tuple(config), ("acknowledge",))
-    if misspelt:
-        _context.require_keywords(misspelt, config)
+    _context.require_keywords(config, ("acknowledge",))
     return receive.Tail(_context.context(config, module), topic, passive, after=after)
 
 
-class Messages(Generator[receive.Item, None, None]):
+class Messages(Generator[receive.Item, None, None], AbstractContextManager["Messages"]):
     """What :func:`tail_messages` returns: a generator of (name, endpoint, topic, message) that can reject its last one."""
 
     def __init__(self, tail: receive.Tail) -> None:
         self._tail, self._run = tail, tail.run()
         next(self._run)  # from its first yield on, closing it runs its clean-up
 
-    def __next__(self) -> receive.Item:
-        return next(self._run)  # type: ignore[return-value]  # None was the first, and comes no more
-
     def send(self, value: None) -> receive.Item:
         """Return the next message; *value* must be None, as of a generator that nobody sends to."""
-        return self._run.send(value)  # type: ignore[return-value]
+        return self._run.send(value)  # type: ignore[return-value]  # None was the first, and comes no more
 
     def throw(self, *error: Any) -> receive.Item:
         """Raise *error* where the last message was yielded, and so out of here; with ``acknowledge="after"`` a NACK is sent."""
@@ -102,9 +97,6 @@ class Messages(Generator[receive.Item, None, None]):
         """
         self._tail.require_after()
         self._tail.reject(reason)
-
-    def __enter__(self) -> Messages:  # noqa: PYI034  typing has Self from Python 3.11 on
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

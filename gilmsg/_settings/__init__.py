@@ -1,9 +1,8 @@
 """Configuration, checked: what a call and the files ask for, and who publishes where.
 
 Everything is looked at before anything is opened or sent, and refused by a ConfigurationError with key, value and
-way out. ``keys`` holds what is ours (``recipients``, ``gilmsg.*``), ``environment`` and ``values`` where it comes from,
-``files`` what is fedmsg's, and the :class:`AddressBook` the endpoints of one bus. No socket, no thread; only ``files`` reads
-files.
+way out. ``keys`` holds what is ours (``recipients``, ``gilmsg.*``), ``values`` where it comes from, ``files`` what is
+fedmsg's, and the :class:`AddressBook` the endpoints of one bus. No socket, no thread; only ``files`` reads files.
 """
 
 from __future__ import annotations  # noqa: I001  those of the face are sorted, but packed
@@ -13,22 +12,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import _protocol
-from .environment import VARIABLES, Said
 from .files import (
-    Loaded, current, found_in, in_force, keep, kept, load, places, port, read_files, replace, require, wrong,
+    Loaded, current, found_in, in_force, keep, load, places, port, read_files, replace, require, wrong,
 )
 from .keys import (
-    ACK_TIMEOUT, DATABASE, DEPTH, FLAGS, HEAD_START, KEYS, METRICS_PORT, RECIPIENTS, REQUIRED, any_of, checked, default,
-    listening, misspelt, plain, recipients, recipients_for, require_known,
+    ACK_TIMEOUT, DATABASE, DEPTH, FLAGS, HEAD_START, KEYS, KEYWORDS, METRICS_PORT, RECIPIENTS, REQUIRED, any_of, checked,
+    default, listening, misspelt, plain, recipients, recipients_for, require_known,
 )
-from .values import DEFAULT, FILES, OutboxSettings, outbox_settings, read, settings, sourced
+from .values import DEFAULT, FILES, VARIABLES, OutboxSettings, Said, kept, outbox_settings, read, settings, sourced
 
 __all__ = [
-    "ACK_TIMEOUT", "DATABASE", "DEFAULT", "DEPTH", "FILES", "FLAGS", "HEAD_START", "KEYS", "METRICS_PORT", "RECIPIENTS", "RELAY_INBOUND",
-    "REQUIRED", "VARIABLES", "AddressBook", "Loaded", "OutboxSettings", "Said", "any_of", "checked", "current", "default", "found_in",
-    "in_force", "keep", "kept", "listed", "listening", "load", "misspelt", "outbox_settings", "places", "plain", "port",
-    "publishing_endpoints", "read", "read_files", "recipients", "recipients_for", "replace", "require", "require_known", "settings",
-    "sourced", "wrong",
+    "ACK_TIMEOUT", "DATABASE", "DEFAULT", "DEPTH", "FILES", "FLAGS", "HEAD_START", "KEYS", "KEYWORDS", "METRICS_PORT",
+    "RECIPIENTS", "RELAY_INBOUND", "REQUIRED", "VARIABLES", "AddressBook", "Loaded", "OutboxSettings", "Said",
+    "any_of", "checked", "current", "default", "found_in", "in_force", "keep", "kept", "listed", "listening", "load",
+    "misspelt", "outbox_settings", "places", "plain", "port", "publishing_endpoints", "read", "read_files",
+    "recipients", "recipients_for", "replace", "require", "require_known", "settings", "sourced", "wrong",
 ]  # fmt: skip
 
 #: Never subscribed to: its far end listens, it does not publish.

@@ -20,7 +20,8 @@ from typing import Any, Callable, NamedTuple
 import fedmsg.config
 
 from ..errors import ConfigurationError
-from . import environment
+from .keys import LARGEST_PORT
+from .values import NOTHING, Said, kept, remembered, seen
 
 _SINGLE = ["/etc/fedmsg-config.py", "~/.fedmsg-config.py", "fedmsg-config.py"]
 _FOLDERS = ["/etc/fedmsg.d", "~/.fedmsg.d", "fedmsg.d"]
@@ -36,13 +37,7 @@ class Loaded(NamedTuple):
     #: Why fedmsg did not load it.
     error: Exception | None = None
     #: What files and environment say of our own keys.
-    said: environment.Said = environment.NOTHING
-
-
-def kept() -> dict[str, Any]:
-    """Return the very dict that fedmsg keeps as the process's configuration, empty before it is loaded."""
-    found: dict[str, Any] = getattr(fedmsg.config, "__cache")
-    return found
+    said: Said = NOTHING
 
 
 def keep(config: dict[str, Any]) -> None:
@@ -61,12 +56,12 @@ def current(overrides: Mapping[str, Any]) -> dict[str, Any]:
     Where only *overrides* name endpoints, fedmsg refuses to; then what the files say will do, and is not kept.
     """
     if kept():  # load_config would return it after a DeprecationWarning
-        environment.said(kept())  # before anybody adds keywords
+        remembered()  # before anybody adds keywords
         return kept()
     found = _loaded(None, "endpoints" in overrides)
     if found.problems:
         raise ConfigurationError("; ".join(found.problems)) from found.error
-    environment.said(kept(), found.config)
+    remembered(found.config)
     return found.config
 
 
@@ -89,18 +84,18 @@ def load(overrides: Mapping[str, Any]) -> Loaded:
         keep(former)
     if not isinstance(found.config.get("endpoints"), dict):
         found.config["endpoints"] = {}
-    found = found._replace(said=environment.seen(found.config))
+    found = found._replace(said=seen(found.config))
     found.config.update(overrides)
     return found
 
 
 def in_force(config: dict[str, Any]) -> Loaded:
     """Return the same of a context's *config*: what the files say by now does not matter to it."""
-    chosen, said = config.get("config_filename"), environment.said(kept())
+    chosen = config.get("config_filename")
     try:
-        return Loaded(config, [chosen] if chosen else found_in(), [], said=said)
+        return Loaded(config, [chosen] if chosen else found_in(), [], said=remembered())
     except ConfigurationError as error:
-        return Loaded(config, [], [], [str(error)], said=said)
+        return Loaded(config, [], [], [str(error)], said=remembered())
 
 
 def _loaded(chosen: str | None, has_endpoints: bool) -> Loaded:
@@ -114,20 +109,20 @@ def _loaded(chosen: str | None, has_endpoints: bool) -> Loaded:
     except Warning:  # the user wants them as errors
         raise
     except Exception as error:  # noqa: BLE001  # a configuration file is a program: anything may come out
-        said, why = read_files(files), error
-    named = said.config.get("config_filename")
-    if named and not said.problems:
-        said = read_files([named])
-    endpoints = said.config.get("endpoints")
+        found, why = read_files(files), error
+    named = found.config.get("config_filename")
+    if named and not found.problems:
+        found = read_files([named])
+    endpoints = found.config.get("endpoints")
     if endpoints is None and not has_endpoints:
         looked = f"(looked in {', '.join(places())})"
         none = f"endpoints: no configuration file sets it {looked}; declare yours in one, as docs/reference/keys.rst shows"
-        said.problems.extend([*said.passed_over, none])
-    elif endpoints is not None and not said.problems:
+        found.problems.extend([*found.passed_over, none])
+    elif endpoints is not None and not found.problems:
         told = f"fedmsg cannot load its configuration: {why or repr(why)}"
         wrong_type = f"endpoints: it must be a dict; it is {endpoints!r}"
-        said.problems.append(told if isinstance(endpoints, dict) else wrong_type)
-    return said._replace(config={**copy.deepcopy(fedmsg.config.defaults), **said.config}, files=files, error=why)
+        found.problems.append(told if isinstance(endpoints, dict) else wrong_type)
+    return found._replace(config={**copy.deepcopy(fedmsg.config.defaults), **found.config}, files=files, error=why)
 
 
 def read_files(files: list[str]) -> Loaded:
@@ -206,11 +201,7 @@ def _problem(value: Any) -> str:
     bad = next((one for one in endpoints if one.startswith("tcp://") and not port(one)), None)
     if bad is None:
         return ""
-    return f" holds {bad!r}; a tcp endpoint must end in a colon and a port, a number from 1 to {_LARGEST_PORT}"
-
-
-#: libzmq takes a larger port modulo 65,536: it would silently connect to another.
-_LARGEST_PORT = 65535
+    return f" holds {bad!r}; a tcp endpoint must end in a colon and a port, a number from 1 to {LARGEST_PORT}"
 
 
 def port(endpoint: str) -> int:
@@ -218,7 +209,7 @@ def port(endpoint: str) -> int:
     text = endpoint.rpartition(":")[2].strip()
     # The length: int() of thousands of digits is a ValueError.
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
-    return number if number <= _LARGEST_PORT else 0
+    return number if number <= LARGEST_PORT else 0
 
 
 def _is_text(*values: Any) -> bool:

@@ -31,14 +31,17 @@ KEYS = (*PUBLISH_KEYS, *OTHER_KEYS)
 FLAGS = (REQUIRED, FAIL_FAST)
 
 #: Names of ours for which another keyword may be meant; shorter ones are too near to those of others.
-_NAMES = ("recipients", "recipient", "ack_timeout", "pre_fire_hook", "modname", "fail_fast", *KEYS)
+KEYWORDS = ("recipients", "recipient", "ack_timeout", "pre_fire_hook", "modname", "fail_fast", *KEYS)
 
 #: Characters, at most, to insert, remove or replace until a misspelt name is the right one.
 NEAR = 2
 
 #: An address in brackets or without a colon, which may be left out, and a port.
 _LISTENING = re.compile(r"(?:(?:\[([0-9a-fA-F:.]+)\]|([^:\s\[\]]+)):)?([0-9]{1,5})\Z")
-_LOOPBACK, _LARGEST_PORT = "127.0.0.1", 65535
+_LOOPBACK = "127.0.0.1"
+
+#: libzmq takes a larger port modulo 65,536: it would silently connect to another.
+LARGEST_PORT = 65535
 
 #: A topic: words that are joined by dots. A last dot does no harm.
 _TOPIC = re.compile(r"[^\s.*]+(\.[^\s.*]+)*\.?\Z")
@@ -67,7 +70,7 @@ def default(key: str) -> Any:
 
 
 @functools.lru_cache(maxsize=512)
-def misspelt(keywords: tuple[str, ...], names: tuple[str, ...] = _NAMES) -> dict[str, str]:
+def misspelt(keywords: tuple[str, ...], names: tuple[str, ...] = KEYWORDS) -> dict[str, str]:
     """Return those of *keywords* that may be misspelt *names* of ours, and the name: they would silently guarantee nothing.
 
     One that contains such a name (``mail_recipients``) is somebody else's; of ``gilmsg.*``, all others are refused anyway.
@@ -191,9 +194,9 @@ def listening(value: Any, where: str) -> tuple[str, int]:
     """Return address and port of *value*, ``9100`` or ``"[ADDRESS:]PORT"``; loopback where it names no address."""
     found = _LISTENING.match(str(value)) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
     port = int(found[3]) if found else 0
-    if found is None or not 1 <= port <= _LARGEST_PORT:
+    if found is None or not 1 <= port <= LARGEST_PORT:
         raise ConfigurationError(
-            f"{where} must be a port from 1 to {_LARGEST_PORT}, or 'ADDRESS:PORT' (without an address {_LOOPBACK}); "
+            f"{where} must be a port from 1 to {LARGEST_PORT}, or 'ADDRESS:PORT' (without an address {_LOOPBACK}); "
             f"it is {value!r}"
         )
     return found[1] or found[2] or _LOOPBACK, port

@@ -123,7 +123,7 @@ class _Sending:
 
     def complete(self, end: _End) -> None:
         """Have a Timeout say what the engine does not know, and the end logged."""
-        if self._call is not None and end.error is not None:
+        if self._call is not None:
             self._call.tell(end.error)
         _client.end.log_later(end.error or end.receipt)
 

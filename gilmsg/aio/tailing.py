@@ -34,12 +34,6 @@ def tail_messages(
     asked for: what is wrong is raised there. After it the sockets are subscribed and we have announced ourselves. Endpoints
     whose host is a name are connected as soon as that resolves, while a message is asked for.
 
-    Args:
-        topic (str): a topic prefix; everything by default.
-        passive (bool): bind the endpoints instead of connecting to them.
-        acknowledge (str): ``"before"`` a message is handed over, or ``"after"`` it was handled.
-        **config: fedmsg configuration, used if this thread has no context yet.
-
     Returns:
         Messages: an asynchronous iterator over tuples (name, endpoint, topic, message).
 
@@ -78,7 +72,7 @@ class Messages(AsyncIterator[receive.Item]):
             while True:
                 if self._step is None:
                     self._step = reader.run(reader.step)
-                item = await _outcome(self._step)
+                item = await asyncio.shield(self._step)  # it goes on where whoever waits for it is cancelled
                 self._step = None
                 if item is not None:
                     return item
@@ -87,8 +81,6 @@ class Messages(AsyncIterator[receive.Item]):
         except asyncio.CancelledError:
             if self._reader is not None:
                 self._reader.interrupt()  # or the thread would acknowledge a message that nobody has asked for
-            raise
-        except StopAsyncIteration:
             raise
         except BaseException:  # as from a generator, nothing comes after it
             self._end()
@@ -109,15 +101,13 @@ class Messages(AsyncIterator[receive.Item]):
         if self._opening is None:
             open_ = functools.partial(self._reader.open, self._prepare, _client.context.place())
             self._opening = self._reader.run(open_)
-        await _outcome(self._opening)
+        await asyncio.shield(self._opening)
         if self._over:
             raise StopAsyncIteration
         return self._reader
 
     def reject(self, reason: str) -> None:
-        """Have a NACK tell the publisher of the last message that its handler failed; the ACK will not be sent.
-
-        Of a message that owes no ACK, and of one that was rejected already, nothing is said.
+        """Have a NACK tell the publisher of the last message that its handler failed, as those of :func:`gilmsg.tail_messages`.
 
         Args:
             reason (str): for our own log; the NACK does not tell it.
@@ -134,7 +124,7 @@ class Messages(AsyncIterator[receive.Item]):
         """End, and close the sockets; nothing is acknowledged. A task that waits for a message ends its loop. Idempotent."""
         self._end()
         if self._reader is not None:
-            await _outcome(asyncio.wrap_future(self._reader.closed))
+            await asyncio.shield(asyncio.wrap_future(self._reader.closed))
 
     def _end(self) -> None:
         self._over = True
@@ -154,13 +144,6 @@ class Messages(AsyncIterator[receive.Item]):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-async def _outcome(future: asyncio.Future[T]) -> T:
-    """Return the result of *future*, which goes on where whoever waits for it is cancelled."""
-    if not future.done():
-        await asyncio.wait([future])
-    return future.result()
 
 
 class _Reader:

@@ -74,9 +74,7 @@ class Finisher:
             if name in config:
                 raise ConfigurationError(f"put() takes no {name}; {instead}")
         named = None if recipients is None else _settings.recipients(recipients)
-        misspelt = {**_settings.misspelt(tuple(config), ("expires",)), **_settings.misspelt(tuple(config))}
-        if misspelt:
-            _context.require_keywords(misspelt, config)
+        _context.require_keywords(config, ("expires", *_settings.KEYWORDS))
         whole = self._whole(config)
         table = _settings.settings(whole, None, config).table
         full = _protocol.full_topic(topic, modname or _names.calling_module(), whole)

@@ -58,7 +58,7 @@ def test_of_a_group_the_member_is_told(files):
 def test_few_certificates_are_read_for_one_timeout(files, monkeypatch):
     """It must not come late because of many names."""
     read = []
-    monkeypatch.setattr(end, "_common_name", lambda certname, config: read.append(certname) or (certname, ""))
+    monkeypatch.setattr(end._trust, "key_pair", lambda config, certname: read.append(certname))
     names = [f"n{number}" for number in range(100)]
     end.tell(timeout(**{name: Reason("a", "never_connected") for name in names}), {"certnames": dict.fromkeys(names, "x")})
     assert len(read) == end._READ

@@ -112,7 +112,7 @@ def test_an_ack_is_signed_and_goes_to_the_listener_that_awaits_it(acknowledger, 
     assert ack["msg"] == {"ack_msg_id": one["msg_id"], "ack_digest": _protocol.digest_of(_protocol.canonical(one))}
     assert (ack["signature"], ack["certificate"]) == (f"s{len(_protocol.canonical(ack))}", "c\n")
     assert origin == _protocol.origin_of(one["msg_id"]) is not None
-    assert acknowledger.counts() == {**NOTHING, "acks_sent": 1}
+    assert acknowledger.counts == {**NOTHING, "acks_sent": 1}
 
 
 @pytest.mark.parametrize("error", [ListenerError("gone"), ConfigurationError("no key"), ListenerError()])
@@ -120,7 +120,7 @@ def test_what_could_not_leave_is_logged_and_counted(acknowledger, port, caplog, 
     """The consumer goes on; the log says for which message there is no ACK."""
     port.error = error
     acknowledger.acknowledge({"ack_msg_id": "2026-x", "ack_digest": "0"})
-    counts = acknowledger.counts()
+    counts = acknowledger.counts
     assert (counts["acks_sent"], counts["acks_failed"]) == (0, 1) and counts["last_ack_error"]
     assert [(r.name, r.levelname) for r in caplog.records] == [("gilmsg.receive", "ERROR")]
     assert f"no ACK for 2026-x: {error}" in caplog.text
@@ -132,7 +132,7 @@ def test_what_has_no_digest_is_logged_and_counted(acknowledger, caplog):
     for _ in range(100_000):
         one["msg"]["deep"] = {"deep": one["msg"].get("deep")}
     assert acknowledger.due(received(one), False) is None
-    assert acknowledger.counts()["last_ack_error"] == "it is nested too deeply"
+    assert acknowledger.counts["last_ack_error"] == "it is nested too deeply"
     assert f"no ACK for {one['msg_id']}: it is nested too deeply" in caplog.text
 
 
@@ -159,7 +159,7 @@ def test_a_nack_goes_to_a_listener_that_takes_it(acknowledger, port, written, mo
     digest = _protocol.digest_of(_protocol.canonical(one))
     assert nack["msg"] == {"ack_msg_id": one["msg_id"], "ack_digest": digest, "reason": "policy"}
     assert nack["certificate"] == "c\n" and not port.taken
-    assert acknowledger.counts() == NOTHING
+    assert acknowledger.counts == NOTHING
 
 
 def test_what_is_rejected_is_logged_counted_and_told_to_its_publisher(acknowledger, port, written, caplog):
@@ -178,7 +178,7 @@ def test_what_is_rejected_is_logged_counted_and_told_to_its_publisher(acknowledg
     told = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
     lines = [*[f"rejected {one['msg_id']}: hot"] * 3, "rejected 2026-of-nobody: cold"]
     assert told == [("gilmsg.receive", "ERROR", line) for line in lines]
-    assert acknowledger.counts() == {**NOTHING, "handler_failures": 4} and not port.taken
+    assert acknowledger.counts == {**NOTHING, "handler_failures": 4} and not port.taken
 
 
 @pytest.mark.parametrize("error", [ListenerError("gone"), ConfigurationError("no key")])
@@ -197,7 +197,7 @@ def test_a_nack_that_cannot_leave_harms_nobody(acknowledger, port, written, capl
     acknowledger.refuse(received(message(["carol"], msg_id=f"2026-{_protocol.checked_origin('00000000')}")), "policy")
     written()
     assert not caplog.records and not port.plainly
-    assert acknowledger.counts()["acks_failed"] == 0
+    assert acknowledger.counts["acks_failed"] == 0
 
 
 class Lookups:

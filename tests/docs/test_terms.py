@@ -20,7 +20,7 @@ ELSEWHERE = {
     "_client/end": ["missing:"],
     "_engine/connections": ["endpoints:"],
     "_engine/waiting": ["there was no thread"],
-    "_settings/environment": ["the environment variable"],
+    "_settings/values": ["the environment variable"],
     "_trust/signing": ["expires on", "can be read by everybody"],
     "commands/tail": ["from showing a message"],
     "metrics": ["gilmsg.metrics.port:"],
