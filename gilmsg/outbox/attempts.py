@@ -15,7 +15,8 @@ from .._client import prepared
 from .._settings import OutboxSettings
 from ..errors import GilmsgError, PayloadError, Reason, Timeout
 from . import rows
-from .claims import LONGEST_PAUSE, UNSENDABLE, Claim, Claimer, longest_pause, pause
+from .claims import LONGEST_PAUSE, MANY, Claimer, pause
+from .rows import UNSENDABLE, Claim
 from .schema import turn_of
 
 log = logging.getLogger("gilmsg.outbox")
@@ -182,7 +183,7 @@ class Outgoing:
         """Return what the *timeout* of an attempt says, and when to try again."""
         self._sender.explain(timeout)
         claim, now, reasons = attempt.key, time.monotonic(), timeout.missing
-        windows = {entry: self._claimer.windows.of(entry) for entry in reasons}
+        windows = {entry: self._claimer.windows[entry] for entry in reasons}
         missed = [entry for entry, reason in reasons.items() if attempt.missed(reason)]
         away = [entry for entry in missed if attempt.knows(entry)]
         for entry, reason in reasons.items():
@@ -193,7 +194,7 @@ class Outgoing:
         if any(windows[entry].appeared > attempt.sent_at for entry in missed):  # it came too late for this attempt
             seconds = 0.0
         elif len(away) == len(reasons) and not self._stopping():  # once stopped, nobody here would see it appear
-            seconds = longest_pause()
+            seconds = pause(MANY)
         else:
             # After an appearance it was not the recipient's silence that made so many attempts.
             appeared = max((window.appeared for window in windows.values()), default=0.0)

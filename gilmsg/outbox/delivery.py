@@ -25,8 +25,9 @@ from .. import _engine, _protocol, _settings
 from .._client import prepared
 from . import rows
 from .attempts import LINE_EVERY, SLACK, TRY_AGAIN, End, Ledger, Outgoing, settle
-from .claims import MOST_UNDER_WAY, Claim, Claimer
+from .claims import MOST_UNDER_WAY, Claimer
 from .database import Database
+from .rows import Claim
 from .schema import DELIVERED
 
 log = logging.getLogger("gilmsg.outbox")
@@ -216,6 +217,7 @@ class Deliverer:
         Return what was claimed, and until when it may be sent: later, its lease might end on its way.
         """
         claimed: list[tuple[Claim, bytes]] = []
+        over: list[Claim] = []
         try:
             with self._writing() as connection:
                 until, clock = time.monotonic() + SLACK, self._box.now(connection)
@@ -231,7 +233,7 @@ class Deliverer:
                 self._claimer.release(claim)
             raise
         self._ledger.clear()
-        if self._claimer.left:
+        if over or claimed:  # there may be more
             self._looks.appendleft(0.0)
         for msg_id, reason in failed:
             log.error("message %s failed: %s", msg_id, reason, extra={"msg_id": msg_id})
@@ -251,7 +253,7 @@ class Deliverer:
             unmet = rows.unmet(connection)
         for entry in unmet:
             if self._appeared.intersection(_protocol.members(entry)):
-                window = self._claimer.windows.of(entry)
+                window = self._claimer.windows[entry]
                 window.appeared, window.away = now, False
                 self._rousing.append((entry, 0))
         self._appeared = set()
@@ -275,7 +277,6 @@ class Deliverer:
         with self._writing() as connection:
             swept = rows.sweep(connection, DELIVERED, self._box.now(connection) - self._settings.keep)
         self._sweep_at = now + (0.0 if swept == rows.BATCH else _SWEEP_EVERY)
-        self._claimer.windows.tidy(now)
 
     def _tell(self) -> None:
         """Have ``gilmsg.metrics`` know how many rows wait, now and then: who reads that must not wait for the database."""

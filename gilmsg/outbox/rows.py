@@ -5,7 +5,9 @@ The states stand in them as literals, never as parameters: the partial indexes w
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import secrets
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +16,9 @@ from sqlalchemy import Connection, TextClause, bindparam, text
 
 #: Rows that are looked at, or changed, at a time: what else writes has its turn in between.
 BATCH = 500
+
+#: Why a row fails that no put has left so.
+UNSENDABLE = "the row cannot be sent: its message has another id, or it has no recipients"
 
 #: Parameters of one execution.
 Values = dict[str, Any]
@@ -27,18 +32,31 @@ class Turn(NamedTuple):
     last: float
 
 
-class Row(NamedTuple):
-    """A row that is due. Its texts come as bytes: whatever is wrong with them must not hold up the others."""
+@dataclasses.dataclass(eq=False)
+class Claim:
+    """A row that is due, and in hand once it is leased; ``missing`` shrinks with each ACK."""
 
     id: int
-    body: bytes
-    msg_id: bytes
+    msg_id: str
     attempts: int
     most_attempts: int | None
     expires_at: float | None
     #: Its recipients in order, and those of them that have not confirmed.
     entries: tuple[str, ...]
     missing: tuple[str, ...]
+    #: That of its lease.
+    token: str = ""
+    #: Whether its attempt is over, or there is none; until then it takes a place in their windows.
+    ended: bool = False
+
+    def why_over(self, attempts: int, missing: Sequence[str], now: float) -> str | None:
+        """Return why no further attempt is made after so many; None if one is."""
+        if not self.entries:
+            return UNSENDABLE
+        expired = self.expires_at is not None and self.expires_at <= now
+        if expired or (self.most_attempts is not None and attempts >= self.most_attempts):
+            return f"it expired after {attempts} attempts; not confirmed by: {'; '.join(missing)}"
+        return None
 
 
 def _walk(column: str, table: str, condition: str) -> str:
@@ -95,13 +113,13 @@ def first_expiry(connection: Connection) -> float | None:
     return first
 
 
-def due(connection: Connection, turn: str, now: float, far: float, limit: int) -> list[Row]:
-    """Return rows that are due, and leased by nobody; locked, where the database locks rows."""
+def due(connection: Connection, turn: str, now: float, far: float, limit: int) -> list[tuple[Claim, bytes]]:
+    """Return rows that are due, and leased by nobody, with their bodies; locked, where the database locks rows."""
     query = _free(connection.dialect.name, "due", "AND turn = :turn")
-    return _found(connection, query, {"turn": turn, "now": now, "far": far, "most": min(limit, BATCH)})
+    return _found(connection, query, {"turn": turn, "now": now, "far": far, "most": limit})
 
 
-def expired(connection: Connection, now: float, far: float) -> list[Row]:
+def expired(connection: Connection, now: float, far: float) -> list[tuple[Claim, bytes]]:
     """Return rows that have expired, as `due` does; whether they are due makes no difference."""
     return _found(connection, _free(connection.dialect.name, "expires_at"), {"now": now, "far": far, "most": BATCH})
 
@@ -109,7 +127,7 @@ def expired(connection: Connection, now: float, far: float) -> list[Row]:
 @functools.cache
 def _free(dialect: str, since: str, condition: str = "") -> TextClause:
     """Return the query for rows that nobody has leased, and for which the time *since* has come."""
-    # SQLite's driver would fail at what is no valid text.
+    # As bytes: whatever is wrong with these texts must not hold up other rows, and SQLite's driver would fail at it.
     texts = "CAST(body AS BLOB), CAST(msg_id AS BLOB)" if dialect == "sqlite" else "body, msg_id"
     return text(_unlocked(dialect, f"""
         SELECT id, {texts}, attempts, most_attempts, expires_at FROM gilmsg_outbox
@@ -118,18 +136,18 @@ def _free(dialect: str, since: str, condition: str = "") -> TextClause:
         ORDER BY {since} LIMIT :most"""))
 
 
-def _found(connection: Connection, query: TextClause, values: Values) -> list[Row]:
+def _found(connection: Connection, query: TextClause, values: Values) -> list[tuple[Claim, bytes]]:
     found = connection.execute(query, values).all()
     entries: dict[int, list[tuple[str, bool]]] = {row[0]: [] for row in found}
     for key, entry, met in _entries(connection, entries):
         entries[key].append((sys.intern(entry), met is not None))  # the same few names again and again
-    return [
-        Row(
-            key, _bytes(body), _bytes(msg_id), attempts, most, expires_at, tuple(entry for entry, _ in entries[key]),
-            tuple(entry for entry, met in entries[key] if not met),
-        )
-        for key, body, msg_id, attempts, most, expires_at in found
-    ]  # fmt: skip
+    claims = []
+    for key, body, msg_id, attempts, most, expires_at in found:
+        named = tuple(entry for entry, _ in entries[key])
+        missing = tuple(entry for entry, met in entries[key] if not met)
+        claim = Claim(key, _bytes(msg_id).decode("utf-8", "replace"), attempts, most, expires_at, named, missing)
+        claims.append((claim, _bytes(body)))
+    return claims
 
 
 def _bytes(value: Any) -> bytes:
@@ -140,10 +158,13 @@ def _entries(connection: Connection, ids: Collection[int]) -> Iterable[Any]:
     return connection.execute(_ENTRIES, {"ids": list(ids)}) if ids else ()
 
 
-def lease(connection: Connection, ids: Sequence[int], token: str, until: float) -> None:
+def lease(connection: Connection, claims: Sequence[Claim], until: float) -> None:
     """Lease rows that `due` or `expired` has returned."""
-    if ids:
-        connection.execute(_LEASE, {"ids": ids, "token": token, "until": until})
+    if claims:
+        token = secrets.token_hex(8)
+        for claim in claims:
+            claim.token = token
+        connection.execute(_LEASE, {"ids": [claim.id for claim in claims], "token": token, "until": until})
 
 
 # What came of attempts.
