@@ -65,15 +65,15 @@ class Ledger:
         late = {row: msg_id for row, msg_id, _ in self.met if row not in ended}
         rows.lock(connection, ended.union(late))
         # Sorted: not all of them are of rows that are locked.
-        rows.hear(connection, [{"msg_id": msg_id, "signer": signer, "now": now} for msg_id, signer in sorted(self.acks)])
-        rows.meet(
-            connection,
-            [{"row": row, "msg_id": msg_id, "entry": entry, "now": now} for row, msg_id, entry in self.met],
-        )
+        acks = [{"msg_id": msg_id, "signer": signer, "now": now} for msg_id, signer in sorted(self.acks)]
+        rows.each(connection, rows.HEAR, acks)
+        met = [{"row": row, "msg_id": msg_id, "entry": entry, "now": now} for row, msg_id, entry in self.met]
+        rows.each(connection, rows.MEET, met)
         # Late ACKs may each have come to another deliverer: none of them knows that they are all. What is leased ends otherwise.
         missing = rows.missing(connection, late)
-        met = [row for row in late if not missing[row]]
-        rows.deliver(connection, [{"row": row, "msg_id": late[row], "token": "", "sent": 0, "now": now} for row in met])
+        complete = [row for row in late if not missing[row]]
+        values = [{"row": row, "msg_id": late[row], "token": "", "sent": 0, "now": now} for row in complete]
+        rows.each(connection, rows.DELIVER, values)
         return settle(connection, self.ends, now)
 
 
@@ -101,10 +101,10 @@ def settle(connection: Connection, ends: Sequence[End], now: float) -> list[tupl
             due = now + end.pause
             due = due if claim.expires_at is None else min(due, claim.expires_at)
             waiting.append({**values, "due": due, "turn": turn_of(left)})
-    rows.explain(connection, reasons)
-    rows.wait(connection, waiting)
-    rows.deliver(connection, complete)
-    return [(row["msg_id"], row["reason"]) for row in failed if rows.fail(connection, row)]
+    rows.each(connection, rows.EXPLAIN, reasons)
+    rows.each(connection, rows.WAIT, waiting)
+    rows.each(connection, rows.DELIVER, complete)
+    return [(row["msg_id"], row["reason"]) for row in failed if connection.execute(rows.FAIL, row).rowcount]
 
 
 class Outgoing:

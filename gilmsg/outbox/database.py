@@ -25,7 +25,7 @@ from .transactions import Joined
 #: Where an outbox or inbox is: the path of an SQLite file, the URL of a database, or the application's engine.
 Place = Union[str, "os.PathLike[str]", URL, Engine]
 
-#: Seconds that a connection of ours waits for another writer of an SQLite file, and makers of tables for each other.
+#: Seconds that a transaction of ours waits for another writer of an SQLite file, or for somebody else's row.
 _PATIENCE = 10.0
 
 #: The execution option of a transaction that only reads: on SQLite it must not keep writers out.
@@ -87,7 +87,8 @@ class Database:
 
         On SQLite the transaction is the only writer from its start (BEGIN IMMEDIATE), unless it only *reads*: then it sees
         one state and keeps nobody out, on an own engine; an application's begins as that has it. On PostgreSQL it is READ
-        COMMITTED, or where it only *reads* REPEATABLE READ, whatever the engine's default is.
+        COMMITTED, or where it only *reads* REPEATABLE READ, whatever the engine's default is, and fails where it waits 10 s
+        for a row that somebody holds: by itself PostgreSQL would wait for ever.
         """
         with self.engine.connect() as connection:
             if connection.dialect.name == "postgresql":
@@ -95,7 +96,9 @@ class Database:
             elif reads:
                 connection.execution_options(**{_READS: True})
             with connection.begin():
-                if not (reads or self.own) and connection.dialect.name == "sqlite":
+                if not reads and connection.dialect.name == "postgresql":
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_PATIENCE:g}s'")
+                elif not (reads or self.own):
                     _begin_anew(connection)
                 yield connection
 

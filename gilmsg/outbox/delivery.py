@@ -7,7 +7,6 @@ transaction, and then signs and sends. What a transaction could not store is tri
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -15,10 +14,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Callable
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import _engine, _protocol, _settings
@@ -219,7 +217,7 @@ class Deliverer:
         claimed: list[tuple[Claim, bytes]] = []
         over: list[Claim] = []
         try:
-            with self._writing() as connection:
+            with self._box.transaction() as connection:
                 until, clock = time.monotonic() + SLACK, self._box.now(connection)
                 failed = self._ledger.store(connection, clock)
                 if not self._stopping():
@@ -238,13 +236,6 @@ class Deliverer:
         for msg_id, reason in failed:
             log.error("message %s failed: %s", msg_id, reason, extra={"msg_id": msg_id})
         return claimed, until
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """Give a transaction. It waits for somebody else's row for a while, then it fails, and that is told."""
-        with self._box.transaction() as connection:
-            rows.limit_waiting(connection)
-            yield connection
 
     def _look_up(self, now: float) -> None:
         """Find out whose rows are to be made due: of the entries that are waited for those of which a member has appeared."""
@@ -265,7 +256,7 @@ class Deliverer:
         already, two deliverers could wait for each other.
         """
         entry, last = self._rousing[0]
-        with self._writing() as connection:
+        with self._box.transaction() as connection:
             beyond = rows.rouse(connection, entry, last, self._box.now(connection))
         self._rousing.popleft()
         if beyond is not None:
@@ -274,7 +265,7 @@ class Deliverer:
 
     def _sweep(self, now: float) -> None:
         """Remove a batch of what was delivered long ago; if there may be more, the next follows with the next round."""
-        with self._writing() as connection:
+        with self._box.transaction() as connection:
             swept = rows.sweep(connection, DELIVERED, self._box.now(connection) - self._settings.keep)
         self._sweep_at = now + (0.0 if swept == rows.BATCH else _SWEEP_EVERY)
 

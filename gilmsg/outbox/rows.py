@@ -167,34 +167,45 @@ def lease(connection: Connection, claims: Sequence[Claim], until: float) -> None
         connection.execute(_LEASE, {"ids": [claim.id for claim in claims], "token": token, "until": until})
 
 
-# What came of attempts.
+# What came of attempts: statements, and the parameters of each.
 
-_PATIENCE = text("SET LOCAL lock_timeout = '10s'")
 _LOCK = _among("SELECT id FROM gilmsg_outbox WHERE id IN :ids ORDER BY id FOR UPDATE")
-_HEAR = text("""
+
+#: Store an ACK of a message that is there still (msg_id, signer, now); a second insert is harmless.
+HEAR = text("""
     INSERT INTO gilmsg_outbox_acks (msg_id, signer, at)
     SELECT CAST(:msg_id AS TEXT), CAST(:signer AS TEXT), CAST(:now AS FLOAT)
     WHERE EXISTS (SELECT 1 FROM gilmsg_outbox WHERE msg_id = CAST(:msg_id AS TEXT))
     ON CONFLICT DO NOTHING""")
-_MEET = text("""
+
+#: Note that an entry is met (row, msg_id, entry, now). SQLite gives the number of a row that was removed to another.
+MEET = text("""
     UPDATE gilmsg_outbox_recipients SET met = :now, code = NULL, reason = NULL
     WHERE message = :row AND entry = :entry AND met IS NULL
         AND EXISTS (SELECT 1 FROM gilmsg_outbox WHERE id = :row AND msg_id = :msg_id)""")
-_EXPLAIN = text("""
+
+#: Note what is known of an entry that is missing (row, token, entry, code, reason).
+EXPLAIN = text("""
     UPDATE gilmsg_outbox_recipients SET code = :code, reason = :reason
     WHERE message = :row AND entry = :entry AND met IS NULL
         AND EXISTS (SELECT 1 FROM gilmsg_outbox WHERE id = :row AND lease = :token)""")
-_WAIT = text(f"UPDATE gilmsg_outbox SET {_GIVEN_BACK}, due = :due, turn = :turn WHERE {_OWN}")
-_FAIL = text(f"UPDATE gilmsg_outbox SET {_GIVEN_BACK}, state = 'failed', ended = :now, reason = :reason WHERE {_OWN}")
-_DELIVER = text(f"""
+
+#: Give a lease back (row, token, sent: 0 or 1 attempts more, due, turn).
+WAIT = text(f"UPDATE gilmsg_outbox SET {_GIVEN_BACK}, due = :due, turn = :turn WHERE {_OWN}")
+
+#: End a row without success (row, token, sent, now, reason).
+FAIL = text(f"UPDATE gilmsg_outbox SET {_GIVEN_BACK}, state = 'failed', ended = :now, reason = :reason WHERE {_OWN}")
+
+#: End a row of which every entry is met, also one that nobody has leased any more (row, msg_id, token, sent, now).
+DELIVER = text(f"""
     UPDATE gilmsg_outbox SET {_GIVEN_BACK}, state = 'delivered', ended = :now
     WHERE id = :row AND msg_id = :msg_id AND {_WAITS} AND (lease = :token OR lease IS NULL OR leased_until <= :now)""")
 
 
-def limit_waiting(connection: Connection) -> None:
-    """Let the transaction fail that waits for long for somebody else's row: PostgreSQL would wait for ever."""
-    if connection.dialect.name != "sqlite":  # there the connection sees to that
-        connection.execute(_PATIENCE)
+def each(connection: Connection, statement: TextClause, values: Sequence[Values]) -> None:
+    """Execute *statement* for each of *values*, if there are any."""
+    if values:
+        connection.execute(statement, values)
 
 
 def lock(connection: Connection, ids: Iterable[int]) -> None:
@@ -208,16 +219,6 @@ def lock(connection: Connection, ids: Iterable[int]) -> None:
         connection.execute(_LOCK, {"ids": list(ids)})
 
 
-def hear(connection: Connection, acks: Sequence[Values]) -> None:
-    """Store ACKs (msg_id, signer, now) of messages that are there still; a second insert is harmless."""
-    _each(connection, _HEAR, acks)
-
-
-def meet(connection: Connection, met: Sequence[Values]) -> None:
-    """Note that entries are met: row, msg_id, entry, now. (SQLite gives the number of a row that was removed to another.)"""
-    _each(connection, _MEET, met)
-
-
 def missing(connection: Connection, ids: Collection[int]) -> dict[int, list[str]]:
     """Return the entries of rows that are not met, in order."""
     found: dict[int, list[str]] = {key: [] for key in ids}
@@ -225,31 +226,6 @@ def missing(connection: Connection, ids: Collection[int]) -> dict[int, list[str]
         if met is None:
             found[key].append(entry)
     return found
-
-
-def explain(connection: Connection, reasons: Sequence[Values]) -> None:
-    """Note what is known of entries that are missing: row, token, entry, code, reason."""
-    _each(connection, _EXPLAIN, reasons)
-
-
-def wait(connection: Connection, rows: Sequence[Values]) -> None:
-    """Give leases back: row, token, sent (0 or 1 attempts more), due, turn."""
-    _each(connection, _WAIT, rows)
-
-
-def fail(connection: Connection, row: Values) -> bool:
-    """End a row without success: row, token, sent, now, reason; return whether it was ours."""
-    return connection.execute(_FAIL, row).rowcount == 1
-
-
-def deliver(connection: Connection, rows: Sequence[Values]) -> None:
-    """End rows of which every entry is met: row, msg_id, token, sent, now. Also one that nobody has leased any more."""
-    _each(connection, _DELIVER, rows)
-
-
-def _each(connection: Connection, statement: TextClause, values: Sequence[Values]) -> None:
-    if values:
-        connection.execute(statement, values)
 
 
 # Recipients that appear.

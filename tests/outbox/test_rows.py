@@ -238,16 +238,15 @@ def test_two_deliverers_store_one_after_the_other(box, put, claim, monkeypatch):
         with box.transaction() as connection:
             ledger.store(connection, box.now(connection))
 
-    other, explain = threading.Thread(target=store, args=(theirs,)), rows.explain
+    other, each = threading.Thread(target=store, args=(theirs,)), rows.each
 
-    def between(connection, reasons):
-        if not reasons:
-            return
-        other.start()
-        other.join(0.5)  # it has to wait; were it not so, it would be through by then
-        explain(connection, reasons)
+    def between(connection, statement, values):
+        if statement is rows.EXPLAIN and values:
+            other.start()
+            other.join(0.5)  # it has to wait; were it not so, it would be through by then
+        each(connection, statement, values)
 
-    monkeypatch.setattr(rows, "explain", between)
+    monkeypatch.setattr(rows, "each", between)
     store(mine)
     other.join(30)
     assert table(box, "messages", "state") == [("delivered",)]
