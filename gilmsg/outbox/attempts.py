@@ -206,23 +206,18 @@ class Outgoing:
         if message.msg_id != claim.msg_id:
             raise PayloadError(UNSENDABLE)
         if not message.topic.startswith(self._sender.scope):
-            self._refuse(message)
+            if not self._refused:
+                self._refused = True
+                log.error(
+                    "messages on topics that do not begin with %s, like %s on %s, are not sent from here (a copied database?)",
+                    self._sender.scope, message.msg_id, message.topic,
+                )  # fmt: skip
             self._give_up(End(claim, pause=LONGEST_PAUSE))
             return
-        message = message._replace(msg_id=claim.msg_id)  # equal; one object takes less memory than two
         met = set(claim.entries).difference(claim.missing)
         self.under_way[claim] = self._sender.send(
             message, claim.entries, met, self._settings.ack_timeout, self._settings.head_start, claim
         )
-
-    def _refuse(self, message: prepared.Prepared) -> None:
-        """Tell, once, that messages like *message* are not sent."""
-        if not self._refused:
-            self._refused = True
-            log.error(
-                "messages on topics that do not begin with %s, like %s on %s, are not sent from here (a copied database?)",
-                self._sender.scope, message.msg_id, message.topic,
-            )  # fmt: skip
 
     def _give_up(self, end: End) -> None:
         self._claimer.release(end.claim)

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Callable
+from typing import Any
 
 from sqlalchemy import Connection, event
 
@@ -27,7 +27,7 @@ _NONE = (
     "transaction.atomic()); to commit by itself leave that argument out"
 )
 
-#: In ``Connection.info``: the outboxes into which its transaction has put something.
+#: In ``Connection.info``: the set of outboxes into which its transaction has put something.
 _PUT = "gilmsg outboxes"
 
 #: Seconds between two looks of :meth:`Outbox.run` whether it was stopped.
@@ -61,9 +61,6 @@ class Outbox(Queue):
 
     def __init__(self, where: Place, create: bool = True) -> None:
         super().__init__(where, create)
-        #: Called at each commit of this process that puts something here, in the thread that commits: just before it in a
-        #: transaction of the caller's (one of a raw connection is not seen), after it in one of our own.
-        self._on_commit: Callable[[], None] = _nobody
         self._finisher = Finisher(self.origin)
         self._deliverer: Deliverer | None = None
 
@@ -110,7 +107,9 @@ class Outbox(Queue):
             found = joined(where, self.tables.messages)
             putting.write(found, message, lifetime, self.origin)
             if found.connection is not None:
-                self._tell_of(found.connection)
+                found.connection.info.setdefault(_PUT, set()).add(self)
+                if not event.contains(found.connection.engine, "commit", _committing):
+                    event.listen(found.connection.engine, "commit", _committing)
         return message.msg_id
 
     def start(self, **config: Any) -> None:
@@ -129,17 +128,15 @@ class Outbox(Queue):
         """
         if self._deliverer is not None and self._deliverer.alive:
             raise ConfigurationError("this outbox delivers already; stop() it first")
-        deliverer = Deliverer(self, config)
-        self._on_commit = deliverer.look
-        self._deliverer = deliverer
-        deliverer.start()
+        self._deliverer = Deliverer(self, config)
+        self._deliverer.start()
 
     def stop(self) -> None:
         """Deliver no more: what has not left is given back, what has is waited for. Idempotent.
 
         Returns within ``gilmsg.outbox.ack_timeout`` and 1 s, also if results cannot be written.
         """
-        deliverer, self._deliverer, self._on_commit = self._deliverer, None, _nobody
+        deliverer, self._deliverer = self._deliverer, None
         if deliverer is not None:
             deliverer.stop()
 
@@ -161,17 +158,14 @@ class Outbox(Queue):
             if deliverer is not None and deliverer.failed is not None:
                 raise ListenerError("the deliverer of the outbox has ended by itself") from deliverer.failed
 
-    def _tell_of(self, connection: Connection) -> None:
-        """Have this outbox told of the commit of *connection*."""
-        boxes = connection.info.setdefault(_PUT, {})
-        if self not in boxes:
-            boxes[self] = None
-            if not event.contains(connection.engine, "commit", _committing):
-                event.listen(connection.engine, "commit", _committing)
+    def _on_commit(self) -> None:
+        """Have the deliverer look: a transaction of this process that puts something here commits, in the calling thread.
 
-
-def _nobody() -> None:
-    pass
+        Just before it in one of the caller's (one of a raw connection is not seen), after it in one of our own.
+        """
+        deliverer = self._deliverer
+        if deliverer is not None:
+            deliverer.look()
 
 
 def _committing(connection: Connection) -> None:

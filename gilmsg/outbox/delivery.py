@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import queue
 import threading
 import time
@@ -66,9 +65,9 @@ class Guard:
         #: Until when nothing is tried, after a failure.
         self.retry_at = 0.0
 
-    def attempt(self, *steps: Callable[[], object]) -> None:
-        """Do *steps*, unless one has failed just now; with one that fails the rest, too, is left for later."""
-        if time.monotonic() >= self.retry_at and not all(map(self.do, steps)):
+    def attempt(self, step: Callable[[], object]) -> None:
+        """Do *step*, unless one has failed just now."""
+        if time.monotonic() >= self.retry_at and not self.do(step):
             self.retry_at = time.monotonic() + TRY_AGAIN
 
     def do(self, step: Callable[..., object], *arguments: Any) -> bool:
@@ -92,7 +91,6 @@ class Deliverer:
         self._box = box
         self._ledger = Ledger()
         self._claimer = Claimer(self._settings.window, self._settings.head_start + self._settings.ack_timeout + SLACK)
-        self._pid = os.getpid()
         self._stopped_at = math.inf
         #: Why its thread has ended though nobody has stopped it.
         self.failed: BaseException | None = None
@@ -111,8 +109,8 @@ class Deliverer:
 
     @property
     def alive(self) -> bool:
-        """Whether its thread runs, in this process."""
-        return self._pid == os.getpid() and self._thread.is_alive()
+        """Whether its thread runs; in a forked child it does not."""
+        return self._thread.is_alive()
 
     def start(self) -> None:
         """Begin to deliver, once."""
@@ -122,7 +120,7 @@ class Deliverer:
 
     def look(self) -> None:
         """Look for what is due, now and in a moment: something was put. For any thread; returns at once."""
-        if self._pid == os.getpid():  # a forked child has no thread that would
+        if self.alive:
             self._news.put(None)
 
     def stop(self) -> None:
@@ -147,7 +145,7 @@ class Deliverer:
         try:
             while not self._stopping():
                 self._gather(self._seconds())
-                self._guard.attempt(self._round, self._tell)
+                self._guard.attempt(self._round)
             self._finish(self._stopped_at + self._settings.ack_timeout + _LAST_WORDS - _MARGIN)
         except BaseException as error:  # told to who uses start(), raised to who uses run()
             self.failed = error
@@ -203,6 +201,8 @@ class Deliverer:
             self._rouse()
         if now >= self._sweep_at:
             self._sweep(now)
+        if _engine.counting.tally is not None:  # who reads the metrics must not wait for the database
+            _engine.counting.tally.look_at(self._box.origin, self._standing)
 
     def _finds(self, sends: bool) -> bool:
         """Return whether something may have expired, or be due if anything can be sent."""
@@ -269,12 +269,8 @@ class Deliverer:
             swept = rows.sweep(connection, DELIVERED, self._box.now(connection) - self._settings.keep)
         self._sweep_at = now + (0.0 if swept == rows.BATCH else _SWEEP_EVERY)
 
-    def _tell(self) -> None:
-        """Have ``gilmsg.metrics`` know how many rows wait, now and then: who reads that must not wait for the database."""
-        if _engine.counting.tally is not None:
-            _engine.counting.tally.look_at(self._box.origin, self._standing)
-
     def _standing(self) -> tuple[int, float]:
+        """Return how many rows wait, and for how many seconds the oldest has done so."""
         with self._box.transaction(reads=True) as connection:
             return rows.standing(connection, self._box.now(connection))
 
