@@ -75,7 +75,7 @@ class Claimer:
 
     def finds(self, connection: Connection, now: float, sends: bool) -> bool:
         """Return whether something may have expired; or, if this *sends*, be due so that there is room for it."""
-        expiry = rows.first_expiry(connection)
+        expiry = connection.scalar(rows.FIRST_EXPIRY)
         return (expiry is not None and expiry <= now) or (sends and bool(self._turns(rows.turns(connection), now)))
 
     def claim(self, connection: Connection, now: float, most: int, claimed: list[tuple[Claim, bytes]]) -> list[Claim]:

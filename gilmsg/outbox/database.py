@@ -14,7 +14,7 @@ from typing import Any, Union
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from .. import _protocol
@@ -30,6 +30,8 @@ _PATIENCE = 10.0
 
 #: The execution option of a transaction that only reads: on SQLite it must not keep writers out.
 _READS = "gilmsg_reads"
+
+_VERSION = str(schema.VERSION)
 
 #: Makers of tables wait for each other by this advisory lock of PostgreSQL's: "gilmsg", as a number.
 _MAKERS = int.from_bytes(b"gilmsg", "big")
@@ -61,12 +63,7 @@ class Database:
         self._engine = _opened(where, create)
         self._pid = os.getpid()
         self.tables = schema.tables(MetaData())
-        try:
-            self.origin = self._opened(create)
-        except DatabaseError as error:
-            if "file is not a database" in str(error):
-                raise ConfigurationError(f"{self._engine.url.database} is not a database of SQLite's") from error
-            raise
+        self.origin = self._prepared_in_time(create)
 
     @property
     def engine(self) -> Engine:
@@ -121,13 +118,15 @@ class Database:
             return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
         return time.time()
 
-    def _opened(self, create: bool) -> str:
-        """Return the origin of the database, prepared; makers that find each other's lock try again."""
+    def _prepared_in_time(self, create: bool) -> str:
+        """Do the same as `_prepared`; makers that find each other's lock try again."""
         until = time.monotonic() + _PATIENCE
         while True:
             try:
                 return self._prepared(create)
-            except OperationalError as error:
+            except DatabaseError as error:
+                if "file is not a database" in str(error):
+                    raise ConfigurationError(f"{self._engine.url.database} is not a database of SQLite's") from error
                 # Of two that switch to WAL at once SQLite refuses one, without any wait; an application's engine may not wait, either.
                 if "locked" not in str(error.orig) or time.monotonic() > until:
                     raise
@@ -136,7 +135,15 @@ class Database:
     def _prepared(self, create: bool) -> str:
         """Return the origin. Make what is missing; where *create* is False only what no migration can make: the origin."""
         with self.transaction(reads=True) as connection:
-            missing, about = self._found(connection)
+            there = inspect(connection)
+            missing = [table.name for table in self.tables if not there.has_table(table.name)]
+            about = {} if self.tables.about.name in missing else self._about(connection)
+        version = about.get("version", _VERSION)
+        if version != _VERSION:
+            raise ConfigurationError(
+                f"the tables in {self._told} have layout {version}; this gilmsg knows {_VERSION} only: use the gilmsg that made "
+                "them, or another database"
+            )
         if missing and not create:
             raise ConfigurationError(
                 f"{self._told} has no table {', '.join(missing)}; have your migrations make what gilmsg.outbox.tables(metadata) "
@@ -144,34 +151,22 @@ class Database:
             )
         if missing or len(about) < 2:
             with self.transaction() as connection:
-                self._make(connection)
-                about = self._found(connection)[1]
-        if about["version"] != str(schema.VERSION):
-            raise ConfigurationError(
-                f"the tables in {self._told} have layout {about['version']}; this gilmsg knows {schema.VERSION} only: use the "
-                "gilmsg that made them, or another database"
-            )
+                about = self._made(connection)
         return about["origin"]
 
-    def _found(self, connection: Connection) -> tuple[list[str], dict[str, str]]:
-        """Return the names of missing tables, and what the database says about itself."""
-        there = inspect(connection)
-        missing = [table.name for table in self.tables if not there.has_table(table.name)]
-        about = self.tables.about
-        if about.name in missing:
-            return missing, {}
-        return missing, {key: value for key, value in connection.execute(select(about.c.key, about.c.value))}
-
-    def _make(self, connection: Connection) -> None:
+    def _made(self, connection: Connection) -> dict[str, str]:
+        """Make what is missing, and return what the database says about itself then: another maker may have been faster."""
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKERS})
-        _, about = self._found(connection)
-        if about.get("version", str(schema.VERSION)) != str(schema.VERSION):
-            return  # somebody else's: nothing is added to it
         self.tables.about.metadata.create_all(connection)
-        said = {"version": str(schema.VERSION), "origin": _protocol.checked_origin(secrets.token_hex(4))}
+        said = {"version": _VERSION, "origin": _protocol.checked_origin(secrets.token_hex(4))}
         insert = text(f"INSERT INTO {self.tables.about.name} (key, value) VALUES (:key, :value) ON CONFLICT DO NOTHING")
         connection.execute(insert, [{"key": key, "value": value} for key, value in said.items()])
+        return self._about(connection)
+
+    def _about(self, connection: Connection) -> dict[str, str]:
+        about = self.tables.about.c
+        return {key: value for key, value in connection.execute(select(about.key, about.value))}
 
     @property
     def _told(self) -> str:

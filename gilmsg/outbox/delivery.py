@@ -241,7 +241,7 @@ class Deliverer:
         """Find out whose rows are to be made due: of the entries that are waited for those of which a member has appeared."""
         self._look_up_at = now + _APPEARANCES_EVERY
         with self._box.transaction(reads=True) as connection:
-            unmet = rows.unmet(connection)
+            unmet = connection.scalars(rows.UNMET).all()
         for entry in unmet:
             if self._appeared.intersection(_protocol.members(entry)):
                 window = self._claimer.windows[entry]

@@ -63,8 +63,8 @@ class Finisher:
     def __init__(self, origin: str) -> None:
         self._origin = origin
         self._count = itertools.count(1)
-        #: What fedmsg kept when a configuration was checked last, the keywords then, and what came of both.
-        self._checked: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] | None = None
+        #: The process's configuration that was checked last, and the keywords then.
+        self._checked: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
 
     def finish(
         self, topic: str | None, msg: Any, modname: str | None, recipients: Any, config: dict[str, Any]
@@ -94,13 +94,11 @@ class Finisher:
         context = _context.current()
         if context is not None:
             return context.c  # type: ignore[no-any-return]
-        kept = _settings.kept()
-        if self._checked is not None and self._checked[0] is kept and self._checked[1] == config:
-            # What fedmsg keeps may have been added to; what it does not keep would be read from the files each time.
-            return {**kept, **config} if kept else self._checked[2]
-        whole = {**_settings.current(config), **config}
-        _settings.require(whole)
-        self._checked = _settings.kept(), dict(config), whole
+        kept = _settings.current(config)
+        whole = {**kept, **config}
+        if kept is not self._checked[0] or config != self._checked[1]:
+            _settings.require(whole)
+            self._checked = kept, dict(config)
         return whole
 
 
@@ -156,4 +154,4 @@ def write(where: Joined, message: Finished, expires: Mapping[str, Any], origin: 
         written = where.run(_MESSAGE, values).rowcount
     if written != 1:
         raise ConfigurationError(_ELSEWHERE)
-    where.run(_RECIPIENT, entries[0] if len(entries) == 1 else entries)
+    where.run(_RECIPIENT, entries)

@@ -86,7 +86,8 @@ _TURNS = text(f"""{_walk("turn", "gilmsg_outbox", _WAITS)}
         (SELECT max(due) FROM gilmsg_outbox WHERE {_WAITS} AND turn = walk.value)
     FROM walk WHERE value IS NOT NULL""")
 _LATE = f"SELECT id FROM gilmsg_outbox WHERE {_WAITS} AND turn = :turn AND due > :far"
-_FIRST_EXPIRY = text(f"SELECT min(expires_at) FROM gilmsg_outbox WHERE {_WAITS} AND expires_at IS NOT NULL")
+#: When the first of the rows that wait expires, or has expired.
+FIRST_EXPIRY = text(f"SELECT min(expires_at) FROM gilmsg_outbox WHERE {_WAITS} AND expires_at IS NOT NULL")
 _ENTRIES = _among("SELECT message, entry, met FROM gilmsg_outbox_recipients WHERE message IN :ids ORDER BY message, place")
 _LEASE = _among("UPDATE gilmsg_outbox SET lease = :token, leased_until = :until WHERE id IN :ids")
 
@@ -105,12 +106,6 @@ def reset(connection: Connection, turn: str, now: float, far: float) -> None:
 def _unlocked(dialect: str, query: str) -> str:
     """Return *query* for rows that nobody has locked, which it locks; on SQLite whoever writes is alone."""
     return query if dialect == "sqlite" else f"{query} FOR UPDATE SKIP LOCKED"
-
-
-def first_expiry(connection: Connection) -> float | None:
-    """Return when the first of the rows that wait expires, or has expired."""
-    first: float | None = connection.scalar(_FIRST_EXPIRY)
-    return first
 
 
 def due(connection: Connection, turn: str, now: float, far: float, limit: int) -> list[tuple[Claim, bytes]]:
@@ -230,17 +225,13 @@ def missing(connection: Connection, ids: Collection[int]) -> dict[int, list[str]
 
 # Recipients that appear.
 
-_UNMET = text(f"""{_walk("entry", "gilmsg_outbox_recipients", "met IS NULL")}
+#: The entries for which some message waits, or has failed.
+UNMET = text(f"""{_walk("entry", "gilmsg_outbox_recipients", "met IS NULL")}
     SELECT value FROM walk WHERE value IS NOT NULL""")
 _UNMET_OF = text("""
     SELECT message FROM gilmsg_outbox_recipients WHERE entry = :entry AND met IS NULL AND message > :after
     ORDER BY message LIMIT :most""")
 _ROUSE = _among(f"UPDATE gilmsg_outbox SET due = :now WHERE id IN :ids AND {_WAITS} AND due > :now")
-
-
-def unmet(connection: Connection) -> Sequence[str]:
-    """Return the entries for which some message waits, or has failed."""
-    return connection.scalars(_UNMET).all()
 
 
 def rouse(connection: Connection, entry: str, after: int, now: float) -> int | None:

@@ -96,7 +96,7 @@ def tables(metadata: MetaData) -> Tables:
 
 def storable(value: object) -> bool:
     """Return whether *value* is text that both databases can hold: no NUL, and no half of a surrogate pair."""
-    return isinstance(value, str) and "\0" not in value and (value.isascii() or value == value.encode("utf-8", "replace").decode("utf-8"))
+    return isinstance(value, str) and "\0" not in value and value == value.encode("utf-8", "replace").decode("utf-8")
 
 
 def turn_of(entries: Iterable[str]) -> str:

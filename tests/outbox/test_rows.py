@@ -324,7 +324,7 @@ def test_rousing_makes_due_all_that_wait_for_an_entry(box, put, monkeypatch):
     with box.transaction() as connection:
         one = box.tables.messages
         connection.execute(update(one).where(one.c.msg_id == ids[3]).values(state="failed"))
-        assert rows.unmet(connection) == ["a", "b"]
+        assert connection.scalars(rows.UNMET).all() == ["a", "b"]
         last, batches = 0, 0
         while last is not None:
             last, batches = rows.rouse(connection, "a", last, box.now(connection)), batches + 1
@@ -368,9 +368,9 @@ def test_what_is_asked_at_each_look_is_found_by_an_index(box, put):
             rows.turns(connection)
             rows.reset(connection, "a", 1.0, 1e12)
             rows.due(connection, "a", time.time(), FAR, 10)
-            rows.first_expiry(connection)
+            connection.scalar(rows.FIRST_EXPIRY)
             rows.expired(connection, time.time(), FAR)
-            rows.unmet(connection)
+            connection.scalars(rows.UNMET).all()
             rows.rouse(connection, "a", 0, 1.0)
             rows.sweep(connection, "delivered", 1.0)
         plans = [plan(connection, *one) for one in asked]
