@@ -128,8 +128,8 @@ class Outbox(Queue):
         """
         if self._deliverer is not None and self._deliverer.alive:
             raise ConfigurationError("this outbox delivers already; stop() it first")
-        self._deliverer = Deliverer(self, config)
-        self._deliverer.start()
+        self._deliverer = deliverer = Deliverer(self, config)
+        deliverer.start()
 
     def stop(self) -> None:
         """Deliver no more: what has not left is given back, what has is waited for. Idempotent.

@@ -205,7 +205,6 @@ class Deliverer:
             _engine.counting.tally.look_at(self._box.origin, self._standing)
 
     def _finds(self, sends: bool) -> bool:
-        """Return whether something may have expired, or be due if anything can be sent."""
         with self._box.transaction(reads=True) as connection:
             return self._claimer.finds(connection, self._box.now(connection), sends)
 
@@ -215,15 +214,13 @@ class Deliverer:
         Return what was claimed, and until when it may be sent: later, its lease might end on its way.
         """
         claimed: list[tuple[Claim, bytes]] = []
-        over: list[Claim] = []
+        most = MOST_UNDER_WAY - len(self._outgoing.under_way) if sends else 0
         try:
             with self._box.transaction() as connection:
                 until, clock = time.monotonic() + SLACK, self._box.now(connection)
                 failed = self._ledger.store(connection, clock)
-                if not self._stopping():
-                    most = MOST_UNDER_WAY - len(self._outgoing.under_way) if sends else 0
-                    over = self._claimer.claim(connection, clock, most, claimed)
-                    failed += settle(connection, [End(claim) for claim in over], clock)
+                over = self._claimer.claim(connection, clock, most, claimed)
+                failed += settle(connection, [End(claim) for claim in over], clock)
                 if not self._settings.keep and rows.sweep(connection, DELIVERED, clock) == rows.BATCH:
                     self._sweep_at = 0.0  # there may be more
         except BaseException:
@@ -270,7 +267,6 @@ class Deliverer:
         self._sweep_at = now + (0.0 if swept == rows.BATCH else _SWEEP_EVERY)
 
     def _standing(self) -> tuple[int, float]:
-        """Return how many rows wait, and for how many seconds the oldest has done so."""
         with self._box.transaction(reads=True) as connection:
             return rows.standing(connection, self._box.now(connection))
 
