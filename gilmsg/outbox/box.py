@@ -98,19 +98,20 @@ class Outbox(Queue):
         """
         if where is None or (where is _ALONE and not self.own):
             raise ConfigurationError(_WHERE if where is _ALONE else _NONE)
-        message, lifetime = self._finisher.finish(topic, msg, modname, recipients, config), putting.expiry(expires)
+        row = self._finisher.finish(topic, msg, modname, recipients, expires, config)
         if where is _ALONE:
             with self.brief_transaction() as own:
-                putting.write(own, message, lifetime, self.origin)
+                putting.write(own, row)
             self._on_commit()
         else:
             found = joined(where, self.tables.messages)
-            putting.write(found, message, lifetime, self.origin)
+            putting.write(found, row)
             if found.connection is not None:
                 found.connection.info.setdefault(_PUT, set()).add(self)
                 if not event.contains(found.connection.engine, "commit", _committing):
                     event.listen(found.connection.engine, "commit", _committing)
-        return message.msg_id
+        msg_id: str = row["msg_id"]
+        return msg_id
 
     def start(self, **config: Any) -> None:
         """Deliver on a thread of its own; returns at once. A forked child has no such thread: start it after the fork.
@@ -159,10 +160,7 @@ class Outbox(Queue):
                 raise ListenerError("the deliverer of the outbox has ended by itself") from deliverer.failed
 
     def _on_commit(self) -> None:
-        """Have the deliverer look: a transaction of this process that puts something here commits, in the calling thread.
-
-        Just before it in one of the caller's (one of a raw connection is not seen), after it in one of our own.
-        """
+        """Have the deliverer look: what was put here commits now (by a raw connection that is not seen), or has committed."""
         deliverer = self._deliverer
         if deliverer is not None:
             deliverer.look()

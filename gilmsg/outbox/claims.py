@@ -25,6 +25,7 @@ MOST_UNDER_WAY = 10_000
 #: Seconds that a due time or a lease may lie ahead beyond what is possible: the clocks of two hosts differ.
 _TOLERANCE = 5.0
 
+
 def pause(attempts: int, at_most: float = LONGEST_PAUSE) -> float:
     """Return the seconds from the end of the attempt number *attempts* to the next, but for chance no more than *at_most*."""
     seconds = min(FIRST_PAUSE * 2.0 ** min(attempts - 1, MANY), LONGEST_PAUSE, max(at_most, FIRST_PAUSE))

@@ -46,12 +46,13 @@ _SHARED = (
     "transaction has put, ours would commit; give the outbox an engine for a file, with the pool that SQLAlchemy chooses"
 )
 
+_OTHER = "an outbox works with SQLite and PostgreSQL; {0!r} was given"
+
 
 class Database:
     """What outbox and inbox have in common. Safe in any thread, and in a forked child.
 
-    On SQLite a child that is forked while a thread of its parent is within a transaction cannot use it: SQLite keeps the
-    locks of a process in that process's memory, and the child inherits them as held.
+    (On SQLite not in one that was forked within a transaction: SQLite has its locks in memory, which the child inherits.)
 
     Attributes:
         tables (Tables): the tables, in a MetaData of their own.
@@ -138,15 +139,16 @@ class Database:
             there = inspect(connection)
             missing = [table.name for table in self.tables if not there.has_table(table.name)]
             about = {} if self.tables.about.name in missing else self._about(connection)
+        place = self._engine.url.set(query={}).render_as_string(hide_password=True)  # the query may hold a password, too
         version = about.get("version", _VERSION)
         if version != _VERSION:
             raise ConfigurationError(
-                f"the tables in {self._told} have layout {version}; this gilmsg knows {_VERSION} only: use the gilmsg that made "
+                f"the tables in {place} have layout {version}; this gilmsg knows {_VERSION} only: use the gilmsg that made "
                 "them, or another database"
             )
         if missing and not create:
             raise ConfigurationError(
-                f"{self._told} has no table {', '.join(missing)}; have your migrations make what gilmsg.outbox.tables(metadata) "
+                f"{place} has no table {', '.join(missing)}; have your migrations make what gilmsg.outbox.tables(metadata) "
                 "declares, or leave create=False out (gilmsg-outbox run makes them)"
             )
         if missing or len(about) < 2:
@@ -167,11 +169,6 @@ class Database:
     def _about(self, connection: Connection) -> dict[str, str]:
         about = self.tables.about.c
         return {key: value for key, value in connection.execute(select(about.key, about.value))}
-
-    @property
-    def _told(self) -> str:
-        # A password may stand in the query as well.
-        return self._engine.url.set(query={}).render_as_string(hide_password=True)
 
 
 def require_age(value: Any, unit: str) -> None:
@@ -194,7 +191,7 @@ def _opened(where: Place, create: bool) -> Engine:
         _require_usable(url.get_dialect(), url)
         return _sqlite(url, create) if url.get_backend_name() == "sqlite" else _postgresql(url)
     except NoSuchModuleError as error:
-        raise ConfigurationError(_other(url.drivername)) from error
+        raise ConfigurationError(_OTHER.format(url.drivername)) from error
     except ImportError as error:
         told = f"the driver of {url.drivername} is missing ({error}); install it, for PostgreSQL: pip install 'psycopg[binary]'"
         raise ConfigurationError(told) from error
@@ -218,13 +215,9 @@ def _url(where: Any) -> URL:
         ) from None
 
 
-def _other(name: str) -> str:
-    return f"an outbox works with SQLite and PostgreSQL; {name!r} was given"
-
-
 def _require_usable(dialect: Any, url: URL) -> None:
     if dialect.name not in ("sqlite", "postgresql"):
-        raise ConfigurationError(_other(url.drivername))
+        raise ConfigurationError(_OTHER.format(url.drivername))
     if dialect.is_async:
         raise ConfigurationError(f"{url.drivername} is an async driver: {_SYNC_ONLY}")
 
