@@ -110,8 +110,7 @@ class Outbox(Queue):
                 found.connection.info.setdefault(_PUT, set()).add(self)
                 if not event.contains(found.connection.engine, "commit", _committing):
                     event.listen(found.connection.engine, "commit", _committing)
-        msg_id: str = row["msg_id"]
-        return msg_id
+        return str(row["msg_id"])
 
     def start(self, **config: Any) -> None:
         """Deliver on a thread of its own; returns at once. A forked child has no such thread: start it after the fork.

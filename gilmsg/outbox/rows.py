@@ -42,8 +42,8 @@ class Claim:
     most_attempts: int | None
     expires_at: float | None
     #: Its recipients in order, and those of them that have not confirmed.
-    entries: tuple[str, ...]
-    missing: tuple[str, ...]
+    entries: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     #: That of its lease.
     token: str = ""
     #: Whether its attempt is over, or there is none; until then it takes a place in their windows.
@@ -122,31 +122,26 @@ def expired(connection: Connection, now: float, far: float) -> list[tuple[Claim,
 @functools.cache
 def _free(dialect: str, since: str, condition: str = "") -> TextClause:
     """Return the query for rows that nobody has leased, and for which the time *since* has come."""
-    # As bytes: whatever is wrong with these texts must not hold up other rows, and SQLite's driver would fail at it.
-    texts = "CAST(body AS BLOB), CAST(msg_id AS BLOB)" if dialect == "sqlite" else "body, msg_id"
+    # Whatever is wrong with a text must not hold up other rows, and SQLite's driver would fail at it.
+    as_bytes = "CAST({0} AS BLOB)" if dialect == "sqlite" else "convert_to({0}, 'UTF8')"
     return text(_unlocked(dialect, f"""
-        SELECT id, {texts}, attempts, most_attempts, expires_at FROM gilmsg_outbox
+        SELECT {as_bytes.format("body")}, id, {as_bytes.format("msg_id")}, attempts, most_attempts, expires_at FROM gilmsg_outbox
         WHERE {_WAITS} {condition} AND {since} <= :now
             AND (leased_until IS NULL OR leased_until <= :now OR leased_until > :far)
         ORDER BY {since} LIMIT :most"""))
 
 
 def _found(connection: Connection, query: TextClause, values: Values) -> list[tuple[Claim, bytes]]:
-    found = connection.execute(query, values).all()
-    entries: dict[int, list[tuple[str, bool]]] = {row[0]: [] for row in found}
-    for key, entry, met in _entries(connection, entries):
-        entries[key].append((sys.intern(entry), met is not None))  # the same few names again and again
-    claims = []
-    for key, body, msg_id, attempts, most, expires_at in found:
-        named = tuple(entry for entry, _ in entries[key])
-        missing = tuple(entry for entry, met in entries[key] if not met)
-        claim = Claim(key, _bytes(msg_id).decode("utf-8", "replace"), attempts, most, expires_at, named, missing)
-        claims.append((claim, _bytes(body)))
-    return claims
-
-
-def _bytes(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+    found = []
+    for body, key, msg_id, *rest in connection.execute(query, values):
+        found.append((Claim(key, bytes(msg_id).decode("utf-8", "replace"), *rest), bytes(body)))
+    claims = {claim.id: claim for claim, _ in found}
+    for key, entry, met in _entries(connection, claims):
+        name = sys.intern(entry)  # the same few again and again
+        claims[key].entries += (name,)
+        if met is None:
+            claims[key].missing += (name,)
+    return found
 
 
 def _entries(connection: Connection, ids: Collection[int]) -> Iterable[Any]:
