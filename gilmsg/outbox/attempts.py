@@ -18,6 +18,7 @@ from . import rows
 from .claims import LONGEST_PAUSE, MANY, Claimer, pause
 from .rows import UNSENDABLE, Claim
 from .schema import turn_of
+from .transactions import Values
 
 log = logging.getLogger("gilmsg.outbox")
 
@@ -83,7 +84,7 @@ def settle(connection: Connection, ends: Sequence[End], now: float) -> list[tupl
     complete, failed, waiting, reasons = [], [], [], []
     for end in ends:
         claim, seen = end.claim, end.reasons
-        values: rows.Values = {
+        values: Values = {
             "row": claim.id, "msg_id": claim.msg_id, "token": claim.token, "sent": end.sent, "now": now,
         }  # fmt: skip
         left = missing.get(claim.id, [])  # without those whose ACKs came to another deliverer

@@ -161,9 +161,9 @@ class Database:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKERS})
         self.tables.about.metadata.create_all(connection)
-        said = {"version": _VERSION, "origin": _protocol.checked_origin(secrets.token_hex(4))}
+        origin = _protocol.checked_origin(secrets.token_hex(4))
         insert = text(f"INSERT INTO {self.tables.about.name} (key, value) VALUES (:key, :value) ON CONFLICT DO NOTHING")
-        connection.execute(insert, [{"key": key, "value": value} for key, value in said.items()])
+        connection.execute(insert, [{"key": "version", "value": _VERSION}, {"key": "origin", "value": origin}])
         return self._about(connection)
 
     def _about(self, connection: Connection) -> dict[str, str]:

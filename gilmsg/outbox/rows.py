@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, TextClause, bindparam, text
 
+from .transactions import Values
+
 #: Rows that are looked at, or changed, at a time: what else writes has its turn in between.
 BATCH = 500
 
 #: Why a row fails that no put has left so.
 UNSENDABLE = "the row cannot be sent: its message has another id, or it has no recipients"
-
-#: Parameters of one execution.
-Values = dict[str, Any]
 
 
 class Turn(NamedTuple):
