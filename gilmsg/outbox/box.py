@@ -107,9 +107,7 @@ class Outbox(Queue):
             found = joined(where, self.tables.messages)
             putting.write(found, row)
             if found.connection is not None:
-                found.connection.info.setdefault(_PUT, set()).add(self)
-                if not event.contains(found.connection.engine, "commit", _committing):
-                    event.listen(found.connection.engine, "commit", _committing)
+                self._await_commit(found.connection)
         return str(row["msg_id"])
 
     def start(self, **config: Any) -> None:
@@ -157,6 +155,11 @@ class Outbox(Queue):
                 self.stop()
             if deliverer is not None and deliverer.failed is not None:
                 raise ListenerError("the deliverer of the outbox has ended by itself") from deliverer.failed
+
+    def _await_commit(self, connection: Connection) -> None:
+        connection.info.setdefault(_PUT, set()).add(self)
+        if not event.contains(connection.engine, "commit", _committing):
+            event.listen(connection.engine, "commit", _committing)
 
     def _on_commit(self) -> None:
         """Have the deliverer look: what was put here commits now (by a raw connection that is not seen), or has committed."""
