@@ -27,8 +27,8 @@ is needed: without it the release of a savepoint may commit, and the message lea
 
 Inside: ``database`` (engine, making of tables, clock), ``schema`` (the tables), ``transactions`` (whatever stands for the
 caller's), ``putting``, ``queue`` (what operators see), ``inbox``; ``box`` has the :class:`Outbox`. The deliverer's thread
-is in ``delivery``; ``rows`` has its statements, ``claims`` the rows that it has in hand, their leases, and how many may be
-under way to each recipient, ``attempts`` what leaves, and what came of it until that is stored.
+is in ``delivery``; ``rows`` has its statements, and the rows that it has in hand; ``claims`` says whose turn it is, and how many
+may be under way to each recipient; ``attempts`` has what leaves, and what came of it until that is stored.
 """
 
 from __future__ import annotations

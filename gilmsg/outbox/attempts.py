@@ -15,8 +15,10 @@ from .._client import prepared
 from .._settings import OutboxSettings
 from ..errors import GilmsgError, PayloadError, Reason, Timeout
 from . import rows
-from .claims import LONGEST_PAUSE, UNSENDABLE, Claim, Claimer, longest_pause, pause
+from .claims import LONGEST_PAUSE, MANY, Claimer, pause
+from .rows import UNSENDABLE, Claim
 from .schema import turn_of
+from .transactions import Values
 
 log = logging.getLogger("gilmsg.outbox")
 
@@ -64,15 +66,15 @@ class Ledger:
         late = {row: msg_id for row, msg_id, _ in self.met if row not in ended}
         rows.lock(connection, ended.union(late))
         # Sorted: not all of them are of rows that are locked.
-        rows.hear(connection, [{"msg_id": msg_id, "signer": signer, "now": now} for msg_id, signer in sorted(self.acks)])
-        rows.meet(
-            connection,
-            [{"row": row, "msg_id": msg_id, "entry": entry, "now": now} for row, msg_id, entry in self.met],
-        )
+        acks = [{"msg_id": msg_id, "signer": signer, "now": now} for msg_id, signer in sorted(self.acks)]
+        rows.each(connection, rows.HEAR, acks)
+        met = [{"row": row, "msg_id": msg_id, "entry": entry, "now": now} for row, msg_id, entry in self.met]
+        rows.each(connection, rows.MEET, met)
         # Late ACKs may each have come to another deliverer: none of them knows that they are all. What is leased ends otherwise.
         missing = rows.missing(connection, late)
-        met = [row for row in late if not missing[row]]
-        rows.deliver(connection, [{"row": row, "msg_id": late[row], "token": "", "sent": 0, "now": now} for row in met])
+        complete = [row for row in late if not missing[row]]
+        values = [{"row": row, "msg_id": late[row], "token": "", "sent": 0, "now": now} for row in complete]
+        rows.each(connection, rows.DELIVER, values)
         return settle(connection, self.ends, now)
 
 
@@ -82,7 +84,7 @@ def settle(connection: Connection, ends: Sequence[End], now: float) -> list[tupl
     complete, failed, waiting, reasons = [], [], [], []
     for end in ends:
         claim, seen = end.claim, end.reasons
-        values: rows.Values = {
+        values: Values = {
             "row": claim.id, "msg_id": claim.msg_id, "token": claim.token, "sent": end.sent, "now": now,
         }  # fmt: skip
         left = missing.get(claim.id, [])  # without those whose ACKs came to another deliverer
@@ -100,10 +102,10 @@ def settle(connection: Connection, ends: Sequence[End], now: float) -> list[tupl
             due = now + end.pause
             due = due if claim.expires_at is None else min(due, claim.expires_at)
             waiting.append({**values, "due": due, "turn": turn_of(left)})
-    rows.explain(connection, reasons)
-    rows.wait(connection, waiting)
-    rows.deliver(connection, complete)
-    return [(row["msg_id"], row["reason"]) for row in failed if rows.fail(connection, row)]
+    rows.each(connection, rows.EXPLAIN, reasons)
+    rows.each(connection, rows.WAIT, waiting)
+    rows.each(connection, rows.DELIVER, complete)
+    return [(row["msg_id"], row["reason"]) for row in failed if connection.execute(rows.FAIL, row).rowcount]
 
 
 class Outgoing:
@@ -182,7 +184,7 @@ class Outgoing:
         """Return what the *timeout* of an attempt says, and when to try again."""
         self._sender.explain(timeout)
         claim, now, reasons = attempt.key, time.monotonic(), timeout.missing
-        windows = {entry: self._claimer.windows.of(entry) for entry in reasons}
+        windows = {entry: self._claimer.windows[entry] for entry in reasons}
         missed = [entry for entry, reason in reasons.items() if attempt.missed(reason)]
         away = [entry for entry in missed if attempt.knows(entry)]
         for entry, reason in reasons.items():
@@ -193,7 +195,7 @@ class Outgoing:
         if any(windows[entry].appeared > attempt.sent_at for entry in missed):  # it came too late for this attempt
             seconds = 0.0
         elif len(away) == len(reasons) and not self._stopping():  # once stopped, nobody here would see it appear
-            seconds = longest_pause()
+            seconds = pause(MANY)
         else:
             # After an appearance it was not the recipient's silence that made so many attempts.
             appeared = max((window.appeared for window in windows.values()), default=0.0)
@@ -205,23 +207,18 @@ class Outgoing:
         if message.msg_id != claim.msg_id:
             raise PayloadError(UNSENDABLE)
         if not message.topic.startswith(self._sender.scope):
-            self._refuse(message)
+            if not self._refused:
+                self._refused = True
+                log.error(
+                    "messages on topics that do not begin with %s, like %s on %s, are not sent from here (a copied database?)",
+                    self._sender.scope, message.msg_id, message.topic,
+                )  # fmt: skip
             self._give_up(End(claim, pause=LONGEST_PAUSE))
             return
-        message = message._replace(msg_id=claim.msg_id)  # equal; one object takes less memory than two
         met = set(claim.entries).difference(claim.missing)
         self.under_way[claim] = self._sender.send(
             message, claim.entries, met, self._settings.ack_timeout, self._settings.head_start, claim
         )
-
-    def _refuse(self, message: prepared.Prepared) -> None:
-        """Tell, once, that messages like *message* are not sent."""
-        if not self._refused:
-            self._refused = True
-            log.error(
-                "messages on topics that do not begin with %s, like %s on %s, are not sent from here (a copied database?)",
-                self._sender.scope, message.msg_id, message.topic,
-            )  # fmt: skip
 
     def _give_up(self, end: End) -> None:
         self._claimer.release(end.claim)

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Callable
+from typing import Any
 
 from sqlalchemy import Connection, event
 
@@ -27,7 +27,7 @@ _NONE = (
     "transaction.atomic()); to commit by itself leave that argument out"
 )
 
-#: In ``Connection.info``: the outboxes into which its transaction has put something.
+#: In ``Connection.info``: the set of outboxes into which its transaction has put something.
 _PUT = "gilmsg outboxes"
 
 #: Seconds between two looks of :meth:`Outbox.run` whether it was stopped.
@@ -61,9 +61,6 @@ class Outbox(Queue):
 
     def __init__(self, where: Place, create: bool = True) -> None:
         super().__init__(where, create)
-        #: Called at each commit of this process that puts something here, in the thread that commits: just before it in a
-        #: transaction of the caller's (one of a raw connection is not seen), after it in one of our own.
-        self._on_commit: Callable[[], None] = _nobody
         self._finisher = Finisher(self.origin)
         self._deliverer: Deliverer | None = None
 
@@ -101,17 +98,17 @@ class Outbox(Queue):
         """
         if where is None or (where is _ALONE and not self.own):
             raise ConfigurationError(_WHERE if where is _ALONE else _NONE)
-        message, lifetime = self._finisher.finish(topic, msg, modname, recipients, config), putting.expiry(expires)
+        row = self._finisher.finish(topic, msg, modname, recipients, expires, config)
         if where is _ALONE:
             with self.brief_transaction() as own:
-                putting.write(own, message, lifetime, self.origin)
+                putting.write(own, row)
             self._on_commit()
         else:
             found = joined(where, self.tables.messages)
-            putting.write(found, message, lifetime, self.origin)
+            putting.write(found, row)
             if found.connection is not None:
-                self._tell_of(found.connection)
-        return message.msg_id
+                self._await_commit(found.connection)
+        return str(row["msg_id"])
 
     def start(self, **config: Any) -> None:
         """Deliver on a thread of its own; returns at once. A forked child has no such thread: start it after the fork.
@@ -129,9 +126,7 @@ class Outbox(Queue):
         """
         if self._deliverer is not None and self._deliverer.alive:
             raise ConfigurationError("this outbox delivers already; stop() it first")
-        deliverer = Deliverer(self, config)
-        self._on_commit = deliverer.look
-        self._deliverer = deliverer
+        self._deliverer = deliverer = Deliverer(self, config)
         deliverer.start()
 
     def stop(self) -> None:
@@ -139,7 +134,7 @@ class Outbox(Queue):
 
         Returns within ``gilmsg.outbox.ack_timeout`` and 1 s, also if results cannot be written.
         """
-        deliverer, self._deliverer, self._on_commit = self._deliverer, None, _nobody
+        deliverer, self._deliverer = self._deliverer, None
         if deliverer is not None:
             deliverer.stop()
 
@@ -161,17 +156,16 @@ class Outbox(Queue):
             if deliverer is not None and deliverer.failed is not None:
                 raise ListenerError("the deliverer of the outbox has ended by itself") from deliverer.failed
 
-    def _tell_of(self, connection: Connection) -> None:
-        """Have this outbox told of the commit of *connection*."""
-        boxes = connection.info.setdefault(_PUT, {})
-        if self not in boxes:
-            boxes[self] = None
-            if not event.contains(connection.engine, "commit", _committing):
-                event.listen(connection.engine, "commit", _committing)
+    def _await_commit(self, connection: Connection) -> None:
+        connection.info.setdefault(_PUT, set()).add(self)
+        if not event.contains(connection.engine, "commit", _committing):
+            event.listen(connection.engine, "commit", _committing)
 
-
-def _nobody() -> None:
-    pass
+    def _on_commit(self) -> None:
+        """Have the deliverer look: what was put here commits now (by a raw connection that is not seen), or has committed."""
+        deliverer = self._deliverer
+        if deliverer is not None:
+            deliverer.look()
 
 
 def _committing(connection: Connection) -> None:

@@ -1,22 +1,23 @@
-"""Rows that a deliverer has in hand: whose turn it is, leases, and how many may be under way to each recipient."""
+"""Claims of a deliverer: whose turn it is, and how many messages may be under way to each recipient."""
 
 from __future__ import annotations
 
+import collections
 import random
-import secrets
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
 from .. import _protocol
 from . import rows
+from .rows import Claim
 from .schema import in_turn
 
 #: Seconds: the first pause, and the longest; it doubles. By how much, at most, chance makes one longer.
 FIRST_PAUSE, LONGEST_PAUSE, JITTER = 1.0, 300.0, 0.25
 
-#: Doublings after which a pause is the longest for certain.
-_DOUBLINGS = 16
+#: Attempts after which a pause is the longest for certain.
+MANY = 16
 
 #: Rows, at most, that are under way at a time, whoever their recipients are.
 MOST_UNDER_WAY = 10_000
@@ -24,41 +25,11 @@ MOST_UNDER_WAY = 10_000
 #: Seconds that a due time or a lease may lie ahead beyond what is possible: the clocks of two hosts differ.
 _TOLERANCE = 5.0
 
-#: Why a row fails that no put has left so.
-UNSENDABLE = "the row cannot be sent: its message has another id, or it has no recipients"
-
 
 def pause(attempts: int, at_most: float = LONGEST_PAUSE) -> float:
     """Return the seconds from the end of the attempt number *attempts* to the next, but for chance no more than *at_most*."""
-    seconds = min(FIRST_PAUSE * 2.0 ** min(attempts - 1, _DOUBLINGS), LONGEST_PAUSE, max(at_most, FIRST_PAUSE))
+    seconds = min(FIRST_PAUSE * 2.0 ** min(attempts - 1, MANY), LONGEST_PAUSE, max(at_most, FIRST_PAUSE))
     return seconds * random.uniform(1.0, 1.0 + JITTER)
-
-
-def longest_pause() -> float:
-    """Return the longest of all pauses, but for chance."""
-    return pause(_DOUBLINGS)
-
-
-class Claim:
-    """A row under one lease; ``missing`` shrinks with each ACK. Until it has ``ended`` it takes a place in their windows."""
-
-    __slots__ = ("attempts", "ended", "entries", "expires_at", "id", "missing", "most_attempts", "msg_id", "token")
-
-    def __init__(self, row: rows.Row, token: str) -> None:
-        self.id, self.token = row.id, token
-        self.msg_id = row.msg_id.decode("utf-8", "replace")
-        self.entries, self.missing = row.entries, row.missing
-        self.attempts, self.most_attempts, self.expires_at = row.attempts, row.most_attempts, row.expires_at
-        self.ended = False
-
-    def why_over(self, attempts: int, missing: Sequence[str], now: float) -> str | None:
-        """Return why no further attempt is made after so many; None if one is."""
-        if not self.entries:
-            return UNSENDABLE
-        expired = self.expires_at is not None and self.expires_at <= now
-        if expired or (self.most_attempts is not None and attempts >= self.most_attempts):
-            return f"it expired after {attempts} attempts; not confirmed by: {'; '.join(missing)}"
-        return None
 
 
 class Window:
@@ -92,52 +63,20 @@ class Window:
         if sent_at >= self._halved:
             self.size, self._halved = max(1, self.size // 2), now
 
-    def says_nothing(self, now: float) -> bool:
-        """Return whether a new window would do as well."""
-        recent = self.appeared > now - LONGEST_PAUSE
-        return not (self.under_way or self.away or recent or self.size < self._most)
-
-
-class Windows:
-    """The windows of all recipients."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._windows: dict[str, Window] = {}
-
-    def of(self, entry: str) -> Window:
-        """Return the window of *entry*, a recipient or group."""
-        if entry not in self._windows:
-            self._windows[entry] = Window(self.most)
-        return self._windows[entry]
-
-    def room(self, entries: Iterable[str]) -> int:
-        """How many more may be under way to all of *entries* at a time.
-
-        Who is away is no limit to those who are there; only what nobody there is to get waits for its window.
-        """
-        known = [self._windows.get(entry) for entry in entries]
-        present = [self.most if one is None else one.room for one in known if one is None or not one.away]
-        return min(present or [one.room for one in known if one is not None], default=self.most)
-
-    def tidy(self, now: float) -> None:
-        """Forget those of which there is nothing to say."""
-        self._windows = {entry: one for entry, one in self._windows.items() if not one.says_nothing(now)}
-
 
 class Claimer:
     """Leases what is due, for *lease* seconds, as much of each recipient's as its *window* lets through."""
 
     def __init__(self, window: int, lease: float) -> None:
-        self.windows, self.lease = Windows(window), lease
-        #: Whether the last claim leased something, and may have left what has expired, or is due and has room.
-        self.left = False
+        self.lease = lease
+        #: By recipient, or group.
+        self.windows = collections.defaultdict[str, Window](lambda: Window(window))
         #: Who was claimed for last.
         self._last_turn = ""
 
     def finds(self, connection: Connection, now: float, sends: bool) -> bool:
         """Return whether something may have expired; or, if this *sends*, be due so that there is room for it."""
-        expiry = rows.first_expiry(connection)
+        expiry = connection.scalar(rows.FIRST_EXPIRY)
         return (expiry is not None and expiry <= now) or (sends and bool(self._turns(rows.turns(connection), now)))
 
     def claim(self, connection: Connection, now: float, most: int, claimed: list[tuple[Claim, bytes]]) -> list[Claim]:
@@ -146,49 +85,31 @@ class Claimer:
         These are over, or all have confirmed them. The others go to *claimed*, with their bodies, and take their places; if
         the transaction fails, `release` them.
         """
-        expired = self._expired(connection, now)
-        self.left = len(expired) == rows.BATCH
-        return expired + (self._due(connection, now, most, claimed) if most > 0 else [])
-
-    def _expired(self, connection: Connection, now: float) -> list[Claim]:
-        """Lease rows that have expired, whoever they wait for: behind others their turn might never come."""
-        token = secrets.token_hex(8)
-        found = [Claim(row, token) for row in rows.expired(connection, now, self._far(now))]
-        rows.lease(connection, [claim.id for claim in found], token, now + self.lease)
-        return found
+        # Those that have expired first, whoever they wait for: behind others their turn might never come.
+        over = [claim for claim, _ in rows.expired(connection, now, self._far(now))]
+        rows.lease(connection, over, now + self.lease)
+        return over + (self._due(connection, now, most, claimed) if most > 0 else [])
 
     def _due(self, connection: Connection, now: float, most: int, claimed: list[tuple[Claim, bytes]]) -> list[Claim]:
-        token, over = secrets.token_hex(8), []
-        known = rows.turns(connection)
+        over, far, known = [], self._far(now), rows.turns(connection)
         for turn in known:
-            if turn.last > self._far(now):
-                rows.reset(connection, turn.whose, now, self._far(now))
+            if turn.last > far:
+                rows.reset(connection, turn.whose, now, far)
         turns = self._turns(known, now)
         turns.sort(key=lambda whose: (whose <= self._last_turn, whose))  # those after it come first, whatever the database's order is
-        left = len(turns) > rows.BATCH
         for whose in turns[: rows.BATCH]:
             if len(claimed) >= most:
-                left = True
                 break  # it is its turn next
-            limit = min(self._room(whose), max(1, rows.BATCH // len(turns)), most - len(claimed))
-            found = rows.due(connection, whose, now, self._far(now), limit) if limit > 0 else []
-            taken = 0
-            for row in found:
-                claim = Claim(row, token)
+            limit = min(self.room(in_turn(whose)), max(1, rows.BATCH // len(turns)), most - len(claimed))
+            for claim, body in rows.due(connection, whose, now, far, limit):
                 if not claim.missing or claim.why_over(claim.attempts, claim.missing, now):
                     over.append(claim)
-                elif self.windows.room(claim.missing):  # one that does not stand in the turn may have none
+                elif self.room(claim.missing):  # one that does not stand in the turn may have none
                     for entry in claim.missing:
-                        self.windows.of(entry).under_way += 1
-                    claimed.append((claim, row.body))
-                else:
-                    continue
-                taken += 1
-            left |= taken == limit and self._room(whose) > 0
+                        self.windows[entry].under_way += 1
+                    claimed.append((claim, body))
             self._last_turn = whose
-        leased = [*over, *(claim for claim, _ in claimed)]
-        rows.lease(connection, [claim.id for claim in leased], token, now + self.lease)
-        self.left |= left and bool(leased)
+        rows.lease(connection, [*over, *(claim for claim, _ in claimed)], now + self.lease)
         return over
 
     def confirm(self, claim: Claim, signer: str) -> list[str]:
@@ -196,7 +117,7 @@ class Claimer:
         met = [entry for entry in claim.missing if signer in _protocol.members(entry)]
         claim.missing = tuple(entry for entry in claim.missing if entry not in met)
         for entry in met if not claim.ended else ():
-            self.windows.of(entry).confirmed()
+            self.windows[entry].confirmed()
         return met
 
     def release(self, claim: Claim) -> None:
@@ -204,15 +125,20 @@ class Claimer:
         if not claim.ended:
             claim.ended = True
             for entry in claim.missing:
-                self.windows.of(entry).under_way -= 1
+                self.windows[entry].under_way -= 1
+
+    def room(self, entries: Iterable[str]) -> int:
+        """Return how many more may be under way to all of *entries* at a time.
+
+        Who is away is no limit to those who are there; only what nobody there is to get waits for its window.
+        """
+        windows = [self.windows[entry] for entry in entries]
+        return min([one.room for one in windows if not one.away] or [one.room for one in windows])
 
     def _turns(self, known: Sequence[rows.Turn], now: float) -> list[str]:
         """Return those of which something may be due, and for which there is room."""
         due = [turn.whose for turn in known if turn.first <= now or turn.last > self._far(now)]
-        return [whose for whose in due if self._room(whose)]
-
-    def _room(self, whose: str) -> int:
-        return self.windows.room(in_turn(whose))
+        return [whose for whose in due if self.room(in_turn(whose))]
 
     def _far(self, now: float) -> float:
         """Return what no due time and no lease can lie beyond: the clock was set back."""

@@ -14,7 +14,7 @@ from typing import Any, Union
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from .. import _protocol
@@ -25,11 +25,13 @@ from .transactions import Joined
 #: Where an outbox or inbox is: the path of an SQLite file, the URL of a database, or the application's engine.
 Place = Union[str, "os.PathLike[str]", URL, Engine]
 
-#: Seconds that a connection of ours waits for another writer of an SQLite file, and makers of tables for each other.
+#: Seconds that a transaction of ours waits for another writer of an SQLite file, or for somebody else's row.
 _PATIENCE = 10.0
 
 #: The execution option of a transaction that only reads: on SQLite it must not keep writers out.
 _READS = "gilmsg_reads"
+
+_VERSION = str(schema.VERSION)
 
 #: Makers of tables wait for each other by this advisory lock of PostgreSQL's: "gilmsg", as a number.
 _MAKERS = int.from_bytes(b"gilmsg", "big")
@@ -44,12 +46,13 @@ _SHARED = (
     "transaction has put, ours would commit; give the outbox an engine for a file, with the pool that SQLAlchemy chooses"
 )
 
+_OTHER = "an outbox works with SQLite and PostgreSQL; {0!r} was given"
+
 
 class Database:
     """What outbox and inbox have in common. Safe in any thread, and in a forked child.
 
-    On SQLite a child that is forked while a thread of its parent is within a transaction cannot use it: SQLite keeps the
-    locks of a process in that process's memory, and the child inherits them as held.
+    (On SQLite not in one that was forked within a transaction: SQLite has its locks in memory, which the child inherits.)
 
     Attributes:
         tables (Tables): the tables, in a MetaData of their own.
@@ -61,12 +64,7 @@ class Database:
         self._engine = _opened(where, create)
         self._pid = os.getpid()
         self.tables = schema.tables(MetaData())
-        try:
-            self.origin = self._opened(create)
-        except DatabaseError as error:
-            if "file is not a database" in str(error):
-                raise ConfigurationError(f"{self._engine.url.database} is not a database of SQLite's") from error
-            raise
+        self.origin = self._prepared_in_time(create)
 
     @property
     def engine(self) -> Engine:
@@ -87,7 +85,8 @@ class Database:
 
         On SQLite the transaction is the only writer from its start (BEGIN IMMEDIATE), unless it only *reads*: then it sees
         one state and keeps nobody out, on an own engine; an application's begins as that has it. On PostgreSQL it is READ
-        COMMITTED, or where it only *reads* REPEATABLE READ, whatever the engine's default is.
+        COMMITTED, or where it only *reads* REPEATABLE READ, whatever the engine's default is, and fails where it waits 10 s
+        for a row that somebody holds: by itself PostgreSQL would wait for ever.
         """
         with self.engine.connect() as connection:
             if connection.dialect.name == "postgresql":
@@ -95,7 +94,9 @@ class Database:
             elif reads:
                 connection.execution_options(**{_READS: True})
             with connection.begin():
-                if not (reads or self.own) and connection.dialect.name == "sqlite":
+                if not reads and connection.dialect.name == "postgresql":
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_PATIENCE:g}s'")
+                elif not (reads or self.own):
                     _begin_anew(connection)
                 yield connection
 
@@ -118,13 +119,15 @@ class Database:
             return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
         return time.time()
 
-    def _opened(self, create: bool) -> str:
-        """Return the origin of the database, prepared; makers that find each other's lock try again."""
+    def _prepared_in_time(self, create: bool) -> str:
+        """Do the same as `_prepared`; makers that find each other's lock try again."""
         until = time.monotonic() + _PATIENCE
         while True:
             try:
                 return self._prepared(create)
-            except OperationalError as error:
+            except DatabaseError as error:
+                if "file is not a database" in str(error):
+                    raise ConfigurationError(f"{self._engine.url.database} is not a database of SQLite's") from error
                 # Of two that switch to WAL at once SQLite refuses one, without any wait; an application's engine may not wait, either.
                 if "locked" not in str(error.orig) or time.monotonic() > until:
                     raise
@@ -133,47 +136,39 @@ class Database:
     def _prepared(self, create: bool) -> str:
         """Return the origin. Make what is missing; where *create* is False only what no migration can make: the origin."""
         with self.transaction(reads=True) as connection:
-            missing, about = self._found(connection)
+            there = inspect(connection)
+            missing = [table.name for table in self.tables if not there.has_table(table.name)]
+            about = {} if self.tables.about.name in missing else self._about(connection)
+        place = self._engine.url.set(query={}).render_as_string(hide_password=True)  # the query may hold a password, too
+        version = about.get("version", _VERSION)
+        if version != _VERSION:
+            raise ConfigurationError(
+                f"the tables in {place} have layout {version}; this gilmsg knows {_VERSION} only: use the gilmsg that made "
+                "them, or another database"
+            )
         if missing and not create:
             raise ConfigurationError(
-                f"{self._told} has no table {', '.join(missing)}; have your migrations make what gilmsg.outbox.tables(metadata) "
+                f"{place} has no table {', '.join(missing)}; have your migrations make what gilmsg.outbox.tables(metadata) "
                 "declares, or leave create=False out (gilmsg-outbox run makes them)"
             )
         if missing or len(about) < 2:
             with self.transaction() as connection:
-                self._make(connection)
-                about = self._found(connection)[1]
-        if about["version"] != str(schema.VERSION):
-            raise ConfigurationError(
-                f"the tables in {self._told} have layout {about['version']}; this gilmsg knows {schema.VERSION} only: use the "
-                "gilmsg that made them, or another database"
-            )
+                about = self._made(connection)
         return about["origin"]
 
-    def _found(self, connection: Connection) -> tuple[list[str], dict[str, str]]:
-        """Return the names of missing tables, and what the database says about itself."""
-        there = inspect(connection)
-        missing = [table.name for table in self.tables if not there.has_table(table.name)]
-        about = self.tables.about
-        if about.name in missing:
-            return missing, {}
-        return missing, {key: value for key, value in connection.execute(select(about.c.key, about.c.value))}
-
-    def _make(self, connection: Connection) -> None:
+    def _made(self, connection: Connection) -> dict[str, str]:
+        """Make what is missing, and return what the database says about itself then: another maker may have been faster."""
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKERS})
-        _, about = self._found(connection)
-        if about.get("version", str(schema.VERSION)) != str(schema.VERSION):
-            return  # somebody else's: nothing is added to it
         self.tables.about.metadata.create_all(connection)
-        said = {"version": str(schema.VERSION), "origin": _protocol.checked_origin(secrets.token_hex(4))}
+        origin = _protocol.checked_origin(secrets.token_hex(4))
         insert = text(f"INSERT INTO {self.tables.about.name} (key, value) VALUES (:key, :value) ON CONFLICT DO NOTHING")
-        connection.execute(insert, [{"key": key, "value": value} for key, value in said.items()])
+        connection.execute(insert, [{"key": "version", "value": _VERSION}, {"key": "origin", "value": origin}])
+        return self._about(connection)
 
-    @property
-    def _told(self) -> str:
-        # A password may stand in the query as well.
-        return self._engine.url.set(query={}).render_as_string(hide_password=True)
+    def _about(self, connection: Connection) -> dict[str, str]:
+        about = self.tables.about.c
+        return {key: value for key, value in connection.execute(select(about.key, about.value))}
 
 
 def require_age(value: Any, unit: str) -> None:
@@ -196,7 +191,7 @@ def _opened(where: Place, create: bool) -> Engine:
         _require_usable(url.get_dialect(), url)
         return _sqlite(url, create) if url.get_backend_name() == "sqlite" else _postgresql(url)
     except NoSuchModuleError as error:
-        raise ConfigurationError(_other(url.drivername)) from error
+        raise ConfigurationError(_OTHER.format(url.drivername)) from error
     except ImportError as error:
         told = f"the driver of {url.drivername} is missing ({error}); install it, for PostgreSQL: pip install 'psycopg[binary]'"
         raise ConfigurationError(told) from error
@@ -220,13 +215,9 @@ def _url(where: Any) -> URL:
         ) from None
 
 
-def _other(name: str) -> str:
-    return f"an outbox works with SQLite and PostgreSQL; {name!r} was given"
-
-
 def _require_usable(dialect: Any, url: URL) -> None:
     if dialect.name not in ("sqlite", "postgresql"):
-        raise ConfigurationError(_other(url.drivername))
+        raise ConfigurationError(_OTHER.format(url.drivername))
     if dialect.is_async:
         raise ConfigurationError(f"{url.drivername} is an async driver: {_SYNC_ONLY}")
 

@@ -7,26 +7,24 @@ transaction, and then signs and sends. What a transaction could not store is tri
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import os
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Callable
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import _engine, _protocol, _settings
 from .._client import prepared
 from . import rows
 from .attempts import LINE_EVERY, SLACK, TRY_AGAIN, End, Ledger, Outgoing, settle
-from .claims import MOST_UNDER_WAY, Claim, Claimer
+from .claims import MOST_UNDER_WAY, Claimer
 from .database import Database
+from .rows import Claim
 from .schema import DELIVERED
 
 log = logging.getLogger("gilmsg.outbox")
@@ -67,9 +65,9 @@ class Guard:
         #: Until when nothing is tried, after a failure.
         self.retry_at = 0.0
 
-    def attempt(self, *steps: Callable[[], object]) -> None:
-        """Do *steps*, unless one has failed just now; with one that fails the rest, too, is left for later."""
-        if time.monotonic() >= self.retry_at and not all(map(self.do, steps)):
+    def attempt(self, step: Callable[[], object]) -> None:
+        """Do *step*, unless one has failed just now."""
+        if time.monotonic() >= self.retry_at and not self.do(step):
             self.retry_at = time.monotonic() + TRY_AGAIN
 
     def do(self, step: Callable[..., object], *arguments: Any) -> bool:
@@ -93,7 +91,6 @@ class Deliverer:
         self._box = box
         self._ledger = Ledger()
         self._claimer = Claimer(self._settings.window, self._settings.head_start + self._settings.ack_timeout + SLACK)
-        self._pid = os.getpid()
         self._stopped_at = math.inf
         #: Why its thread has ended though nobody has stopped it.
         self.failed: BaseException | None = None
@@ -112,8 +109,8 @@ class Deliverer:
 
     @property
     def alive(self) -> bool:
-        """Whether its thread runs, in this process."""
-        return self._pid == os.getpid() and self._thread.is_alive()
+        """Whether its thread runs; in a forked child it does not."""
+        return self._thread.is_alive()
 
     def start(self) -> None:
         """Begin to deliver, once."""
@@ -123,7 +120,7 @@ class Deliverer:
 
     def look(self) -> None:
         """Look for what is due, now and in a moment: something was put. For any thread; returns at once."""
-        if self._pid == os.getpid():  # a forked child has no thread that would
+        if self.alive:
             self._news.put(None)
 
     def stop(self) -> None:
@@ -148,7 +145,7 @@ class Deliverer:
         try:
             while not self._stopping():
                 self._gather(self._seconds())
-                self._guard.attempt(self._round, self._tell)
+                self._guard.attempt(self._round)
             self._finish(self._stopped_at + self._settings.ack_timeout + _LAST_WORDS - _MARGIN)
         except BaseException as error:  # told to who uses start(), raised to who uses run()
             self.failed = error
@@ -204,9 +201,10 @@ class Deliverer:
             self._rouse()
         if now >= self._sweep_at:
             self._sweep(now)
+        if _engine.counting.tally is not None:  # who reads the metrics must not wait for the database
+            _engine.counting.tally.look_at(self._box.origin, self._standing)
 
     def _finds(self, sends: bool) -> bool:
-        """Return whether something may have expired, or be due if anything can be sent."""
         with self._box.transaction(reads=True) as connection:
             return self._claimer.finds(connection, self._box.now(connection), sends)
 
@@ -216,14 +214,13 @@ class Deliverer:
         Return what was claimed, and until when it may be sent: later, its lease might end on its way.
         """
         claimed: list[tuple[Claim, bytes]] = []
+        most = MOST_UNDER_WAY - len(self._outgoing.under_way) if sends else 0
         try:
-            with self._writing() as connection:
+            with self._box.transaction() as connection:
                 until, clock = time.monotonic() + SLACK, self._box.now(connection)
                 failed = self._ledger.store(connection, clock)
-                if not self._stopping():
-                    most = MOST_UNDER_WAY - len(self._outgoing.under_way) if sends else 0
-                    over = self._claimer.claim(connection, clock, most, claimed)
-                    failed += settle(connection, [End(claim) for claim in over], clock)
+                over = self._claimer.claim(connection, clock, most, claimed)
+                failed += settle(connection, [End(claim) for claim in over], clock)
                 if not self._settings.keep and rows.sweep(connection, DELIVERED, clock) == rows.BATCH:
                     self._sweep_at = 0.0  # there may be more
         except BaseException:
@@ -231,27 +228,20 @@ class Deliverer:
                 self._claimer.release(claim)
             raise
         self._ledger.clear()
-        if self._claimer.left:
+        if over or claimed:  # there may be more
             self._looks.appendleft(0.0)
         for msg_id, reason in failed:
             log.error("message %s failed: %s", msg_id, reason, extra={"msg_id": msg_id})
         return claimed, until
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """Give a transaction. It waits for somebody else's row for a while, then it fails, and that is told."""
-        with self._box.transaction() as connection:
-            rows.limit_waiting(connection)
-            yield connection
-
     def _look_up(self, now: float) -> None:
         """Find out whose rows are to be made due: of the entries that are waited for those of which a member has appeared."""
         self._look_up_at = now + _APPEARANCES_EVERY
         with self._box.transaction(reads=True) as connection:
-            unmet = rows.unmet(connection)
+            unmet = connection.scalars(rows.UNMET).all()
         for entry in unmet:
             if self._appeared.intersection(_protocol.members(entry)):
-                window = self._claimer.windows.of(entry)
+                window = self._claimer.windows[entry]
                 window.appeared, window.away = now, False
                 self._rousing.append((entry, 0))
         self._appeared = set()
@@ -263,7 +253,7 @@ class Deliverer:
         already, two deliverers could wait for each other.
         """
         entry, last = self._rousing[0]
-        with self._writing() as connection:
+        with self._box.transaction() as connection:
             beyond = rows.rouse(connection, entry, last, self._box.now(connection))
         self._rousing.popleft()
         if beyond is not None:
@@ -272,15 +262,9 @@ class Deliverer:
 
     def _sweep(self, now: float) -> None:
         """Remove a batch of what was delivered long ago; if there may be more, the next follows with the next round."""
-        with self._writing() as connection:
+        with self._box.transaction() as connection:
             swept = rows.sweep(connection, DELIVERED, self._box.now(connection) - self._settings.keep)
         self._sweep_at = now + (0.0 if swept == rows.BATCH else _SWEEP_EVERY)
-        self._claimer.windows.tidy(now)
-
-    def _tell(self) -> None:
-        """Have ``gilmsg.metrics`` know how many rows wait, now and then: who reads that must not wait for the database."""
-        if _engine.counting.tally is not None:
-            _engine.counting.tally.look_at(self._box.origin, self._standing)
 
     def _standing(self) -> tuple[int, float]:
         with self._box.transaction(reads=True) as connection:

@@ -19,7 +19,6 @@ log = logging.getLogger("gilmsg.outbox")
 
 _DAY = 86400.0
 
-
 #: Inserts nothing where the database has another origin, or the message is known.
 _NEW = """
     INSERT INTO gilmsg_inbox (name, msg_id, digest, at)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Mapping
 from typing import Any, NamedTuple, Union
 
 from .. import _protocol, _settings, _trust
@@ -48,15 +47,6 @@ def attempts(count: int) -> Attempts:
 Expires = Union[float, Attempts, None]
 
 
-class Finished(NamedTuple):
-    """A message as it is stored: its id, full topic, recipients, and its covered bytes as text."""
-
-    msg_id: str
-    topic: str
-    recipients: tuple[str, ...]
-    body: str
-
-
 class Finisher:
     """Makes messages for the outbox *origin*. The configuration is checked when it is new, not each time."""
 
@@ -67,9 +57,9 @@ class Finisher:
         self._checked: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] | None = None
 
     def finish(
-        self, topic: str | None, msg: Any, modname: str | None, recipients: Any, config: dict[str, Any]
-    ) -> Finished:
-        """Return the finished message of these arguments of ``put``, or raise ConfigurationError."""
+        self, topic: str | None, msg: Any, modname: str | None, recipients: Any, expires: Expires, config: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return the values of the row that these arguments of ``put`` make, for `write`; or raise ConfigurationError."""
         for name, instead in _NOT_HERE.items():
             if name in config:
                 raise ConfigurationError(f"put() takes no {name}; {instead}")
@@ -85,7 +75,10 @@ class Finisher:
         message = _message.composed(full, body, next(self._count), self._origin)
         if whole.get("sign_messages", False):
             message["crypto"] = "x509"  # the signature covers it
-        return Finished(message["msg_id"], full, entries, _message.covered_by_signature(message).decode("utf-8"))
+        return {
+            "msg_id": message["msg_id"], "topic": full, "recipients": entries, "turn": turn_of(entries),
+            "body": _message.covered_by_signature(message).decode("utf-8"), "origin": self._origin, **_expiry(expires),
+        }  # fmt: skip
 
     def _whole(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the configuration that holds: that of the thread's context, else the process's with *config* over it."""
@@ -116,8 +109,8 @@ def _require_storable(topic: str, entries: tuple[str, ...]) -> None:
             raise ConfigurationError(f"the group {entry!r:.80} is too long for an outbox: {LONGEST_ENTRY} bytes at most")
 
 
-def expiry(expires: Expires) -> dict[str, Any]:
-    """Return the values of *expires* for the row: attempts, and seconds from now."""
+def _expiry(expires: Expires) -> dict[str, Any]:
+    """Return the values of *expires*: attempts, and seconds from now."""
     if isinstance(expires, Attempts):
         return {"most_attempts": expires.most, "seconds": None}
     number = isinstance(expires, (int, float)) and not isinstance(expires, bool)
@@ -144,14 +137,11 @@ _ELSEWHERE = (
 )
 
 
-def write(where: Joined, message: Finished, expires: Mapping[str, Any], origin: str) -> None:
-    """Insert *message* in the transaction *where*, or raise ConfigurationError if that is of another database."""
-    values = {**message._asdict(), "turn": turn_of(message.recipients), "now": time.time(), "origin": origin, **expires}
-    entries: list[Values] = [
-        {"msg_id": message.msg_id, "entry": entry, "place": place} for place, entry in enumerate(message.recipients)
-    ]
+def write(where: Joined, row: Values) -> None:
+    """Insert what `finish` has made in the transaction *where*, or raise ConfigurationError if that is of another database."""
     with tables_required(f"{_ELSEWHERE} (there are no tables of an outbox)"):
-        written = where.run(_MESSAGE, values).rowcount
+        written = where.run(_MESSAGE, {**row, "now": time.time()}).rowcount
     if written != 1:
         raise ConfigurationError(_ELSEWHERE)
-    where.run(_RECIPIENT, entries[0] if len(entries) == 1 else entries)
+    msg_id, recipients = row["msg_id"], row["recipients"]
+    where.run(_RECIPIENT, [{"msg_id": msg_id, "entry": entry, "place": place} for place, entry in enumerate(recipients)])

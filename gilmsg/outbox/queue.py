@@ -104,10 +104,7 @@ class Queue(Database):
         Returns:
             tuple: the ids of those that had failed; of others nothing is changed.
         """
-        anew = {
-            "state": WAITING, "attempts": 0, "most_attempts": None, "expires_at": None, "ended": None, "reason": None,
-            "lease": None, "leased_until": None,
-        }  # fmt: skip
+        anew = {"state": WAITING, "attempts": 0, "most_attempts": None, "expires_at": None, "ended": None, "reason": None}
         return self._change(msg_ids, FAILED, anew, "due")
 
     def drop(self, msg_ids: str | Iterable[str]) -> tuple[str, ...]:

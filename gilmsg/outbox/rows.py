@@ -5,18 +5,22 @@ The states stand in them as literals, never as parameters: the partial indexes w
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import secrets
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, TextClause, bindparam, text
 
+from .transactions import Values
+
 #: Rows that are looked at, or changed, at a time: what else writes has its turn in between.
 BATCH = 500
 
-#: Parameters of one execution.
-Values = dict[str, Any]
+#: Why a row fails that no put has left so.
+UNSENDABLE = "the row cannot be sent: its message has another id, or it has no recipients"
 
 
 class Turn(NamedTuple):
@@ -27,18 +31,31 @@ class Turn(NamedTuple):
     last: float
 
 
-class Row(NamedTuple):
-    """A row that is due. Its texts come as bytes: whatever is wrong with them must not hold up the others."""
+@dataclasses.dataclass(eq=False)
+class Claim:
+    """A row that is due, and in hand once it is leased; ``missing`` shrinks with each ACK."""
 
     id: int
-    body: bytes
-    msg_id: bytes
+    msg_id: str
     attempts: int
     most_attempts: int | None
     expires_at: float | None
     #: Its recipients in order, and those of them that have not confirmed.
-    entries: tuple[str, ...]
-    missing: tuple[str, ...]
+    entries: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    #: That of its lease.
+    token: str = ""
+    #: Whether its attempt is over, or there is none; until then it takes a place in their windows.
+    ended: bool = False
+
+    def why_over(self, attempts: int, missing: Sequence[str], now: float) -> str | None:
+        """Return why no further attempt is made after so many; None if one is."""
+        if not self.entries:
+            return UNSENDABLE
+        expired = self.expires_at is not None and self.expires_at <= now
+        if expired or (self.most_attempts is not None and attempts >= self.most_attempts):
+            return f"it expired after {attempts} attempts; not confirmed by: {'; '.join(missing)}"
+        return None
 
 
 def _walk(column: str, table: str, condition: str) -> str:
@@ -68,7 +85,8 @@ _TURNS = text(f"""{_walk("turn", "gilmsg_outbox", _WAITS)}
         (SELECT max(due) FROM gilmsg_outbox WHERE {_WAITS} AND turn = walk.value)
     FROM walk WHERE value IS NOT NULL""")
 _LATE = f"SELECT id FROM gilmsg_outbox WHERE {_WAITS} AND turn = :turn AND due > :far"
-_FIRST_EXPIRY = text(f"SELECT min(expires_at) FROM gilmsg_outbox WHERE {_WAITS} AND expires_at IS NOT NULL")
+#: When the first of the rows that wait expires, or has expired.
+FIRST_EXPIRY = text(f"SELECT min(expires_at) FROM gilmsg_outbox WHERE {_WAITS} AND expires_at IS NOT NULL")
 _ENTRIES = _among("SELECT message, entry, met FROM gilmsg_outbox_recipients WHERE message IN :ids ORDER BY message, place")
 _LEASE = _among("UPDATE gilmsg_outbox SET lease = :token, leased_until = :until WHERE id IN :ids")
 
@@ -89,19 +107,13 @@ def _unlocked(dialect: str, query: str) -> str:
     return query if dialect == "sqlite" else f"{query} FOR UPDATE SKIP LOCKED"
 
 
-def first_expiry(connection: Connection) -> float | None:
-    """Return when the first of the rows that wait expires, or has expired."""
-    first: float | None = connection.scalar(_FIRST_EXPIRY)
-    return first
-
-
-def due(connection: Connection, turn: str, now: float, far: float, limit: int) -> list[Row]:
-    """Return rows that are due, and leased by nobody; locked, where the database locks rows."""
+def due(connection: Connection, turn: str, now: float, far: float, limit: int) -> list[tuple[Claim, bytes]]:
+    """Return rows that are due, and leased by nobody, with their bodies; locked, where the database locks rows."""
     query = _free(connection.dialect.name, "due", "AND turn = :turn")
-    return _found(connection, query, {"turn": turn, "now": now, "far": far, "most": min(limit, BATCH)})
+    return _found(connection, query, {"turn": turn, "now": now, "far": far, "most": limit})
 
 
-def expired(connection: Connection, now: float, far: float) -> list[Row]:
+def expired(connection: Connection, now: float, far: float) -> list[tuple[Claim, bytes]]:
     """Return rows that have expired, as `due` does; whether they are due makes no difference."""
     return _found(connection, _free(connection.dialect.name, "expires_at"), {"now": now, "far": far, "most": BATCH})
 
@@ -109,71 +121,80 @@ def expired(connection: Connection, now: float, far: float) -> list[Row]:
 @functools.cache
 def _free(dialect: str, since: str, condition: str = "") -> TextClause:
     """Return the query for rows that nobody has leased, and for which the time *since* has come."""
-    # SQLite's driver would fail at what is no valid text.
-    texts = "CAST(body AS BLOB), CAST(msg_id AS BLOB)" if dialect == "sqlite" else "body, msg_id"
+    # Whatever is wrong with a text must not hold up other rows, and SQLite's driver would fail at it.
+    as_bytes = "CAST({0} AS BLOB)" if dialect == "sqlite" else "convert_to({0}, 'UTF8')"
     return text(_unlocked(dialect, f"""
-        SELECT id, {texts}, attempts, most_attempts, expires_at FROM gilmsg_outbox
+        SELECT {as_bytes.format("body")}, id, {as_bytes.format("msg_id")}, attempts, most_attempts, expires_at FROM gilmsg_outbox
         WHERE {_WAITS} {condition} AND {since} <= :now
             AND (leased_until IS NULL OR leased_until <= :now OR leased_until > :far)
         ORDER BY {since} LIMIT :most"""))
 
 
-def _found(connection: Connection, query: TextClause, values: Values) -> list[Row]:
-    found = connection.execute(query, values).all()
-    entries: dict[int, list[tuple[str, bool]]] = {row[0]: [] for row in found}
-    for key, entry, met in _entries(connection, entries):
-        entries[key].append((sys.intern(entry), met is not None))  # the same few names again and again
-    return [
-        Row(
-            key, _bytes(body), _bytes(msg_id), attempts, most, expires_at, tuple(entry for entry, _ in entries[key]),
-            tuple(entry for entry, met in entries[key] if not met),
-        )
-        for key, body, msg_id, attempts, most, expires_at in found
-    ]  # fmt: skip
-
-
-def _bytes(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+def _found(connection: Connection, query: TextClause, values: Values) -> list[tuple[Claim, bytes]]:
+    found = []
+    for body, key, msg_id, *rest in connection.execute(query, values):
+        found.append((Claim(key, bytes(msg_id).decode("utf-8", "replace"), *rest), bytes(body)))
+    claims = {claim.id: claim for claim, _ in found}
+    for key, entry, met in _entries(connection, claims):
+        name = sys.intern(entry)  # the same few again and again
+        claims[key].entries += (name,)
+        if met is None:
+            claims[key].missing += (name,)
+    return found
 
 
 def _entries(connection: Connection, ids: Collection[int]) -> Iterable[Any]:
     return connection.execute(_ENTRIES, {"ids": list(ids)}) if ids else ()
 
 
-def lease(connection: Connection, ids: Sequence[int], token: str, until: float) -> None:
+def lease(connection: Connection, claims: Sequence[Claim], until: float) -> None:
     """Lease rows that `due` or `expired` has returned."""
-    if ids:
-        connection.execute(_LEASE, {"ids": ids, "token": token, "until": until})
+    if claims:
+        token = secrets.token_hex(8)
+        for claim in claims:
+            claim.token = token
+        connection.execute(_LEASE, {"ids": [claim.id for claim in claims], "token": token, "until": until})
 
 
-# What came of attempts.
+# What came of attempts: statements, and the parameters of each.
 
-_PATIENCE = text("SET LOCAL lock_timeout = '10s'")
 _LOCK = _among("SELECT id FROM gilmsg_outbox WHERE id IN :ids ORDER BY id FOR UPDATE")
-_HEAR = text("""
+
+#: Store an ACK of a message that is there still (msg_id, signer, now); a second insert is harmless.
+HEAR = text("""
     INSERT INTO gilmsg_outbox_acks (msg_id, signer, at)
     SELECT CAST(:msg_id AS TEXT), CAST(:signer AS TEXT), CAST(:now AS FLOAT)
     WHERE EXISTS (SELECT 1 FROM gilmsg_outbox WHERE msg_id = CAST(:msg_id AS TEXT))
     ON CONFLICT DO NOTHING""")
-_MEET = text("""
+
+#: Note that an entry is met (row, msg_id, entry, now). SQLite gives the number of a row that was removed to another.
+MEET = text("""
     UPDATE gilmsg_outbox_recipients SET met = :now, code = NULL, reason = NULL
     WHERE message = :row AND entry = :entry AND met IS NULL
         AND EXISTS (SELECT 1 FROM gilmsg_outbox WHERE id = :row AND msg_id = :msg_id)""")
-_EXPLAIN = text("""
+
+#: Note what is known of an entry that is missing (row, token, entry, code, reason).
+EXPLAIN = text("""
     UPDATE gilmsg_outbox_recipients SET code = :code, reason = :reason
     WHERE message = :row AND entry = :entry AND met IS NULL
         AND EXISTS (SELECT 1 FROM gilmsg_outbox WHERE id = :row AND lease = :token)""")
-_WAIT = text(f"UPDATE gilmsg_outbox SET {_GIVEN_BACK}, due = :due, turn = :turn WHERE {_OWN}")
-_FAIL = text(f"UPDATE gilmsg_outbox SET {_GIVEN_BACK}, state = 'failed', ended = :now, reason = :reason WHERE {_OWN}")
-_DELIVER = text(f"""
+
+#: Give a lease back (row, token, sent: 0 or 1 attempts more, due, turn).
+WAIT = text(f"UPDATE gilmsg_outbox SET {_GIVEN_BACK}, due = :due, turn = :turn WHERE {_OWN}")
+
+#: End a row without success (row, token, sent, now, reason).
+FAIL = text(f"UPDATE gilmsg_outbox SET {_GIVEN_BACK}, state = 'failed', ended = :now, reason = :reason WHERE {_OWN}")
+
+#: End a row of which every entry is met, also one that nobody has leased any more (row, msg_id, token, sent, now).
+DELIVER = text(f"""
     UPDATE gilmsg_outbox SET {_GIVEN_BACK}, state = 'delivered', ended = :now
     WHERE id = :row AND msg_id = :msg_id AND {_WAITS} AND (lease = :token OR lease IS NULL OR leased_until <= :now)""")
 
 
-def limit_waiting(connection: Connection) -> None:
-    """Let the transaction fail that waits for long for somebody else's row: PostgreSQL would wait for ever."""
-    if connection.dialect.name != "sqlite":  # there the connection sees to that
-        connection.execute(_PATIENCE)
+def each(connection: Connection, statement: TextClause, values: Sequence[Values]) -> None:
+    """Execute *statement* for each of *values*, if there are any."""
+    if values:
+        connection.execute(statement, values)
 
 
 def lock(connection: Connection, ids: Iterable[int]) -> None:
@@ -187,16 +208,6 @@ def lock(connection: Connection, ids: Iterable[int]) -> None:
         connection.execute(_LOCK, {"ids": list(ids)})
 
 
-def hear(connection: Connection, acks: Sequence[Values]) -> None:
-    """Store ACKs (msg_id, signer, now) of messages that are there still; a second insert is harmless."""
-    _each(connection, _HEAR, acks)
-
-
-def meet(connection: Connection, met: Sequence[Values]) -> None:
-    """Note that entries are met: row, msg_id, entry, now. (SQLite gives the number of a row that was removed to another.)"""
-    _each(connection, _MEET, met)
-
-
 def missing(connection: Connection, ids: Collection[int]) -> dict[int, list[str]]:
     """Return the entries of rows that are not met, in order."""
     found: dict[int, list[str]] = {key: [] for key in ids}
@@ -206,44 +217,15 @@ def missing(connection: Connection, ids: Collection[int]) -> dict[int, list[str]
     return found
 
 
-def explain(connection: Connection, reasons: Sequence[Values]) -> None:
-    """Note what is known of entries that are missing: row, token, entry, code, reason."""
-    _each(connection, _EXPLAIN, reasons)
-
-
-def wait(connection: Connection, rows: Sequence[Values]) -> None:
-    """Give leases back: row, token, sent (0 or 1 attempts more), due, turn."""
-    _each(connection, _WAIT, rows)
-
-
-def fail(connection: Connection, row: Values) -> bool:
-    """End a row without success: row, token, sent, now, reason; return whether it was ours."""
-    return connection.execute(_FAIL, row).rowcount == 1
-
-
-def deliver(connection: Connection, rows: Sequence[Values]) -> None:
-    """End rows of which every entry is met: row, msg_id, token, sent, now. Also one that nobody has leased any more."""
-    _each(connection, _DELIVER, rows)
-
-
-def _each(connection: Connection, statement: TextClause, values: Sequence[Values]) -> None:
-    if values:
-        connection.execute(statement, values)
-
-
 # Recipients that appear.
 
-_UNMET = text(f"""{_walk("entry", "gilmsg_outbox_recipients", "met IS NULL")}
+#: The entries for which some message waits, or has failed.
+UNMET = text(f"""{_walk("entry", "gilmsg_outbox_recipients", "met IS NULL")}
     SELECT value FROM walk WHERE value IS NOT NULL""")
 _UNMET_OF = text("""
     SELECT message FROM gilmsg_outbox_recipients WHERE entry = :entry AND met IS NULL AND message > :after
     ORDER BY message LIMIT :most""")
 _ROUSE = _among(f"UPDATE gilmsg_outbox SET due = :now WHERE id IN :ids AND {_WAITS} AND due > :now")
-
-
-def unmet(connection: Connection) -> Sequence[str]:
-    """Return the entries for which some message waits, or has failed."""
-    return connection.scalars(_UNMET).all()
 
 
 def rouse(connection: Connection, entry: str, after: int, now: float) -> int | None:

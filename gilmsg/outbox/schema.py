@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -78,8 +78,7 @@ def tables(metadata: MetaData) -> Tables:
         PrimaryKeyConstraint("message", "entry"),
     )  # fmt: skip
     # Whom a recipient that appears concerns; and who is waited for at all.
-    unmet = text("met IS NULL")
-    Index("gilmsg_outbox_unmet", recipients.c.entry, recipients.c.message, sqlite_where=unmet, postgresql_where=unmet)
+    _index("gilmsg_outbox_unmet", "met IS NULL", recipients.c.entry, recipients.c.message)
     acks = Table(
         "gilmsg_outbox_acks", metadata,
         Column("msg_id", Text, nullable=False), Column("signer", Text, nullable=False), Column("at", Float, nullable=False),
@@ -96,7 +95,7 @@ def tables(metadata: MetaData) -> Tables:
 
 def storable(value: object) -> bool:
     """Return whether *value* is text that both databases can hold: no NUL, and no half of a surrogate pair."""
-    return isinstance(value, str) and "\0" not in value and (value.isascii() or value == value.encode("utf-8", "replace").decode("utf-8"))
+    return isinstance(value, str) and "\0" not in value and value == value.encode("utf-8", "replace").decode("utf-8")
 
 
 def turn_of(entries: Iterable[str]) -> str:
@@ -138,11 +137,13 @@ def _messages(metadata: MetaData, key: TypeEngine[int]) -> Table:
         # SQLite takes text for any column, and for greater than any number: one row with such a due would stop all.
         CheckConstraint(" AND ".join(f"{one} < 1e15" for one in _NUMBERS), name="gilmsg_outbox_numbers"),
     )  # fmt: skip
-    waiting = text("state = 'waiting'")
-    Index("gilmsg_outbox_due", messages.c.turn, messages.c.due, sqlite_where=waiting, postgresql_where=waiting)
-    expires = text("state = 'waiting' AND expires_at IS NOT NULL")
-    Index("gilmsg_outbox_expires", messages.c.expires_at, sqlite_where=expires, postgresql_where=expires)
+    _index("gilmsg_outbox_due", "state = 'waiting'", messages.c.turn, messages.c.due)
+    _index("gilmsg_outbox_expires", "state = 'waiting' AND expires_at IS NOT NULL", messages.c.expires_at)
     # Of those only that have ended: SQLite would look by it for what waits, too, and read all of that.
-    ended = text("ended IS NOT NULL")
-    Index("gilmsg_outbox_ended", messages.c.state, messages.c.ended, sqlite_where=ended, postgresql_where=ended)
+    _index("gilmsg_outbox_ended", "ended IS NOT NULL", messages.c.state, messages.c.ended)
     return messages
+
+
+def _index(name: str, condition: str, *columns: Column[Any]) -> None:
+    """Have an index of the rows that meet *condition*; statements that are to use it have that word for word."""
+    Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))

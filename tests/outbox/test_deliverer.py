@@ -103,7 +103,7 @@ def test_appearances_are_looked_up_once_a_second(box, config, deliverer):
     deliverer._look_up(100.0)
     assert [entry for entry, _ in deliverer._rousing] == ["alice", "bob,alice"]
     windows = deliverer._claimer.windows
-    assert windows.of("bob,alice").appeared == windows.of("alice").appeared == 100.0 and not windows.of("carol").appeared
+    assert windows["bob,alice"].appeared == windows["alice"].appeared == 100.0 and not windows["carol"].appeared
     deliverer._take([prepared.Appeared("alice")])
     assert deliverer._look_up_at == 101.0 and deliverer._appeared == {"alice"}
 

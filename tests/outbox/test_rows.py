@@ -106,16 +106,16 @@ def test_one_that_can_take_no_more_holds_up_only_what_names_it(put, claim):
     """Those that it shares messages with get all others."""
     put("a", "b"), put("a")
     claimer = Claimer(2, 10.0)
-    claimer.windows.of("b").under_way = 2
+    claimer.windows["b"].under_way = 2
     [one] = claim(claimer=claimer)
     assert one.entries == ("a",)
-    claimer.windows.of("b").under_way = 1
+    claimer.windows["b"].under_way = 1
     [one] = claim(claimer=claimer)
-    assert one.entries == ("a", "b") and claimer.windows.of("a").under_way == claimer.windows.of("b").under_way == 2
+    assert one.entries == ("a", "b") and claimer.windows["a"].under_way == claimer.windows["b"].under_way == 2
     claimer.confirm(one, "b")
     claimer.release(one)
     claimer.release(one)
-    assert claimer.windows.of("a").under_way == claimer.windows.of("b").under_way == 1
+    assert claimer.windows["a"].under_way == claimer.windows["b"].under_way == 1
 
 
 def test_one_that_is_away_holds_up_nobody_in_its_messages(put, claim):
@@ -125,14 +125,14 @@ def test_one_that_is_away_holds_up_nobody_in_its_messages(put, claim):
     for _ in range(10):
         put("dead", "b")
     claimer = Claimer(4, 10.0)
-    claimer.windows.of("dead").away = True
-    claimer.windows.of("dead").under_way = 4
+    claimer.windows["dead"].away = True
+    claimer.windows["dead"].under_way = 4
     for _ in range(2):
         found = claim(claimer=claimer)
         assert [one.entries for one in found] == [("dead", "b")] * 4
         for one in found:
             claimer.confirm(one, "b")
-    assert claimer.windows.of("dead").under_way == 12
+    assert claimer.windows["dead"].under_way == 12
 
 
 def test_messages_for_many(put, claim):
@@ -140,10 +140,10 @@ def test_messages_for_many(put, claim):
     names = [f"{number:03}.example.com" for number in range(200)]
     put(*names), put("other")
     claimer = Claimer(2, 10.0)
-    claimer.windows.of(names[-1]).under_way = 2
+    claimer.windows[names[-1]].under_way = 2
     [one] = claim(claimer=claimer)
-    assert one.entries == ("other",) and not claimer.left
-    claimer.windows.of(names[-1]).under_way = 1
+    assert one.entries == ("other",)
+    claimer.windows[names[-1]].under_way = 1
     [one] = claim(claimer=claimer)
     assert one.entries == tuple(names)
 
@@ -238,16 +238,15 @@ def test_two_deliverers_store_one_after_the_other(box, put, claim, monkeypatch):
         with box.transaction() as connection:
             ledger.store(connection, box.now(connection))
 
-    other, explain = threading.Thread(target=store, args=(theirs,)), rows.explain
+    other, each = threading.Thread(target=store, args=(theirs,)), rows.each
 
-    def between(connection, reasons):
-        if not reasons:
-            return
-        other.start()
-        other.join(0.5)  # it has to wait; were it not so, it would be through by then
-        explain(connection, reasons)
+    def between(connection, statement, values):
+        if statement is rows.EXPLAIN and values:
+            other.start()
+            other.join(0.5)  # it has to wait; were it not so, it would be through by then
+        each(connection, statement, values)
 
-    monkeypatch.setattr(rows, "explain", between)
+    monkeypatch.setattr(rows, "each", between)
     store(mine)
     other.join(30)
     assert table(box, "messages", "state") == [("delivered",)]
@@ -297,7 +296,7 @@ def test_what_has_expired_is_found_whoever_it_waits_for(box, put):
     put("a"), put("a", expires=3600)
     late, leased = put("a", expires=30.0), put("b", "a", expires=30.0)
     claimer, one = Claimer(1, 10.0), box.tables.messages
-    claimer.windows.of("a").under_way = 1
+    claimer.windows["a"].under_way = 1
     change(box, due=time.time() + 100)
 
     def found():
@@ -325,7 +324,7 @@ def test_rousing_makes_due_all_that_wait_for_an_entry(box, put, monkeypatch):
     with box.transaction() as connection:
         one = box.tables.messages
         connection.execute(update(one).where(one.c.msg_id == ids[3]).values(state="failed"))
-        assert rows.unmet(connection) == ["a", "b"]
+        assert connection.scalars(rows.UNMET).all() == ["a", "b"]
         last, batches = 0, 0
         while last is not None:
             last, batches = rows.rouse(connection, "a", last, box.now(connection)), batches + 1
@@ -369,9 +368,9 @@ def test_what_is_asked_at_each_look_is_found_by_an_index(box, put):
             rows.turns(connection)
             rows.reset(connection, "a", 1.0, 1e12)
             rows.due(connection, "a", time.time(), FAR, 10)
-            rows.first_expiry(connection)
+            connection.scalar(rows.FIRST_EXPIRY)
             rows.expired(connection, time.time(), FAR)
-            rows.unmet(connection)
+            connection.scalars(rows.UNMET).all()
             rows.rouse(connection, "a", 0, 1.0)
             rows.sweep(connection, "delivered", 1.0)
         plans = [plan(connection, *one) for one in asked]

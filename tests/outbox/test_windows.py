@@ -3,7 +3,7 @@
 import pytest
 
 from gilmsg.outbox import claims
-from gilmsg.outbox.claims import Window, Windows
+from gilmsg.outbox.claims import Claimer, Window
 
 
 def test_pauses_double_up_to_the_longest():
@@ -11,7 +11,7 @@ def test_pauses_double_up_to_the_longest():
     for attempts, least in [(1, 1), (2, 2), (5, 16), (9, 256), (10, 300), (10_000, 300)]:
         found = [claims.pause(attempts) for _ in range(100)]
         assert least <= min(found) < max(found) <= least * 1.25
-    assert 300 <= claims.longest_pause() <= 375
+    assert 300 <= claims.pause(claims.MANY) <= 375
     assert 7 <= claims.pause(50, at_most=7.0) <= 8.75
     assert 1 <= claims.pause(50, at_most=0.0) <= 1.25
 
@@ -37,19 +37,9 @@ def test_a_window_halves_once_for_all_that_left_before():
 )
 def test_who_is_away_limits_nobody_else(under_way, away, room, alone):
     """What is sent to nobody overruns nobody; who is there takes no more than its window."""
-    known = Windows(100)
-    known.of("a").under_way = 30
-    known.of("b").under_way, known.of("b").away = under_way, away
-    assert known.room(["a", "b", "c"]) == room
-    assert known.room(["b"]) == alone
-    assert known.room(["c"]) == known.room([]) == 100
-
-
-def test_windows_that_say_nothing_are_forgotten():
-    """Recipients come and go: only those are remembered that are used, or narrow, away, or new."""
-    known = Windows(10)
-    known.of("used").under_way, known.of("narrow").size, known.of("away").away = 1, 3, True
-    known.of("plain")
-    known.of("new").appeared, known.of("old").appeared = 900.0, 600.0
-    known.tidy(1000.0)
-    assert sorted(known._windows) == ["away", "narrow", "new", "used"]
+    claimer = Claimer(window=100, lease=10.0)
+    claimer.windows["a"].under_way = 30
+    claimer.windows["b"].under_way, claimer.windows["b"].away = under_way, away
+    assert claimer.room(["a", "b", "c"]) == room
+    assert claimer.room(["b"]) == alone
+    assert claimer.room(["c"]) == 100
