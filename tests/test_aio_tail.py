@@ -285,6 +285,7 @@ def test_a_forked_child_closes_nothing_of_its_parents(carol, run):
     async def main():
         async with tailing(carol) as (messages, neighbour):
             held = [await gilmsg.aio.tail_messages(**carol).__aenter__()]
+            await asyncio.to_thread(helpers.heard, neighbour, announcement("", "carol"))
             assert in_a_child(lambda: held.clear() or gc.collect() and 0) == 0
             neighbour.send_multipart(plain(carol, 1))
             assert await numbers(held[0], 1) == await numbers(messages, 1) == [1]
