@@ -196,7 +196,7 @@ class Message(protocol.Entry):
         self.thread: int | None = threading.get_ident()
 
     def run(self, engine: Engine, now: float) -> None:
-        if self.ear.closed:
+        if self.ear.socket.closed:
             self.fail(closed())
         else:
             _leave_or_wait(self, engine, now)
@@ -207,7 +207,7 @@ class Message(protocol.Entry):
     def leave(self, engine: Engine) -> None:
         if self.abandoned:
             return
-        if self.ear.closed:  # while this was held
+        if self.ear.socket.closed:  # while this was held
             self.fail(closed())
             return
         now = time.monotonic()
@@ -235,7 +235,7 @@ Leaving = Union[Held, Message]
 
 def _leave_or_wait(item: Leaving, engine: Engine, now: float) -> None:
     """Let *item* leave if nothing waits at its socket, and it is ready or due; else have it wait there."""
-    if item.out.closed:
+    if item.out.socket.closed:
         item.fail(closed())
     elif not item.out.lines and (now >= item.until or item.ready()):
         item.leave(engine)

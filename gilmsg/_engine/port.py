@@ -178,12 +178,12 @@ class Port:
             self._engine.ask(leave)
         if self._engine.stopping:
             self._engine.stop()
-        until = time.monotonic() + _GIVEN_BACK
-        if self._out is not None and self._out.closed:
-            log.info("no longer publishing as %s from %s", self._out.address.name, self.endpoint)
-        if self._out is not None and self._out.closed and not self._out.address.active:
-            while sockets.port(self.endpoint) in listening_ports() and time.monotonic() < until:
-                time.sleep(_LOOK_AGAIN)
+        if self._out is None or not self._out.socket.closed:
+            return
+        log.info("no longer publishing as %s from %s", self._out.address.name, self.endpoint)
+        bound, until = not self._out.address.active, time.monotonic() + _GIVEN_BACK
+        while bound and sockets.port(self.endpoint) in listening_ports() and time.monotonic() < until:
+            time.sleep(_LOOK_AGAIN)
 
     def _sending(self) -> Out:
         self._require()

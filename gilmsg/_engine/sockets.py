@@ -8,7 +8,7 @@ import contextlib
 import ipaddress
 import threading
 from _queue import SimpleQueue  # greenlets have a queue.SimpleQueue of their own
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
 import zmq
@@ -37,7 +37,6 @@ _LARGEST_PORT = 65535
 _MOST_LOOKUPS = 16
 
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # the enumerations cost more than the call
-_LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 def tune(socket: Socket, config: Mapping[str, Any]) -> None:
@@ -88,13 +87,6 @@ def _set(socket: Socket, options: Mapping[Any, int]) -> None:
 def readable(socket: Socket) -> bool:
     """Return whether a frame can be taken off *socket*; cheaper than the exception of a receive in vain."""
     return bool(socket.getsockopt(_EVENTS) & _POLLIN)  # type: ignore[operator]
-
-
-def send(socket: Socket, parts: Sequence[bytes]) -> None:
-    """Hand one message to *socket*; never blocks, as with PUB."""
-    for part in parts[:-1]:
-        socket.send(part, _MORE)
-    socket.send(parts[-1], _LAST)
 
 
 def port(endpoint: str) -> int:
