@@ -9,7 +9,6 @@ import queue
 import threading
 import time
 from _queue import SimpleQueue  # greenlets have a queue.SimpleQueue of their own
-from collections.abc import Iterator
 from typing import Callable, TypeVar
 
 from ..errors import ListenerError
@@ -128,10 +127,6 @@ class Mailbox:
             self._outside.send(b".")
 
     def _refuse_all(self) -> None:
-        for operation in self._queued():
-            operation.fail(self.ended("nothing was sent"))
-
-    def _queued(self) -> Iterator[Operation]:
         with contextlib.suppress(queue.Empty):
             while True:
-                yield self._operations.get_nowait()
+                self._operations.get_nowait().fail(self.ended("nothing was sent"))
