@@ -22,8 +22,8 @@ log = logging.getLogger("gilmsg.endpoints")
 #: nobody tells whether it is down; and between two log lines of one kind.
 _LOOK_UP_AGAIN, _LOOK_UP_ALL, _LINE_EVERY = 5.0, 30.0, 60.0
 
-#: Lines at level INFO that may be written at a time; past that one a second.
-_INFO_LINES = 100
+#: Lines at level INFO, on who comes and leaves, that may be written at a time; past that one a second.
+INFO_LINES = 100
 
 #: The first frame of a monitor's event: the event, and a value. ``zmq.utils.monitor`` would read it, but brings
 #: asyncio along, which is a tenth of all that ``import fedmsg`` takes.
@@ -61,7 +61,7 @@ class Connections:
         #: By host, so that each is named.
         self._warn_of: defaultdict[str, RateLimitedLog] = defaultdict(lambda: RateLimitedLog(log, _LINE_EVERY))
         self._warn_of_links = RateLimitedLog(log, _LINE_EVERY)
-        self._tell = RateLimitedLog(log, burst=_INFO_LINES)
+        self._tell = RateLimitedLog(log, burst=INFO_LINES)
         for endpoint, socket in connecting:
             self._by_host.setdefault(sockets.parts(endpoint)[1], []).append((endpoint, socket))
         for host in self._by_host:

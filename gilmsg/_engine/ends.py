@@ -15,7 +15,7 @@ import zmq
 from .. import _protocol as protocol
 from ..errors import BadFrame, ConfigurationError, EndpointError
 from . import counting, descriptors, sockets
-from .connections import Connections
+from .connections import INFO_LINES, Connections
 from .waiting import RateLimitedLog
 
 if TYPE_CHECKING:
@@ -46,9 +46,6 @@ _ACKS = 1000
 _LARGEST_FRAME = 4 * protocol.LARGEST_ACK
 
 _LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)  # the enumerations cost more than the call
-
-#: Lines on who comes and leaves that may be written at a time; past that one a second.
-_INFO_LINES = 100
 
 
 class Address(NamedTuple):
@@ -82,7 +79,7 @@ class Out:
         #: By its user, who may forget it: called with (topic, common name) of each announcement.
         self.watchers: weakref.WeakKeyDictionary[Any, Callable[[str, str], None]] = weakref.WeakKeyDictionary()
         self.connections: Connections | None = None
-        self._tell = RateLimitedLog(logging.getLogger("gilmsg.publish"), burst=_INFO_LINES)
+        self._tell = RateLimitedLog(logging.getLogger("gilmsg.publish"), burst=INFO_LINES)
         linger = int(config.get("zmq_linger", 1000))  # -1 is libzmq's "for ever"
         self._linger = min(linger, LONGEST_LINGER) if linger >= 0 else LONGEST_LINGER
         where = f"for the name {address.name!r}"

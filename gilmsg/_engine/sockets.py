@@ -142,10 +142,9 @@ class Names:
             self._threads += 1
             try:
                 greenlets.start(threading.Thread(target=self._look_up, name="gilmsg-names", daemon=True))
-            except RuntimeError:  # no more threads: as if it did not resolve
+            except RuntimeError:  # no more threads: as if it did not resolve, until one that runs already has looked
                 self._threads -= 1
-                with contextlib.suppress(IndexError):  # a thread that ran already has taken it
-                    self._answers.put((self._wanted.pop(), []))
+                self._answers.put((host, []))
                 self._tell()
 
     def answers(self) -> Iterator[tuple[str, list[str]]]:
@@ -156,13 +155,11 @@ class Names:
             yield host, found
 
     def _look_up(self) -> None:
-        while self._wanted:
-            try:
+        with contextlib.suppress(IndexError):  # nothing is wanted any more
+            while True:
                 host = self._wanted.popleft()
-            except IndexError:
-                break  # another thread was faster
-            self._answers.put((host, _addresses(host)))
-            self._tell()
+                self._answers.put((host, _addresses(host)))
+                self._tell()
         self._threads -= 1  # a wrong count costs a thread more or less
 
 

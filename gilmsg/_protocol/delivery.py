@@ -199,12 +199,10 @@ class Delivery(Generic[E]):
             self._look_at = min(self._look_at, now + _LOOK_AGAIN)
         heapq.heappush(self._deadlines, (entry.deadline, entry.key))
 
-    def forget(self, entry: E) -> bool:
-        """Stop to wait for *entry*; False if that has happened already."""
-        awaited = self._entries.get(entry.key) is entry
-        if awaited:
+    def forget(self, entry: E) -> None:
+        """Stop to wait for *entry*, if that has not happened already."""
+        if self._entries.get(entry.key) is entry:
             self._drop(entry)
-        return awaited
 
     def _drop(self, entry: E) -> None:
         del self._entries[entry.key]
