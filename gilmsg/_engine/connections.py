@@ -46,10 +46,7 @@ class Connections:
     """
 
     def __init__(
-        self,
-        connecting: Iterable[tuple[str, sockets.Socket]],
-        names: sockets.Names,
-        watched: sockets.Socket | None = None,
+        self, connecting: Iterable[tuple[str, sockets.Socket]], names: sockets.Names, watched: sockets.Socket | None = None
     ) -> None:
         self.links = protocol.Links()
         self.monitor: sockets.Socket | None = watched and watched.get_monitor_socket(sum(_EVENTS))

@@ -168,12 +168,7 @@ class Ear:
     """The socket by which the ACKs of one bus come in: subscribed, connected to whoever may send one, bounded."""
 
     def __init__(
-        self,
-        context: Context,
-        book: Book,
-        config: Mapping[str, Any],
-        names: Names,
-        settled: collections.deque[Message],
+        self, context: Context, book: Book, config: Mapping[str, Any], names: Names, settled: collections.deque[Message]
     ) -> None:
         self.ack_topic = book.ack_topic
         #: By this consumers know that this very listener hears them.

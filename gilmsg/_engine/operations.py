@@ -131,12 +131,10 @@ class Presence(Held):
 class Acknowledgement(Held):
     """An ACK of ours; it leaves once the listener that awaits it has announced itself, or patience ends.
 
-    A consumer may get a message before the publisher's listener has found the consumer's new port, or
-    before the listener's subscription has come. With fedmsg's shipped settings the listener tries again
-    after 1.1 s at the latest (zmq_reconnect_ivl_max, and some of zmq_reconnect_ivl). And a listener
-    that has shaken hands may have its subscription still on its way: of 500 ACKs sent right after
-    the handshake, 6 came to nothing on an idle machine and 23 on a busy one, 2 even of those sent 10 ms
-    after it. So no fixed time will do.
+    A consumer may get a message before the publisher's listener has found the consumer's new port: with fedmsg's
+    shipped settings it tries again after 1.1 s at the latest (zmq_reconnect_ivl_max, and some of zmq_reconnect_ivl).
+    Then its subscription is still on its way: of 500 ACKs sent right after the handshake, 23 came to nothing on a
+    busy machine, 2 even of those sent 10 ms after it. So no fixed time will do.
     """
 
     #: Seconds: a publishing socket younger than YOUNG waits for an ACK listener to subscribe; an older one waits
@@ -164,11 +162,7 @@ class Acknowledgement(Held):
         return len(in_vain) < self.IN_VAIN or now - in_vain[0] > self.IN_VAIN_SECONDS
 
     def ready(self) -> bool:
-        """Return whether the listener hears us.
-
-        That it has announced itself here proves that its subscription is in force at this
-        very socket (as for presence, the other way round).
-        """
+        """Return whether the listener hears us: its announcement is here, so its subscription is in force."""
         peers = self.out.peers
         if self.out.address.active:
             return peers.subscribed(self._topic)

@@ -193,7 +193,7 @@ class Port:
 
     def _require(self) -> None:
         refuse_in_child_of(self._engine.pid, "process %d forked during this call; nothing was sent in the child")
-        refuse_on(self._engine)
+        self._engine.refuse_own_thread()
         if not self.alive:
             raise Gone(*closed().args)
 
@@ -209,12 +209,3 @@ class Port:
         except BaseException:
             operation.abandoned = True
             raise
-
-
-def refuse_on(engine: Engine) -> None:
-    """Raise ConfigurationError on the engine thread: it would wait for itself."""
-    if engine.runs_here:
-        raise ConfigurationError(
-            "publish() with recipients was called on the ACK listener's own thread, by a logging "
-            "handler, a __del__ or a weakref callback; do it on a thread of its own"
-        )
