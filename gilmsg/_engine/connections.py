@@ -144,7 +144,9 @@ class Connections:
             where = _by_address(endpoint, address)
             if not self.links.expect(where, endpoint) and self._watched is not None:
                 continue  # another name of the same place
-            descriptors.claim(self, connected_to=[where])
+            port = sockets.parts(endpoint)[2]
+            if port.isdigit():
+                descriptors.claim(self, (address, int(port)))
             try:
                 socket.connect(where)
             except zmq.ZMQError as error:

@@ -115,7 +115,7 @@ class Out:
         name, declared = self.address.name, [preferred] if preferred else self.address.endpoints
         failures = []
         for endpoint, port in [(one, sockets.port(one)) for one in declared]:
-            descriptors.claim(self, bound=[port])
+            descriptors.claim(self, port)
             try:
                 self.socket.bind(f"tcp://{sockets.interface(endpoint)}:{port}")
             except zmq.ZMQError as error:

@@ -74,15 +74,17 @@ class Held:
     Attributes:
         until: when it leaves anyway, on the monotonic clock.
         abandoned: its caller has left; it must never leave.
+        thread: whose line it waits in; None: in none.
     """
 
     abandoned = False
     urgent = True
     until = 0.0
+    thread: int | None = None
 
-    def __init__(self, out: Out, thread: int | None = None) -> None:
-        self.out, self.thread = out, thread
-        self.outcome: Any = Outcome()
+    def __init__(self, out: Out, outcome: Settled | None = None) -> None:
+        self.out = out
+        self.outcome: Any = Outcome() if outcome is None else outcome
 
     def run(self, engine: Engine, now: float) -> None:
         _leave_or_wait(self, engine, now)
@@ -101,8 +103,8 @@ class Plain(Held):
     """A message that nobody confirms; it leaves behind those of its thread."""
 
     def __init__(self, out: Out, parts: Sequence[bytes], outcome: Settled) -> None:
-        super().__init__(out, threading.get_ident())
-        self._parts, self.outcome = parts, outcome
+        super().__init__(out, outcome)
+        self._parts, self.thread = parts, threading.get_ident()
 
     def leave(self, engine: Engine) -> None:
         if not self.abandoned:

@@ -141,7 +141,7 @@ def test_sockets_of_the_program_are_not_touched() -> None:
     socket.setdefaulttimeout(30)
     try:
         assert server.getsockname()[1] in descriptors.listening_ports()
-        descriptors.claim(server, bound=[1])
+        descriptors.claim(server, 1)
         assert all(os.get_blocking(one.fileno()) for one in (left, right, server))
     finally:
         socket.setdefaulttimeout(None)
@@ -174,8 +174,8 @@ def test_a_fork_where_the_program_has_its_own_idea_of_sockets(bus: Bus, monkeypa
 def test_a_system_that_does_not_list_open_files(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no /proc and no /dev/fd, as in a chroot, nothing is found, and nothing is said."""
     monkeypatch.setattr(descriptors, "_folder", lambda: "/no/such/folder")
-    descriptors.claim(bus, bound=[1])
-    descriptors.close_inherited()
+    descriptors.claim(bus, 1)
+    descriptors.close_inherited(None)
     assert descriptors.listening_ports() == set()
     assert bus.port().alive
 
