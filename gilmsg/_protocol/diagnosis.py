@@ -62,10 +62,10 @@ def explain(recipient: str, entry: Entry) -> Reason:
     return Reason(reason + suffix, reason.code, arrived)
 
 
-def absent(name: str, way: Way, left: int = NOT_LEFT) -> Reason | None:
+def absent(name: str, way: Way) -> Reason | None:
     """Return why what leaves by *way* cannot reach *name*, or the relay before it; None if it can."""
-    told = _absent(name, way, left)
-    return None if told is None else Reason(*told, _may_have_arrived(way, left))
+    told = _absent(name, way, NOT_LEFT)
+    return None if told is None else Reason(*told, _may_have_arrived(way, NOT_LEFT))
 
 
 def _may_have_arrived(way: Way, left: int) -> bool:

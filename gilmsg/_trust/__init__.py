@@ -142,11 +142,9 @@ def ends() -> dict[str, float]:
     """
     found: dict[str, float] = {}
     if _kept.pid == os.getpid():
-        spans = [("certificate", span) for one in list(_kept.signers.values()) for span in one.spans()]
-        for verifier in list(_kept.verifiers.values()):
-            spans += [("crl" if span.is_crl else "ca", span) for span in verifier.spans()]
-        for kind, span in spans:
-            found[kind] = min(span.end, found.get(kind, math.inf))
+        used: list[signing.Signer | verifying.Verifier] = [*_kept.signers.values(), *_kept.verifiers.values()]
+        for span in (span for one in used for span in one.spans()):
+            found[span.kind] = min(span.end, found.get(span.kind, math.inf))
     return {kind: end for kind, end in found.items() if end != math.inf}
 
 

@@ -74,14 +74,14 @@ class _Anchor(NamedTuple):
 
 def read_ca(path: str) -> Part:
     ca = _loaded(path, "ca_cert_location", x509.load_pem_x509_certificate, "CA certificate")
-    return Part(ca, Span(f"the CA certificate {path} (ca_cert_location)", *dates(ca), "replace it"))
+    return Part(ca, Span(f"the CA certificate {path} (ca_cert_location)", *dates(ca), "replace it", "ca"))
 
 
 def read_crl(path: str) -> Part:
     crl = _loaded(path, "crl_location", x509.load_pem_x509_crl, "CRL")
     end = crl.next_update_utc.timestamp() if crl.next_update_utc else math.inf
     begin = crl.last_update_utc.timestamp()
-    return Part(crl, Span(f"the CRL {path} (crl_location)", begin, end, "replace it", is_crl=True))
+    return Part(crl, Span(f"the CRL {path} (crl_location)", begin, end, "replace it", "crl"))
 
 
 def require_issued(crl: Part, ca: Part) -> None:
