@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..errors import Reason, Timeout
 from . import wire
-from .delivery import DIGEST_DIFFERS, Entry, Receipt
+from .delivery import DIGEST_DIFFERS, Entry
 from .presence import NOT_LEFT, Way
 
 #: Said where the relay is there.
@@ -39,6 +40,20 @@ _NACKED = {
 
 #: What was seen, and its code.
 _Told = tuple[str, str]
+
+
+class Receipt(NamedTuple):
+    """The proof that every required recipient got the message.
+
+    Attributes:
+        msg_id (str): the id of the message.
+        topic (str): its full topic.
+        acks (dict): common name -> seconds from sending to its ACK; of a group, who answered.
+    """
+
+    msg_id: str
+    topic: str
+    acks: dict[str, float]
 
 
 def result(entry: Entry) -> Receipt | Timeout:

@@ -79,13 +79,11 @@ class Reminder:
         now = time.monotonic()
         if now < self._look_at:
             return
-        self._look_at, before, told = now + _LOOK_AGAIN, self._told, {}
+        self._look_at = now + _LOOK_AGAIN
         for warning in (one for span in spans for one in span.ending()):
-            told[warning] = before.get(warning, now)
-            if now >= told[warning]:
+            if now >= self._told.get(warning, now):
                 self._warn("%s", warning)
-                told[warning] = now + _DAY
-        self._told = told
+                self._told[warning] = now + _DAY
 
 
 class Seal(NamedTuple):
