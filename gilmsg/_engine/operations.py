@@ -23,12 +23,11 @@ T = TypeVar("T")
 class Book(Protocol):
     """Where everybody publishes, as ``_settings.AddressBook`` tells."""
 
-    @property
-    def ack_topic(self) -> str: ...
+    ack_topic: str
+    key: Any
+
     @property
     def publishing(self) -> Mapping[str, Sequence[str]]: ...
-    @property
-    def key(self) -> Any: ...
     def of(self, common_name: str, via_relay: bool) -> Sequence[str]: ...
 
 

@@ -30,9 +30,6 @@ _KEEPALIVE = {
     zmq.TCP_KEEPALIVE_CNT: 4, zmq.TCP_MAXRT: 6000,
 }  # fmt: skip
 
-#: The largest port. libzmq takes a larger one modulo 65,536.
-_LARGEST_PORT = 65535
-
 #: Threads that look host names up at a time, at most: a name server that is dead takes up to 30 s for each.
 _MOST_LOOKUPS = 16
 
@@ -90,12 +87,10 @@ def readable(socket: Socket) -> bool:
 
 
 def port(endpoint: str) -> int:
-    """Return the port of *endpoint*, to bind it. One without (``ipc://...``) cannot be used by fedmsg, either."""
-    text = endpoint.rpartition(":")[2].strip()
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
-    if not 0 < number <= _LARGEST_PORT:
+    """Return the port of *endpoint*, to bind it; a tcp one has it, or it was refused with the configuration."""
+    if not endpoint.startswith("tcp://"):  # fedmsg cannot use it, either
         raise ConfigurationError(f"endpoints: {endpoint!r} cannot be bound, it must be tcp://host:port")
-    return number
+    return int(endpoint.rpartition(":")[2])
 
 
 def parts(endpoint: str) -> tuple[str, str, str]:
