@@ -104,7 +104,7 @@ def awaited():
 
 def held():
     """How many messages wait to leave, for their head start say."""
-    return sum(len(out.lines) for out in _outs())
+    return sum(len(line) for out in _outs() for line in out.lines._lines.values())
 
 
 def running():

@@ -116,7 +116,7 @@ class Subscribers:
             for topic in self._topics:
                 subscriber.setsockopt(zmq.SUBSCRIBE, topic)
             if self._passive:
-                _engine.claim(self, bound=[sockets.port(endpoint)])
+                _engine.claim(self, sockets.port(endpoint))
                 subscriber.bind(endpoint)
         except zmq.ZMQError as error:
             raise ConfigurationError(f"endpoints[{name!r}]: {endpoint!r} cannot be used: {error}") from error

@@ -44,7 +44,7 @@ from .ends import Address
 from .greenlets import poll
 from .loop import Engine
 from .operations import Ask, Book, Message, Plain
-from .port import Gone, Port, refuse_on
+from .port import Gone, Port
 from .sockets import Names
 from .waiting import CallbackFuture, Outcome, RateLimitedLog, Reports, Settled, Worker, callbacks, futures, signing
 
@@ -153,7 +153,7 @@ def destroy() -> None:
     global _engine
     engine = _engine
     if engine is not None:
-        refuse_on(engine)
+        engine.refuse_own_thread()
         engine.stop()
         log.info("ended: nothing is published, acknowledged or awaited any more")
         if _engine is engine:
@@ -183,7 +183,7 @@ def _running_engine(config: Mapping[str, Any]) -> Engine:
     global _engine, _began
     engine = _engine
     if engine is not None and engine.alive:
-        refuse_on(engine)
+        engine.refuse_own_thread()
         return engine
     if _left:
         raise ListenerError("the interpreter is ending, and the publisher with it; nothing was sent")
@@ -196,7 +196,7 @@ def _running_engine(config: Mapping[str, Any]) -> Engine:
             engine = _engine  # destroy(), in another thread, may forget it at any moment
             if engine is None or not engine.alive:
                 if engine is not None:
-                    refuse_on(engine)
+                    engine.refuse_own_thread()
                     engine.stop()  # until then it has its ports
                     counting.restarted(engine.failed)
                 engine = Engine(config)

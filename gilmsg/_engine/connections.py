@@ -22,8 +22,8 @@ log = logging.getLogger("gilmsg.endpoints")
 #: nobody tells whether it is down; and between two log lines of one kind.
 _LOOK_UP_AGAIN, _LOOK_UP_ALL, _LINE_EVERY = 5.0, 30.0, 60.0
 
-#: Lines at level INFO that may be written at a time; past that one a second.
-_INFO_LINES = 100
+#: Lines at level INFO, on who comes and leaves, that may be written at a time; past that one a second.
+INFO_LINES = 100
 
 #: The first frame of a monitor's event: the event, and a value. ``zmq.utils.monitor`` would read it, but brings
 #: asyncio along, which is a tenth of all that ``import fedmsg`` takes.
@@ -46,10 +46,7 @@ class Connections:
     """
 
     def __init__(
-        self,
-        connecting: Iterable[tuple[str, sockets.Socket]],
-        names: sockets.Names,
-        watched: sockets.Socket | None = None,
+        self, connecting: Iterable[tuple[str, sockets.Socket]], names: sockets.Names, watched: sockets.Socket | None = None
     ) -> None:
         self.links = protocol.Links()
         self.monitor: sockets.Socket | None = watched and watched.get_monitor_socket(sum(_EVENTS))
@@ -58,12 +55,10 @@ class Connections:
         #: Host -> its address in use; a host name has none while it does not resolve.
         self._addresses: dict[str, str] = {}
         self._look_ups: list[tuple[float, str]] = []
-        #: The hosts in there. Others may share the names: an answer comes to those who have not asked, too.
-        self._planned: set[str] = set()
         #: By host, so that each is named.
         self._warn_of: defaultdict[str, RateLimitedLog] = defaultdict(lambda: RateLimitedLog(log, _LINE_EVERY))
         self._warn_of_links = RateLimitedLog(log, _LINE_EVERY)
-        self._tell = RateLimitedLog(log, burst=_INFO_LINES)
+        self._tell = RateLimitedLog(log, burst=INFO_LINES)
         for endpoint, socket in connecting:
             self._by_host.setdefault(sockets.parts(endpoint)[1], []).append((endpoint, socket))
         for host in self._by_host:
@@ -108,7 +103,6 @@ class Connections:
             self._watched.connect(where)
         while self._look_ups and self._look_ups[0][0] <= now:
             _, host = heapq.heappop(self._look_ups)
-            self._planned.discard(host)
             if self._watched is None or host not in self._addresses or self._is_down(host):
                 self._names.ask(host)
             else:
@@ -116,8 +110,10 @@ class Connections:
 
     def next_due(self) -> float | None:
         """Return when :meth:`tick` has something to do."""
-        doubtful, look_up = self.links.next_due(), self._look_ups[0][0] if self._look_ups else None
-        return look_up if doubtful is None else doubtful if look_up is None else min(doubtful, look_up)
+        doubtful = self.links.next_due()
+        if not self._look_ups:
+            return doubtful
+        return self._look_ups[0][0] if doubtful is None else min(doubtful, self._look_ups[0][0])
 
     def states(self) -> dict[str, bool]:
         """Return whether each endpoint is connected to."""
@@ -135,8 +131,8 @@ class Connections:
             self.monitor.close(linger=0)
 
     def _look_up(self, when: float, host: str) -> None:
-        if host not in self._planned:
-            self._planned.add(host)
+        # Others may share the names: an answer comes to those who have not asked, too.
+        if all(host != planned for _, planned in self._look_ups):
             heapq.heappush(self._look_ups, (when, host))
 
     def _is_down(self, host: str) -> bool:
@@ -148,7 +144,9 @@ class Connections:
             where = _by_address(endpoint, address)
             if not self.links.expect(where, endpoint) and self._watched is not None:
                 continue  # another name of the same place
-            descriptors.claim(self, connected_to=[where])
+            port = sockets.parts(endpoint)[2]
+            if port.isdigit():
+                descriptors.claim(self, (address, int(port)))
             try:
                 socket.connect(where)
             except zmq.ZMQError as error:

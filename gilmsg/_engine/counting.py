@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import _protocol as protocol
@@ -56,61 +57,47 @@ class Tally:
     def __init__(self, depth: int) -> None:
         self.depth = depth
         #: By topic.
-        self.published: dict[str, int] = {}
-        self.confirmed: dict[str, int] = {}
-        self.timed_out: dict[str, int] = {}
+        self.published: Counter[str] = Counter()
+        self.confirmed: Counter[str] = Counter()
+        self.timed_out: Counter[str] = Counter()
         #: By topic, recipient and code.
-        self.missing: dict[tuple[str, str, str], int] = {}
+        self.missing: Counter[tuple[str, str, str]] = Counter()
         #: ACKs by the class of their time, and these times in all.
         self.classes, self.seconds = [0] * (len(BOUNDS) + 1), 0.0
         self.acks_sent = self.acks_failed = self.restarts = 0
         #: By reason.
-        self.dropped: dict[str, int] = {}
+        self.dropped: Counter[str] = Counter()
         #: By the origin of the outbox.
         self.outboxes: dict[str, Standing] = {}
         self._topics: set[str] = set()
         self._recipients: set[str] = set()
-        self._callers = threading.RLock()  # a signal handler may consume, too
-
-    # For the engine thread.
+        self.callers = threading.RLock()  # a signal handler may consume, too
 
     def left(self, message: Message) -> None:
-        """Count *message*, which was given to the socket."""
-        _add(self.published, self._topic_of(message))
+        """Count, on the engine thread, *message*, which was given to the socket."""
+        self.published[self._topic_of(message)] += 1
 
     def ended(self, message: Message, result: protocol.Receipt | Timeout) -> None:
-        """Count the end of *message*."""
+        """Count, on the engine thread, the end of *message*."""
         topic = self._topic_of(message)
         for seconds in result.acks.values():
             self.classes[bisect_left(BOUNDS, seconds)] += 1
             self.seconds += seconds
         if not isinstance(result, Timeout):
-            _add(self.confirmed, topic)
+            self.confirmed[topic] += 1
             return
-        _add(self.timed_out, topic)
+        self.timed_out[topic] += 1
         for recipient, reason in result.missing.items():
             key = topic, _bounded(self._recipients, recipient), reason.code
             if key not in self.missing and len(self.missing) >= _MOST_MISSING:
                 key = OTHER, OTHER, reason.code
-            _add(self.missing, key)
+            self.missing[key] += 1
 
     def _topic_of(self, message: Message) -> str:
         """Return the first words of the topic of *message* after prefix and environment."""
         begin = protocol.scope(message.way.ack_topic)
         rest = message.topic.removeprefix(begin)
         return _bounded(self._topics, ".".join(rest.split(".", self.depth)[: self.depth]))
-
-    # For any other thread.
-
-    def drop(self, reason: str) -> None:
-        """Count a frame that a consumer dropped."""
-        with self._callers:
-            _add(self.dropped, reason)
-
-    def fail(self) -> None:
-        """Count an ACK that could not be sent."""
-        with self._callers:
-            self.acks_failed += 1
 
     def look_at(self, origin: str, ask: Callable[[], tuple[int, float]]) -> None:
         """Note what *ask* says of an outbox, rows and age; unless it was asked a moment ago. For its deliverer's thread."""
@@ -149,23 +136,21 @@ def restarted(failed: bool) -> None:
 def dropped_answer() -> None:
     """Count, on the engine thread, a frame that the ACK listener dropped, if anybody wants to know."""
     if tally is not None:
-        _add(tally.dropped, BAD_ANSWER)
+        tally.dropped[BAD_ANSWER] += 1
 
 
 def dropped(reason: str) -> None:
     """Count a frame that a consumer dropped, if anybody wants to know; *reason* is one of a few words."""
     if tally is not None:
-        tally.drop(reason)
+        with tally.callers:
+            tally.dropped[reason] += 1
 
 
 def ack_failed() -> None:
     """Count an ACK that could not be sent, if anybody wants to know."""
     if tally is not None:
-        tally.fail()
-
-
-def _add(counts: dict, key: object) -> None:  # type: ignore[type-arg]  # of any kind of key
-    counts[key] = counts.get(key, 0) + 1
+        with tally.callers:
+            tally.acks_failed += 1
 
 
 def _bounded(values: set[str], value: str) -> str:

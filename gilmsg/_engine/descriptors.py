@@ -10,13 +10,13 @@ import os
 import resource
 import stat
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import zmq
 
 from ..errors import ConfigurationError
-from .sockets import Socket, parts
+from .sockets import Socket
 
 Context = zmq.Context[Socket]
 
@@ -89,19 +89,13 @@ def _raise_limit(needed: int, wished: int, what: str) -> None:
 #: The parent's objects, unused for ever. pyzmq skips them at exit, but warns when they are collected.
 _kept: list[Any] = []
 
+#: Owner -> our ports, and (numeric address, port) of peers.
 _claims: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
 
 
-def claim(owner: Any, bound: Iterable[int] = (), connected_to: Iterable[str] = ()) -> None:
-    """Note, before they are opened, sockets of *owner* that a forked child is to close.
-
-    They are known by our ports, and by ``tcp://<numeric address>:<port>`` of peers.
-    """
-    claimed = _claims.setdefault(owner, set())
-    claimed.update(bound)
-    for _, host, port in map(parts, connected_to):
-        if port.isdigit():
-            claimed.add((host, int(port)))
+def claim(owner: Any, place: int | tuple[str, int]) -> None:
+    """Note, before it is opened, a socket of *owner* that a forked child is to close: by our port, or its peer's place."""
+    _claims.setdefault(owner, set()).add(place)
 
 
 def forget(owner: Any) -> None:
@@ -109,12 +103,12 @@ def forget(owner: Any) -> None:
     _claims.pop(owner, None)
 
 
-def close_inherited(*objects: Any) -> None:
-    """Close, in a forked child, the descriptors that were claimed; keep their owners, and *objects*, for ever."""
-    claims = list(_claims.items())
+def close_inherited(engine: Any) -> None:
+    """Close, in a forked child, the descriptors that were claimed; keep their owners, and *engine*, for ever."""
+    claims = dict(_claims)
     _claims.clear()
-    _kept.extend([*objects, *(owner for owner, _ in claims)])
-    claimed = set().union(*(one for _, one in claims))
+    _kept.extend([engine, *claims])
+    claimed = set().union(*claims.values())
     for descriptor, ours, peer, _ in _tcp_sockets() if claimed else ():
         if ours in claimed or peer in claimed:
             os.close(descriptor)

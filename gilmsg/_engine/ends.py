@@ -15,7 +15,7 @@ import zmq
 from .. import _protocol as protocol
 from ..errors import BadFrame, ConfigurationError, EndpointError
 from . import counting, descriptors, sockets
-from .connections import Connections
+from .connections import INFO_LINES, Connections
 from .waiting import RateLimitedLog
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ _ACKS = 1000
 #: between this and ``LARGEST_ACK`` is only dropped, because behind a relay others share the connection.
 _LARGEST_FRAME = 4 * protocol.LARGEST_ACK
 
-
-#: Lines on who comes and leaves that may be written at a time; past that one a second.
-_INFO_LINES = 100
+_LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)  # the enumerations cost more than the call
 
 
 class Address(NamedTuple):
@@ -81,7 +79,7 @@ class Out:
         #: By its user, who may forget it: called with (topic, common name) of each announcement.
         self.watchers: weakref.WeakKeyDictionary[Any, Callable[[str, str], None]] = weakref.WeakKeyDictionary()
         self.connections: Connections | None = None
-        self._tell = RateLimitedLog(logging.getLogger("gilmsg.publish"), burst=_INFO_LINES)
+        self._tell = RateLimitedLog(logging.getLogger("gilmsg.publish"), burst=INFO_LINES)
         linger = int(config.get("zmq_linger", 1000))  # -1 is libzmq's "for ever"
         self._linger = min(linger, LONGEST_LINGER) if linger >= 0 else LONGEST_LINGER
         where = f"for the name {address.name!r}"
@@ -117,7 +115,7 @@ class Out:
         name, declared = self.address.name, [preferred] if preferred else self.address.endpoints
         failures = []
         for endpoint, port in [(one, sockets.port(one)) for one in declared]:
-            descriptors.claim(self, bound=[port])
+            descriptors.claim(self, port)
             try:
                 self.socket.bind(f"tcp://{sockets.interface(endpoint)}:{port}")
             except zmq.ZMQError as error:
@@ -155,12 +153,9 @@ class Out:
 
     def send(self, parts: Sequence[bytes]) -> None:
         """Hand one message to the socket; never blocks, as with PUB."""
-        sockets.send(self.socket, parts)
-
-    @property
-    def closed(self) -> bool:
-        """Whether :meth:`close` was called."""
-        return bool(self.socket.closed)
+        for part in parts[:-1]:
+            self.socket.send(part, _MORE)
+        self.socket.send(parts[-1], _LAST)
 
     def close(self) -> None:
         """Close the socket; what is still to be sent has half a second at most."""
@@ -173,12 +168,7 @@ class Ear:
     """The socket by which the ACKs of one bus come in: subscribed, connected to whoever may send one, bounded."""
 
     def __init__(
-        self,
-        context: Context,
-        book: Book,
-        config: Mapping[str, Any],
-        names: Names,
-        settled: collections.deque[Message],
+        self, context: Context, book: Book, config: Mapping[str, Any], names: Names, settled: collections.deque[Message]
     ) -> None:
         self.ack_topic = book.ack_topic
         #: By this consumers know that this very listener hears them.
@@ -217,7 +207,7 @@ class Ear:
 
     def listen_as(self, origin: str) -> None:
         """Let consumers see that this listener awaits the ACKs for *origin*; idempotent."""
-        if origin not in self._origins:  # or libzmq would count, and tell its peers nothing
+        if origin not in self._origins:  # or they would count it twice, and see it end once
             self._origins.add(origin)
             for topic in self._topics():
                 self.socket.setsockopt(zmq.SUBSCRIBE, protocol.announcement(topic, origin))
@@ -228,11 +218,6 @@ class Ear:
     def take_events(self, now: float) -> None:
         """Take in how the connections fare."""
         self.connections.take(now)
-
-    @property
-    def closed(self) -> bool:
-        """Whether :meth:`close` was called."""
-        return bool(self.socket.closed)
 
     def close(self) -> None:
         """Close the socket and its monitor."""

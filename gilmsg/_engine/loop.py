@@ -99,18 +99,12 @@ class Engine(Mailbox):
 
     def close_unused(self, *ends: Out | Ear | None) -> None:
         """Close those of *ends* that nobody uses any more, and end if nothing is open then."""
-        outs = {key: one for key, one in self._outs.items() if one in ends and not one.users}
         # What has left still gets its ACKs: a listener that awaits some stays, until the engine ends.
-        ears = {
-            key: one
-            for key, one in self._ears.items()
-            if one in ends and not one.users and one.delivery.next_due() is None
-        }
-        for address in outs:
-            del self._outs[address]
-        for bus in ears:
-            del self._ears[bus]
-        self._close([*outs.values(), *ears.values()], closed)
+        busy = [ear for ear in self._ears.values() if ear.delivery.next_due() is not None]
+        unused = [end for end in self._ends() if end in ends and not end.users and end not in busy]
+        self._outs = {address: out for address, out in self._outs.items() if out not in unused}
+        self._ears = {bus: ear for bus, ear in self._ears.items() if ear not in unused}
+        self._close(unused, closed)
         self._watch()
         if not self._outs and not self._ears:
             self.give_up("had nothing open any more")
@@ -231,8 +225,8 @@ class Engine(Mailbox):
         self._readers = {**callers, **ears}
         self._polled_for_callers = [(source, zmq.POLLIN) for source in callers]
         self._polled = [(source, zmq.POLLIN) for source in self._readers]
-        lines = [out.lines for out in self._outs.values()]
-        self._scheduled = [*lines, *(ear.delivery for ear in self._ears.values()), *self._connections]
+        lines, deliveries = [out.lines for out in self._outs.values()], [ear.delivery for ear in self._ears.values()]
+        self._scheduled = [*lines, *deliveries, *self._connections]
 
     def _woken(self, now: float) -> None:
         self._operate(now)  # first: a caller waits, and to take the byte gives up the interpreter's lock
@@ -255,12 +249,9 @@ class Engine(Mailbox):
         self._ident = None
 
     def _close(
-        self,
-        ends: Sequence[Out | Ear],
-        unsent: Callable[[], ListenerError],
-        leaving: Iterable[Leaving] = (),
+        self, ends: Sequence[Out | Ear], unsent: Callable[[], ListenerError], leaving: Iterable[Leaving] = (),
         expected: Iterable[Message] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Close *ends*; whoever waits to send there fails, and whoever awaits an ACK, and those besides."""
         for end in ends:
             if isinstance(end, Out):

@@ -9,10 +9,9 @@ import queue
 import threading
 import time
 from _queue import SimpleQueue  # greenlets have a queue.SimpleQueue of their own
-from collections.abc import Iterator
 from typing import Callable, TypeVar
 
-from ..errors import ListenerError
+from ..errors import ConfigurationError, ListenerError
 from . import greenlets
 from .operations import Ask, Operation
 from .waiting import Outcome
@@ -67,10 +66,13 @@ class Mailbox:
         """Whether it takes operations."""
         return not self.over and not self.stopping and os.getpid() == self.pid
 
-    @property
-    def runs_here(self) -> bool:
-        """Whether the calling thread is the engine thread."""
-        return self._ident == greenlets.ident()
+    def refuse_own_thread(self) -> None:
+        """Raise ConfigurationError on the engine thread: it would wait for itself."""
+        if self._ident == greenlets.ident():
+            raise ConfigurationError(
+                "publish() with recipients was called on the ACK listener's own thread, by a logging "
+                "handler, a __del__ or a weakref callback; do it on a thread of its own"
+            )
 
     def put(self, operation: Operation) -> None:
         """Hand *operation* over; it is settled whatever becomes of the engine."""
@@ -128,10 +130,6 @@ class Mailbox:
             self._outside.send(b".")
 
     def _refuse_all(self) -> None:
-        for operation in self._queued():
-            operation.fail(self.ended("nothing was sent"))
-
-    def _queued(self) -> Iterator[Operation]:
         with contextlib.suppress(queue.Empty):
             while True:
-                yield self._operations.get_nowait()
+                self._operations.get_nowait().fail(self.ended("nothing was sent"))

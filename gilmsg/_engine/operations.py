@@ -23,12 +23,11 @@ T = TypeVar("T")
 class Book(Protocol):
     """Where everybody publishes, as ``_settings.AddressBook`` tells."""
 
-    @property
-    def ack_topic(self) -> str: ...
+    ack_topic: str
+    key: Any
+
     @property
     def publishing(self) -> Mapping[str, Sequence[str]]: ...
-    @property
-    def key(self) -> Any: ...
     def of(self, common_name: str, via_relay: bool) -> Sequence[str]: ...
 
 
@@ -74,15 +73,17 @@ class Held:
     Attributes:
         until: when it leaves anyway, on the monotonic clock.
         abandoned: its caller has left; it must never leave.
+        thread: whose line it waits in; None: in none.
     """
 
     abandoned = False
     urgent = True
     until = 0.0
+    thread: int | None = None
 
-    def __init__(self, out: Out, thread: int | None = None) -> None:
-        self.out, self.thread = out, thread
-        self.outcome: Any = Outcome()
+    def __init__(self, out: Out, outcome: Settled | None = None) -> None:
+        self.out = out
+        self.outcome: Any = Outcome() if outcome is None else outcome
 
     def run(self, engine: Engine, now: float) -> None:
         _leave_or_wait(self, engine, now)
@@ -101,8 +102,8 @@ class Plain(Held):
     """A message that nobody confirms; it leaves behind those of its thread."""
 
     def __init__(self, out: Out, parts: Sequence[bytes], outcome: Settled) -> None:
-        super().__init__(out, threading.get_ident())
-        self._parts, self.outcome = parts, outcome
+        super().__init__(out, outcome)
+        self._parts, self.thread = parts, threading.get_ident()
 
     def leave(self, engine: Engine) -> None:
         if not self.abandoned:
@@ -131,12 +132,10 @@ class Presence(Held):
 class Acknowledgement(Held):
     """An ACK of ours; it leaves once the listener that awaits it has announced itself, or patience ends.
 
-    A consumer may get a message before the publisher's listener has found the consumer's new port, or
-    before the listener's subscription has come. With fedmsg's shipped settings the listener tries again
-    after 1.1 s at the latest (zmq_reconnect_ivl_max, and some of zmq_reconnect_ivl). And a listener
-    that has shaken hands may have its subscription still on its way: of 500 ACKs sent right after
-    the handshake, 6 came to nothing on an idle machine and 23 on a busy one, 2 even of those sent 10 ms
-    after it. So no fixed time will do.
+    A consumer may get a message before the publisher's listener has found the consumer's new port: with fedmsg's
+    shipped settings it tries again after 1.1 s at the latest (zmq_reconnect_ivl_max, and some of zmq_reconnect_ivl).
+    Then its subscription is still on its way: of 500 ACKs sent right after the handshake, 23 came to nothing on a
+    busy machine, 2 even of those sent 10 ms after it. So no fixed time will do.
     """
 
     #: Seconds: a publishing socket younger than YOUNG waits for an ACK listener to subscribe; an older one waits
@@ -164,11 +163,7 @@ class Acknowledgement(Held):
         return len(in_vain) < self.IN_VAIN or now - in_vain[0] > self.IN_VAIN_SECONDS
 
     def ready(self) -> bool:
-        """Return whether the listener hears us.
-
-        That it has announced itself here proves that its subscription is in force at this
-        very socket (as for presence, the other way round).
-        """
+        """Return whether the listener hears us: its announcement is here, so its subscription is in force."""
         peers = self.out.peers
         if self.out.address.active:
             return peers.subscribed(self._topic)
@@ -196,7 +191,7 @@ class Message(protocol.Entry):
         self.thread: int | None = threading.get_ident()
 
     def run(self, engine: Engine, now: float) -> None:
-        if self.ear.closed:
+        if self.ear.socket.closed:
             self.fail(closed())
         else:
             _leave_or_wait(self, engine, now)
@@ -207,7 +202,7 @@ class Message(protocol.Entry):
     def leave(self, engine: Engine) -> None:
         if self.abandoned:
             return
-        if self.ear.closed:  # while this was held
+        if self.ear.socket.closed:  # while this was held
             self.fail(closed())
             return
         now = time.monotonic()
@@ -235,7 +230,7 @@ Leaving = Union[Held, Message]
 
 def _leave_or_wait(item: Leaving, engine: Engine, now: float) -> None:
     """Let *item* leave if nothing waits at its socket, and it is ready or due; else have it wait there."""
-    if item.out.closed:
+    if item.out.socket.closed:
         item.fail(closed())
     elif not item.out.lines and (now >= item.until or item.ready()):
         item.leave(engine)

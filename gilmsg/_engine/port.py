@@ -178,12 +178,12 @@ class Port:
             self._engine.ask(leave)
         if self._engine.stopping:
             self._engine.stop()
-        until = time.monotonic() + _GIVEN_BACK
-        if self._out is not None and self._out.closed:
-            log.info("no longer publishing as %s from %s", self._out.address.name, self.endpoint)
-        if self._out is not None and self._out.closed and not self._out.address.active:
-            while sockets.port(self.endpoint) in listening_ports() and time.monotonic() < until:
-                time.sleep(_LOOK_AGAIN)
+        if self._out is None or not self._out.socket.closed:
+            return
+        log.info("no longer publishing as %s from %s", self._out.address.name, self.endpoint)
+        bound, until = not self._out.address.active, time.monotonic() + _GIVEN_BACK
+        while bound and sockets.port(self.endpoint) in listening_ports() and time.monotonic() < until:
+            time.sleep(_LOOK_AGAIN)
 
     def _sending(self) -> Out:
         self._require()
@@ -193,7 +193,7 @@ class Port:
 
     def _require(self) -> None:
         refuse_in_child_of(self._engine.pid, "process %d forked during this call; nothing was sent in the child")
-        refuse_on(self._engine)
+        self._engine.refuse_own_thread()
         if not self.alive:
             raise Gone(*closed().args)
 
@@ -209,12 +209,3 @@ class Port:
         except BaseException:
             operation.abandoned = True
             raise
-
-
-def refuse_on(engine: Engine) -> None:
-    """Raise ConfigurationError on the engine thread: it would wait for itself."""
-    if engine.runs_here:
-        raise ConfigurationError(
-            "publish() with recipients was called on the ACK listener's own thread, by a logging "
-            "handler, a __del__ or a weakref callback; do it on a thread of its own"
-        )

@@ -8,7 +8,7 @@ import contextlib
 import ipaddress
 import threading
 from _queue import SimpleQueue  # greenlets have a queue.SimpleQueue of their own
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
 import zmq
@@ -30,14 +30,10 @@ _KEEPALIVE = {
     zmq.TCP_KEEPALIVE_CNT: 4, zmq.TCP_MAXRT: 6000,
 }  # fmt: skip
 
-#: The largest port. libzmq takes a larger one modulo 65,536.
-_LARGEST_PORT = 65535
-
 #: Threads that look host names up at a time, at most: a name server that is dead takes up to 30 s for each.
 _MOST_LOOKUPS = 16
 
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # the enumerations cost more than the call
-_LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 def tune(socket: Socket, config: Mapping[str, Any]) -> None:
@@ -90,20 +86,11 @@ def readable(socket: Socket) -> bool:
     return bool(socket.getsockopt(_EVENTS) & _POLLIN)  # type: ignore[operator]
 
 
-def send(socket: Socket, parts: Sequence[bytes]) -> None:
-    """Hand one message to *socket*; never blocks, as with PUB."""
-    for part in parts[:-1]:
-        socket.send(part, _MORE)
-    socket.send(parts[-1], _LAST)
-
-
 def port(endpoint: str) -> int:
-    """Return the port of *endpoint*, to bind it. One without (``ipc://...``) cannot be used by fedmsg, either."""
-    text = endpoint.rpartition(":")[2].strip()
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
-    if not 0 < number <= _LARGEST_PORT:
+    """Return the port of *endpoint*, to bind it; a tcp one has it, or it was refused with the configuration."""
+    if not endpoint.startswith("tcp://"):  # fedmsg cannot use it, either
         raise ConfigurationError(f"endpoints: {endpoint!r} cannot be bound, it must be tcp://host:port")
-    return number
+    return int(endpoint.rpartition(":")[2])
 
 
 def parts(endpoint: str) -> tuple[str, str, str]:
@@ -150,10 +137,9 @@ class Names:
             self._threads += 1
             try:
                 greenlets.start(threading.Thread(target=self._look_up, name="gilmsg-names", daemon=True))
-            except RuntimeError:  # no more threads: as if it did not resolve
+            except RuntimeError:  # no more threads: as if it did not resolve, until one that runs already has looked
                 self._threads -= 1
-                with contextlib.suppress(IndexError):  # a thread that ran already has taken it
-                    self._answers.put((self._wanted.pop(), []))
+                self._answers.put((host, []))
                 self._tell()
 
     def answers(self) -> Iterator[tuple[str, list[str]]]:
@@ -164,13 +150,11 @@ class Names:
             yield host, found
 
     def _look_up(self) -> None:
-        while self._wanted:
-            try:
+        with contextlib.suppress(IndexError):  # nothing is wanted any more
+            while True:
                 host = self._wanted.popleft()
-            except IndexError:
-                break  # another thread was faster
-            self._answers.put((host, _addresses(host)))
-            self._tell()
+                self._answers.put((host, _addresses(host)))
+                self._tell()
         self._threads -= 1  # a wrong count costs a thread more or less
 
 

@@ -186,7 +186,7 @@ class CallbackFuture(Future[Any]):
                     return ask(max(0.0, min(_LOOK_AGAIN, until - time.monotonic())))
                 except concurrent.futures.TimeoutError:
                     if self.done():
-                        return ask(0)  # this moment; or it is what its owner has set
+                        return ask(0)  # this moment; or its end is a Timeout, which is one
                     if time.monotonic() >= until:
                         raise
         finally:
@@ -219,8 +219,6 @@ def _settle_all() -> None:
             else:
                 future.tell(error)
                 future.set_exception(error)
-        except concurrent.futures.InvalidStateError:  # its owner has set it, who may do as he likes
-            pass
         finally:
             future._condition.release()
 
@@ -245,9 +243,7 @@ class Reports:
         futures.run(self._tell_all)  # each time: one that is being told may be told without this
 
     def _tell_all(self) -> None:
-        batch = []
-        while self._news:
-            batch.append(self._news.popleft())
+        batch = [self._news.popleft() for _ in range(len(self._news))]
         if batch:
             self._tell(batch)
 

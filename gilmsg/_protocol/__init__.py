@@ -30,8 +30,8 @@ turns a missing ACK into success. Hence races, and lies (anybody may announce an
 sentence. Frames are numbered: so the diagnosis tells what was so when the message left from what became so afterwards.
 """
 
-from .delivery import Delivery, Entry, NackLimit, Receipt  # noqa: I001  sorted, but packed
-from .diagnosis import BEHIND_RELAY, absent, result
+from .delivery import Delivery, Entry, NackLimit  # noqa: I001  sorted, but packed
+from .diagnosis import BEHIND_RELAY, Receipt, absent, result
 from .lines import Lines
 from .links import DOWN, RETRIED, UP, Links
 from .presence import Peers, Way, of_our_bus, scope

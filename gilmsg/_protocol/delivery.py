@@ -5,11 +5,10 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Callable, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Callable, Generic, Protocol, TypeVar
 
 from ..errors import BadFrame, ConfigurationError, Refused
 from . import wire
-from .late import Late
 from .presence import NOT_LEFT, Way
 
 #: The reason of an ACK whose digest is another.
@@ -29,20 +28,6 @@ _QUOTED = 64
 
 #: Entries, at most, whose ACKs count though their wait has ended: each takes a kilobyte or more, its owner's share included.
 _MOST_LATE = 10_000
-
-
-class Receipt(NamedTuple):
-    """The proof that every required recipient got the message.
-
-    Attributes:
-        msg_id (str): the id of the message.
-        topic (str): its full topic.
-        acks (dict): common name -> seconds from sending to its ACK; of a group, who answered.
-    """
-
-    msg_id: str
-    topic: str
-    acks: dict[str, float]
 
 
 class Verifier(Protocol):
@@ -160,6 +145,29 @@ class Entry:
             self.refused.setdefault(claimed, reason)
 
 
+class Late:
+    """An entry whose wait has ended: what its further ACKs are checked by, and no more, for there may be many."""
+
+    __slots__ = ("digest", "heard", "msg_id", "names", "verifier")
+
+    def __init__(self, entry: Entry, heard: Callable[[str], None]) -> None:
+        self.msg_id, self.digest, self.verifier, self.heard = entry.msg_id, entry.digest, entry.verifier, heard
+        self.names = tuple(name for name in entry._entries_of if name not in entry.acks)
+
+    def confirm(self, received: wire.Received, digest: str | None) -> bool:
+        """Take in an ACK that states *digest*; return whether no other one can come."""
+        if digest is not None and digest != self.digest:
+            return False
+        try:
+            signer = self.verifier.signer_of(received.message, received.covered)
+        except Refused:
+            return False
+        if signer in self.names:
+            self.names = tuple(name for name in self.names if name != signer)
+            self.heard(signer)
+        return not self.names
+
+
 E = TypeVar("E", bound=Entry)
 
 
@@ -199,12 +207,10 @@ class Delivery(Generic[E]):
             self._look_at = min(self._look_at, now + _LOOK_AGAIN)
         heapq.heappush(self._deadlines, (entry.deadline, entry.key))
 
-    def forget(self, entry: E) -> bool:
-        """Stop to wait for *entry*; False if that has happened already."""
-        awaited = self._entries.get(entry.key) is entry
-        if awaited:
+    def forget(self, entry: E) -> None:
+        """Stop to wait for *entry*, if that has not happened already."""
+        if self._entries.get(entry.key) is entry:
             self._drop(entry)
-        return awaited
 
     def _drop(self, entry: E) -> None:
         del self._entries[entry.key]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..errors import Reason, Timeout
 from . import wire
-from .delivery import DIGEST_DIFFERS, Entry, Receipt
+from .delivery import DIGEST_DIFFERS, Entry
 from .presence import NOT_LEFT, Way
 
 #: Said where the relay is there.
@@ -41,6 +42,20 @@ _NACKED = {
 _Told = tuple[str, str]
 
 
+class Receipt(NamedTuple):
+    """The proof that every required recipient got the message.
+
+    Attributes:
+        msg_id (str): the id of the message.
+        topic (str): its full topic.
+        acks (dict): common name -> seconds from sending to its ACK; of a group, who answered.
+    """
+
+    msg_id: str
+    topic: str
+    acks: dict[str, float]
+
+
 def result(entry: Entry) -> Receipt | Timeout:
     """Return what becomes of *entry*, which is settled or whose deadline has passed."""
     reasons = {one: explain(one, entry) for one in entry.missing()}
@@ -62,10 +77,10 @@ def explain(recipient: str, entry: Entry) -> Reason:
     return Reason(reason + suffix, reason.code, arrived)
 
 
-def absent(name: str, way: Way, left: int = NOT_LEFT) -> Reason | None:
+def absent(name: str, way: Way) -> Reason | None:
     """Return why what leaves by *way* cannot reach *name*, or the relay before it; None if it can."""
-    told = _absent(name, way, left)
-    return None if told is None else Reason(*told, _may_have_arrived(way, left))
+    told = _absent(name, way, NOT_LEFT)
+    return None if told is None else Reason(*told, _may_have_arrived(way, NOT_LEFT))
 
 
 def _may_have_arrived(way: Way, left: int) -> bool:

@@ -25,9 +25,6 @@ class Lines(Generic[L]):
     def __init__(self) -> None:
         self._lines: dict[Hashable, deque[L]] = {}
 
-    def __len__(self) -> int:
-        return sum(map(len, self._lines.values()))
-
     def __bool__(self) -> bool:
         return bool(self._lines)
 

@@ -93,8 +93,7 @@ def compose(
 ) -> dict[str, Any]:
     """Return an unsigned message; its id is *year* and *unique*, a UUID, whose last digits give way to the *origin*."""
     msg_id = f"{year}-{unique}" if origin is None else f"{year}-{unique[: -len(origin)]}{origin}"
-    fields = {"topic": topic, "msg": body, "timestamp": timestamp, "msg_id": msg_id}
-    return {**fields, "i": number, "username": username}
+    return {"topic": topic, "msg": body, "timestamp": timestamp, "msg_id": msg_id, "i": number, "username": username}
 
 
 def checked_origin(digits: str) -> str:

@@ -142,11 +142,9 @@ def ends() -> dict[str, float]:
     """
     found: dict[str, float] = {}
     if _kept.pid == os.getpid():
-        spans = [("certificate", span) for one in list(_kept.signers.values()) for span in one.spans()]
-        for verifier in list(_kept.verifiers.values()):
-            spans += [("crl" if span.is_crl else "ca", span) for span in verifier.spans()]
-        for kind, span in spans:
-            found[kind] = min(span.end, found.get(kind, math.inf))
+        used: list[signing.Signer | verifying.Verifier] = [*_kept.signers.values(), *_kept.verifiers.values()]
+        for span in (span for one in used for span in one.spans()):
+            found[span.kind] = min(span.end, found.get(span.kind, math.inf))
     return {kind: end for kind, end in found.items() if end != math.inf}
 
 
@@ -171,8 +169,7 @@ def validate(message: dict[str, Any], config: Mapping[str, Any], covered: Callab
     which is asked where gpg is allowed, at a fraction of its cost.
     """
     if "x509" not in validating_backends(config) or message.get("crypto", "x509") != "x509":
-        told = _ask_fedmsg(message, config)
-        return None if told is None else Refused(told)
+        return _ask_fedmsg(message, config)
     try:
         name = _kept_verifier(config).signer_of(message, covered())
     except Refused as refusal:
@@ -187,14 +184,14 @@ def validate(message: dict[str, Any], config: Mapping[str, Any], covered: Callab
     return None
 
 
-def _ask_fedmsg(message: dict[str, Any], config: Mapping[str, Any]) -> str | None:
+def _ask_fedmsg(message: dict[str, Any], config: Mapping[str, Any]) -> Refused | None:
     fedmsg_crypto = importlib.import_module("fedmsg.crypto")
     relevant = {key: config[key] for key in _CRYPTO_KEYS if key in config}
     try:
         accepted = fedmsg_crypto.validate(message, **relevant)
     except Exception as error:  # noqa: BLE001  it does not expect rubbish: anything may come out
-        return f"fedmsg.crypto failed on it: {error!r}"
-    return None if accepted else "fedmsg.crypto refused it"
+        return Refused(f"fedmsg.crypto failed on it: {error!r}")
+    return None if accepted else Refused("fedmsg.crypto refused it")
 
 
 def validating_backends(config: Mapping[str, Any]) -> Sequence[str]:

@@ -45,8 +45,8 @@ class Span(NamedTuple):
     end: float
     #: What to do once it has ended.
     remedy: str
-    #: Of a CRL, which is replaced often: a warning is due in the last tenth of its time, not some days before.
-    is_crl: bool = False
+    #: ``certificate``, ``ca`` or ``crl``. A CRL is replaced often: it is warned of in the last tenth of its time.
+    kind: str
 
     def require_current(self) -> None:
         """Raise ConfigurationError unless it counts now."""
@@ -58,7 +58,7 @@ class Span(NamedTuple):
 
     def ending(self, days: float | None = None) -> list[str]:
         """Return a warning if it ends within *days* (14 if None), or is a CRL in the last tenth of its time."""
-        margin = (self.end - self.begin) / 10 if self.is_crl else (_WARN_DAYS if days is None else days) * _DAY
+        margin = (self.end - self.begin) / 10 if self.kind == "crl" else (_WARN_DAYS if days is None else days) * _DAY
         return [f"{self.what} expires on {_date(self.end)}; {self.remedy}"] if self.end - time.time() < margin else []
 
     def until(self) -> str:
@@ -79,13 +79,11 @@ class Reminder:
         now = time.monotonic()
         if now < self._look_at:
             return
-        self._look_at, before, told = now + _LOOK_AGAIN, self._told, {}
+        self._look_at = now + _LOOK_AGAIN
         for warning in (one for span in spans for one in span.ending()):
-            told[warning] = before.get(warning, now)
-            if now >= told[warning]:
+            if now >= self._told.get(warning, now):
                 self._warn("%s", warning)
-                told[warning] = now + _DAY
-        self._told = told
+                self._told[warning] = now + _DAY
 
 
 class Seal(NamedTuple):
@@ -200,7 +198,7 @@ class Signer:
         names = common_names(certificate)
         if len(names) != 1:
             raise ConfigurationError(f"{what} must have exactly one common name; it has {names!r}")
-        return certificate, names[0], Span(what, *dates(certificate), "renew it")
+        return certificate, names[0], Span(what, *dates(certificate), "renew it", "certificate")
 
     def require_match(self, key: rsa.RSAPrivateKey, certificate: x509.Certificate) -> None:
         if certificate.public_key() != key.public_key():

@@ -45,7 +45,6 @@ _FOREIGN, _UNTRUSTED = "its certificate was not issued by our CA", (7, 18, 19, 2
 class Part(NamedTuple):
     """The CA's certificate, or its CRL, as read from a file."""
 
-    pem: bytes
     parsed: Any
     span: Span
 
@@ -65,7 +64,8 @@ class _Anchor(NamedTuple):
     #: Of both files before they were read; None once they could not be read again, which is tried at each use.
     stamps: tuple[Stamp | None, Stamp | None] | None
     read_at: float
-    content: tuple[bytes, bytes]
+    #: The CA, and the CRL if there is one.
+    parsed: list[Any]
     spans: list[Span]
     store: openssl.X509Store
     known: dict[str, _Known]
@@ -73,15 +73,15 @@ class _Anchor(NamedTuple):
 
 
 def read_ca(path: str) -> Part:
-    pem, ca = _loaded(path, "ca_cert_location", x509.load_pem_x509_certificate, "CA certificate")
-    return Part(pem, ca, Span(f"the CA certificate {path} (ca_cert_location)", *dates(ca), "replace it"))
+    ca = _loaded(path, "ca_cert_location", x509.load_pem_x509_certificate, "CA certificate")
+    return Part(ca, Span(f"the CA certificate {path} (ca_cert_location)", *dates(ca), "replace it", "ca"))
 
 
 def read_crl(path: str) -> Part:
-    pem, crl = _loaded(path, "crl_location", x509.load_pem_x509_crl, "CRL")
+    crl = _loaded(path, "crl_location", x509.load_pem_x509_crl, "CRL")
     end = crl.next_update_utc.timestamp() if crl.next_update_utc else math.inf
     begin = crl.last_update_utc.timestamp()
-    return Part(pem, crl, Span(f"the CRL {path} (crl_location)", begin, end, "replace it", is_crl=True))
+    return Part(crl, Span(f"the CRL {path} (crl_location)", begin, end, "replace it", "crl"))
 
 
 def require_issued(crl: Part, ca: Part) -> None:
@@ -93,10 +93,9 @@ def require_issued(crl: Part, ca: Part) -> None:
         raise ConfigurationError(f"{crl.span.what} is not signed by {ca.span.what}")
 
 
-def _loaded(path: str, setting: str, load: Callable[[bytes], Any], what: str) -> tuple[bytes, Any]:
+def _loaded(path: str, setting: str, load: Callable[[bytes], Any], what: str) -> Any:
     try:
-        pem = Path(path).read_bytes()
-        return pem, load(pem)
+        return load(Path(path).read_bytes())
     except OSError as error:
         raise ConfigurationError(f"{setting}: {path} cannot be read: {error}") from error
     except ValueError as error:
@@ -178,21 +177,21 @@ class Verifier:
             if old is None:
                 raise
             return self._bridged(old, error, now)
-        if old is not None and old.content == new.content:
+        if old is not None and old.parsed == new.parsed:
             new = new._replace(known=old.known)
         self._anchor = new
         return new
 
     def _read(self, stamps: tuple[Stamp | None, Stamp | None], now: float) -> _Anchor:
         ca, crl = read_ca(self._ca_file), read_crl(self._crl_file) if self._crl_file else None
-        store = openssl.X509Store()
+        store, found = openssl.X509Store(), [ca]
         store.add_cert(openssl.X509.from_cryptography(ca.parsed))
-        if crl is None:
-            return _Anchor(stamps, now, (ca.pem, b""), [ca.span], store, {})
-        require_issued(crl, ca)
-        store.add_crl(crl.parsed)
-        store.set_flags(openssl.X509StoreFlags.CRL_CHECK | openssl.X509StoreFlags.CRL_CHECK_ALL)
-        return _Anchor(stamps, now, (ca.pem, crl.pem), [ca.span, crl.span], store, {})
+        if crl is not None:
+            require_issued(crl, ca)
+            store.add_crl(crl.parsed)
+            store.set_flags(openssl.X509StoreFlags.CRL_CHECK | openssl.X509StoreFlags.CRL_CHECK_ALL)
+            found.append(crl)
+        return _Anchor(stamps, now, [one.parsed for one in found], [one.span for one in found], store, {})
 
     def _bridged(self, old: _Anchor, error: ConfigurationError, now: float) -> _Anchor:
         """Return *old* for _BRIDGE seconds, never past ``crl_cache_expiry``; then raise *error*.

@@ -141,7 +141,7 @@ def test_sockets_of_the_program_are_not_touched() -> None:
     socket.setdefaulttimeout(30)
     try:
         assert server.getsockname()[1] in descriptors.listening_ports()
-        descriptors.claim(server, bound=[1])
+        descriptors.claim(server, 1)
         assert all(os.get_blocking(one.fileno()) for one in (left, right, server))
     finally:
         socket.setdefaulttimeout(None)
@@ -174,8 +174,8 @@ def test_a_fork_where_the_program_has_its_own_idea_of_sockets(bus: Bus, monkeypa
 def test_a_system_that_does_not_list_open_files(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no /proc and no /dev/fd, as in a chroot, nothing is found, and nothing is said."""
     monkeypatch.setattr(descriptors, "_folder", lambda: "/no/such/folder")
-    descriptors.claim(bus, bound=[1])
-    descriptors.close_inherited()
+    descriptors.claim(bus, 1)
+    descriptors.close_inherited(None)
     assert descriptors.listening_ports() == set()
     assert bus.port().alive
 
@@ -202,17 +202,6 @@ def test_a_rate_limited_log_counts_what_it_leaves_out(
     inside.callbacks_done()
     more = ["", " (and 2 more like it in the meantime)", " (and 1 more like it in the meantime)", ""]
     assert [record.getMessage() for record in caplog.records] == [f"dropped it{one}" for one in more]
-
-
-def test_a_future_that_its_owner_sets_keeps_no_other_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Futures are settled in batches: one that is set by its owner, at whatever moment, costs the others nothing."""
-    mine, other = CallbackFuture(), CallbackFuture()
-    mine.set_result("mine")
-    monkeypatch.setattr(CallbackFuture, "done", lambda self: False)  # it was set just after the look
-    mine.settle("theirs", None)
-    other.settle("theirs", None)
-    assert other.result(LIMIT) == "theirs"
-    assert mine.result(LIMIT) == "mine"
 
 
 def test_two_threads_may_settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,23 +241,17 @@ def test_listeners_that_come_and_go_leave_no_look_ups_behind() -> None:
 
 
 def test_a_look_up_that_gets_no_thread_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread can start, the host does not resolve, and whoever waits is told; unless a thread has it by now."""
+    """Where no thread can start, the host does not resolve, and whoever waits is told."""
     told: list[bool] = []
     names = Names(lambda: told.append(True))
 
     def refused(self: threading.Thread) -> None:
-        if taken:
-            names._wanted.popleft()
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refused)
-    taken = False
     names.ask("a.invalid")
     assert list(names.answers()) == [("a.invalid", [])]
     assert told
-    taken = True
-    names.ask("b.invalid")
-    assert not list(names.answers())
 
 
 def test_an_alias_that_moves_takes_no_other_name_along(bus: Bus, resolver: Resolver) -> None:

@@ -169,7 +169,8 @@ def test_a_late_ack_is_nobodys(end):
     }[end]()
     acks = dict(one.acks)
     assert awaits.frame(ack(), 106.0) is None
-    assert (one.acks, awaits.forget(one), len(awaits._entries)) == (acks, False, 0)
+    awaits.forget(one)
+    assert (one.acks, awaits._entries) == (acks, {})
     again = entry("1")
     awaits.expect(again, 200.0)
     assert awaits.expired(204.9) == []
@@ -209,8 +210,8 @@ def test_what_is_settled_does_not_expire():
     awaits, first = waiting()
     again, other = entry("1", ack_timeout=9.0), entry("2", ack_timeout=6.0)
     awaits.expect(other, 100.0)
-    assert awaits.forget(first)
-    assert not awaits.forget(first)
+    awaits.forget(first)
+    awaits.forget(first)
     awaits.expect(again, 100.0)
     assert awaits.expired(107.0) == [other]
     assert awaits.expired(110.0) == [again]
@@ -467,9 +468,9 @@ def test_a_threads_items_leave_in_its_order(submitted, ripe, due):
     lines = Lines()
     for number, (thread, how) in enumerate(submitted):
         lines.submit(thread, Item(str(number), **how))
-    assert len(lines) == len(submitted)
+    assert bool(lines) is bool(submitted)
     assert "".join(item.name for item in lines.ripe(1.0)) == ripe
-    assert (len(lines), lines.next_due()) == (len(submitted) - len(ripe), due)
+    assert lines.next_due() == due
     assert all(lines._lines.values())  # threads come and go: nothing is kept of those that hold nothing
     assert len(lines.clear()) == len(submitted) - len(ripe)
     assert not lines._lines
