@@ -30,6 +30,9 @@ _KEEPALIVE = {
     zmq.TCP_KEEPALIVE_CNT: 4, zmq.TCP_MAXRT: 6000,
 }  # fmt: skip
 
+#: The largest port. libzmq takes a larger one modulo 65,536.
+_LARGEST_PORT = 65535
+
 #: Threads that look host names up at a time, at most: a name server that is dead takes up to 30 s for each.
 _MOST_LOOKUPS = 16
 
@@ -87,10 +90,12 @@ def readable(socket: Socket) -> bool:
 
 
 def port(endpoint: str) -> int:
-    """Return the port of *endpoint*, to bind it; a tcp one has it, or it was refused with the configuration."""
-    if not endpoint.startswith("tcp://"):  # fedmsg cannot use it, either
+    """Return the port of *endpoint*, to bind it: of a context that ``fedmsg.init`` made nobody has checked the endpoints."""
+    text = endpoint.rpartition(":")[2].strip()
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
+    if not 0 < number <= _LARGEST_PORT:
         raise ConfigurationError(f"endpoints: {endpoint!r} cannot be bound, it must be tcp://host:port")
-    return int(endpoint.rpartition(":")[2])
+    return number
 
 
 def parts(endpoint: str) -> tuple[str, str, str]:
