@@ -83,7 +83,7 @@ def watch(**asked: Any) -> Watch:
 
 
 def _look(
-    handles: contextlib.ExitStack, recipients: Any = None, topic: Any = None, consumer: bool = False, warn_days: Any = None,
+    handles: contextlib.ExitStack, /, recipients: Any = None, topic: Any = None, consumer: bool = False, warn_days: Any = None,
     **config: Any,
 ) -> Report:
     """Check once; what a publisher opens stays open until *handles* close."""

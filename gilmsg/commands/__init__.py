@@ -11,6 +11,7 @@ import functools
 import logging
 import logging.config
 import os
+import random
 import re
 import signal
 import sys
@@ -237,7 +238,7 @@ class Signals:
         """Python swallows what is raised within a destructor (cryptography has many): then SIGALRM follows until it is heard."""
         if isinstance(what.exc_value, Ended):
             signal.signal(signal.SIGALRM, self._take)
-            signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.005, 0.015), 0.01)  # out of step with destructors
             # A destructor that raised Ended runs within ``raised``. This comes last: what is raised before is swallowed, too.
             self._raises = True
         else:

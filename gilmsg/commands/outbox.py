@@ -251,7 +251,7 @@ def _decoded(body: Any) -> Any:
     try:
         return None if body is None else json.loads(body)
     except ValueError:
-        return body
+        return body if isinstance(body, str) else repr(body)
 
 
 def _tell_array(items: Iterable[Any]) -> None:

@@ -157,9 +157,11 @@ class Outbox(Queue):
                 raise ListenerError("the deliverer of the outbox has ended by itself") from deliverer.failed
 
     def _await_commit(self, connection: Connection) -> None:
-        connection.info.setdefault(_PUT, set()).add(self)
-        if not event.contains(connection.engine, "commit", _committing):
-            event.listen(connection.engine, "commit", _committing)
+        boxes = connection.info.setdefault(_PUT, set())
+        if self not in boxes:
+            boxes.add(self)
+            if not event.contains(connection.engine, "commit", _committing):
+                event.listen(connection.engine, "commit", _committing)
 
     def _on_commit(self) -> None:
         """Have the deliverer look: what was put here commits now (by a raw connection that is not seen), or has committed."""

@@ -71,6 +71,8 @@ class Claimer:
         self.lease = lease
         #: By recipient, or group.
         self.windows = collections.defaultdict[str, Window](lambda: Window(window))
+        #: Whether the last claim leased something, and may have left what has expired, or is due and has room.
+        self.left = False
         #: Who was claimed for last.
         self._last_turn = ""
 
@@ -88,6 +90,7 @@ class Claimer:
         # Those that have expired first, whoever they wait for: behind others their turn might never come.
         over = [claim for claim, _ in rows.expired(connection, now, self._far(now))]
         rows.lease(connection, over, now + self.lease)
+        self.left = len(over) == rows.BATCH
         return over + (self._due(connection, now, most, claimed) if most > 0 else [])
 
     def _due(self, connection: Connection, now: float, most: int, claimed: list[tuple[Claim, bytes]]) -> list[Claim]:
@@ -97,19 +100,25 @@ class Claimer:
                 rows.reset(connection, turn.whose, now, far)
         turns = self._turns(known, now)
         turns.sort(key=lambda whose: (whose <= self._last_turn, whose))  # those after it come first, whatever the database's order is
+        left = len(turns) > rows.BATCH
         for whose in turns[: rows.BATCH]:
             if len(claimed) >= most:
+                left = True
                 break  # it is its turn next
             limit = min(self.room(in_turn(whose)), max(1, rows.BATCH // len(turns)), most - len(claimed))
-            for claim, body in rows.due(connection, whose, now, far, limit):
+            found = rows.due(connection, whose, now, far, limit) if limit else []
+            for claim, body in found:
                 if not claim.missing or claim.why_over(claim.attempts, claim.missing, now):
                     over.append(claim)
                 elif self.room(claim.missing):  # one that does not stand in the turn may have none
                     for entry in claim.missing:
                         self.windows[entry].under_way += 1
                     claimed.append((claim, body))
+            left |= len(found) == limit and self.room(in_turn(whose)) > 0
             self._last_turn = whose
-        rows.lease(connection, [*over, *(claim for claim, _ in claimed)], now + self.lease)
+        leased = [*over, *(claim for claim, _ in claimed)]
+        rows.lease(connection, leased, now + self.lease)
+        self.left |= left and bool(leased)
         return over
 
     def confirm(self, claim: Claim, signer: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import queue
 import threading
 import time
@@ -91,7 +92,7 @@ class Deliverer:
         self._box = box
         self._ledger = Ledger()
         self._claimer = Claimer(self._settings.window, self._settings.head_start + self._settings.ack_timeout + SLACK)
-        self._stopped_at = math.inf
+        self._pid, self._stopped_at = os.getpid(), math.inf
         #: Why its thread has ended though nobody has stopped it.
         self.failed: BaseException | None = None
         self._news: queue.SimpleQueue[list[prepared.News] | None] = queue.SimpleQueue()
@@ -109,8 +110,8 @@ class Deliverer:
 
     @property
     def alive(self) -> bool:
-        """Whether its thread runs; in a forked child it does not."""
-        return self._thread.is_alive()
+        """Whether its thread runs, in this process: under eventlet a forked child's copy says that it does."""
+        return self._pid == os.getpid() and self._thread.is_alive()
 
     def start(self) -> None:
         """Begin to deliver, once."""
@@ -120,7 +121,7 @@ class Deliverer:
 
     def look(self) -> None:
         """Look for what is due, now and in a moment: something was put. For any thread; returns at once."""
-        if self.alive:
+        if self._pid == os.getpid():
             self._news.put(None)
 
     def stop(self) -> None:
@@ -228,7 +229,7 @@ class Deliverer:
                 self._claimer.release(claim)
             raise
         self._ledger.clear()
-        if over or claimed:  # there may be more
+        if self._claimer.left:
             self._looks.appendleft(0.0)
         for msg_id, reason in failed:
             log.error("message %s failed: %s", msg_id, reason, extra={"msg_id": msg_id})

@@ -143,5 +143,7 @@ def write(where: Joined, row: Values) -> None:
         written = where.run(_MESSAGE, {**row, "now": time.time()}).rowcount
     if written != 1:
         raise ConfigurationError(_ELSEWHERE)
-    msg_id, recipients = row["msg_id"], row["recipients"]
-    where.run(_RECIPIENT, [{"msg_id": msg_id, "entry": entry, "place": place} for place, entry in enumerate(recipients)])
+    entries: list[Values] = [
+        {"msg_id": row["msg_id"], "entry": entry, "place": place} for place, entry in enumerate(row["recipients"])
+    ]
+    where.run(_RECIPIENT, entries[0] if len(entries) == 1 else entries)  # to execute one as many takes 5 us more

@@ -52,6 +52,11 @@ def test_a_span_is_told_in_whole_units(seconds, told):
     assert outbox._span(seconds) == told
 
 
+def test_a_body_that_is_no_text_is_shown_by_its_bytes():
+    """SQLite stores whatever it is given."""
+    assert outbox._decoded(b"\xff") == "b'\\xff'"
+
+
 @pytest.mark.slow
 def test_the_demo_fails_if_nothing_is_delivered(bus, monkeypatch, capsys):
     """Where the recipient does not come back, as in this test, the demo ends, and fails."""

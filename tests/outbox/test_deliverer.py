@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import threading
 import time
 
 import pytest
@@ -120,6 +121,30 @@ def test_who_has_appeared_just_before_a_stop(delivering, bus, config, monkeypatc
     wait_for(lambda: "alice" in delivering._deliverer._appeared, "alice has appeared")
     delivering.stop()
     assert delivering.get(msg_id).next_attempt <= time.time()
+
+
+def test_a_copy_in_a_forked_child_is_not_alive(deliverer, monkeypatch):
+    """Under eventlet the child's copy of the thread says that it is: another one can be started there."""
+    deliverer._thread = threading.current_thread()
+    assert deliverer.alive
+    monkeypatch.setattr(delivery.os, "getpid", lambda: -1)
+    assert not deliverer.alive
+    deliverer.look()
+    assert deliverer._news.empty()
+
+
+def test_a_claim_that_leaves_nothing_is_followed_by_no_other(box, config, deliverer, monkeypatch):
+    """What it has leased is due still: to look again at once would take the writer's lock for nothing."""
+    put(box, config)
+    deliverer._round()
+    assert len(deliverer._outgoing.under_way) == 1
+    assert not deliverer._claimer.left
+    monkeypatch.setattr("gilmsg.outbox.rows.BATCH", 1)
+    put(box, config), put(box, config)
+    deliverer.look()
+    deliverer._gather(0)
+    deliverer._round()
+    assert deliverer._claimer.left
 
 
 def test_names_of_strangers_are_bounded(deliverer, monkeypatch):
