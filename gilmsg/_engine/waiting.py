@@ -96,9 +96,10 @@ class Worker:
 
     def run(self, job: Job) -> None:
         """Have *job* done soon; an exception from it is logged."""
+        runs = self._thread is not None and self._thread.is_alive()  # looked at first: a last job forgets its thread
         self._jobs.put(job)
         # As the interpreter ends, a thread that is started never runs, and its start would wait for that.
-        if not greenlets.green and not sys.is_finalizing() and (self._thread is None or not self._thread.is_alive()):
+        if not runs and not greenlets.green and not sys.is_finalizing():
             try:
                 self.require()
             except ListenerError as error:  # the next job tries again

@@ -300,3 +300,22 @@ def test_a_start_that_is_interrupted_makes_no_second_thread(bus: Bus, monkeypatc
     jobs = worker._jobs
     worker.forget()
     jobs.put(lambda: None)
+
+
+def test_a_last_job_that_is_done_at_once_makes_no_second_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that forgets its thread by a job may have done so before whoever gave it that job goes on."""
+
+    class Done(waiting.greenlets.SimpleQueue):  # type: ignore[misc]
+        """A queue whose put returns when the last job is done, and its thread has ended."""
+
+        def put(self, job: waiting.Job) -> None:
+            super().put(job)
+            if job == worker.forget:
+                thread.join(LIMIT)
+
+    worker = Worker("gilmsg-test")
+    worker._jobs = Done()
+    worker.run(lambda: None)
+    thread = next(one for one in threading.enumerate() if one.name == "gilmsg-test")
+    worker.run(worker.forget)
+    assert "gilmsg-test" not in [one.name for one in threading.enumerate()]
