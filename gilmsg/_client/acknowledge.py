@@ -31,7 +31,6 @@ class Acknowledger:
         self._topic, self._nacks = _protocol.ack_topic(config), _protocol.NackLimit()
         self._number = itertools.count(1)
         self._counting = threading.RLock()  # a signal handler may acknowledge, too
-        #: As ``NO_COUNTS``.
         self.counts = dict(NO_COUNTS)
         self.common_name: str = _trust.signer(config, self._certname).common_name
         log.info("acknowledging as %s from %s", self.common_name, port().endpoint)

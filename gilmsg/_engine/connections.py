@@ -55,6 +55,8 @@ class Connections:
         #: Host -> its address in use; a host name has none while it does not resolve.
         self._addresses: dict[str, str] = {}
         self._look_ups: list[tuple[float, str]] = []
+        #: The hosts in there. Others may share the names: an answer comes to those who have not asked, too.
+        self._planned: set[str] = set()
         #: By host, so that each is named.
         self._warn_of: defaultdict[str, RateLimitedLog] = defaultdict(lambda: RateLimitedLog(log, _LINE_EVERY))
         self._warn_of_links = RateLimitedLog(log, _LINE_EVERY)
@@ -103,6 +105,7 @@ class Connections:
             self._watched.connect(where)
         while self._look_ups and self._look_ups[0][0] <= now:
             _, host = heapq.heappop(self._look_ups)
+            self._planned.discard(host)
             if self._watched is None or host not in self._addresses or self._is_down(host):
                 self._names.ask(host)
             else:
@@ -131,8 +134,8 @@ class Connections:
             self.monitor.close(linger=0)
 
     def _look_up(self, when: float, host: str) -> None:
-        # Others may share the names: an answer comes to those who have not asked, too.
-        if all(host != planned for _, planned in self._look_ups):
+        if host not in self._planned:
+            self._planned.add(host)
             heapq.heappush(self._look_ups, (when, host))
 
     def _is_down(self, host: str) -> bool:

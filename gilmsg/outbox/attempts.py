@@ -84,9 +84,7 @@ def settle(connection: Connection, ends: Sequence[End], now: float) -> list[tupl
     complete, failed, waiting, reasons = [], [], [], []
     for end in ends:
         claim, seen = end.claim, end.reasons
-        values: Values = {
-            "row": claim.id, "msg_id": claim.msg_id, "token": claim.token, "sent": end.sent, "now": now,
-        }  # fmt: skip
+        values: Values = {"row": claim.id, "msg_id": claim.msg_id, "token": claim.token, "sent": end.sent, "now": now}
         left = missing.get(claim.id, [])  # without those whose ACKs came to another deliverer
         reasons += [
             {**values, "entry": entry, "code": seen[entry].code, "reason": str(seen[entry])}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import secrets
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -135,11 +136,10 @@ def _found(connection: Connection, query: TextClause, values: Values) -> list[tu
     for body, key, msg_id, *rest in connection.execute(query, values):
         found.append((Claim(key, bytes(msg_id).decode("utf-8", "replace"), *rest), bytes(body)))
     claims = {claim.id: claim for claim, _ in found}
-    for key, entry, met in _entries(connection, claims):
-        name = sys.intern(entry)  # the same few again and again
-        claims[key].entries += (name,)
-        if met is None:
-            claims[key].missing += (name,)
+    for key, several in itertools.groupby(_entries(connection, claims), lambda one: one[0]):
+        named = [(sys.intern(entry), met) for _, entry, met in several]  # the same few names again and again
+        claims[key].entries = tuple(entry for entry, _ in named)
+        claims[key].missing = tuple(entry for entry, met in named if met is None)
     return found
 
 
