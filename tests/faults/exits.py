@@ -30,6 +30,9 @@ WAYS = {
 #: Said by an exception that is meant to end the process.
 _MEANT = "meant"
 
+#: Between two tracebacks of one end: what is struck may have been handling another exception, as an import does.
+_CHAINED = ("During handling of the above exception", "direct cause of the following exception")
+
 
 def live(config, way, seed, seconds):
     """Publish from several threads; end in that *way*."""
@@ -96,7 +99,8 @@ class Life(Program):
                 stress.say(line)
         told = self.err()
         meant = {"exception": _MEANT, "SIGINT": "KeyboardInterrupt"}.get(self._way)
-        others = told.count("Traceback") - told.count("Exception ignored in") - (meant is not None and told.count(meant) > 0)
+        ends = told.count("Traceback") - sum(map(told.count, _CHAINED))
+        others = ends - told.count("Exception ignored in") - (meant is not None and meant in told)
         if status != WAYS[self._way] or "Fatal" in told or others:
             stress.say(f"wrong: {self._way} ended with {status}: {told[-3000:]!r}")
 
