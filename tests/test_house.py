@@ -46,7 +46,7 @@ WORLD = {
 }  # fmt: skip
 
 #: Of the day; they may grow only with what gilmsg does. The goal is 44 files and 5,600 lines.
-MOST = {"files": 79, "gilmsg": 13984, "module": 300, "function": 45}
+MOST = {"files": 79, "gilmsg": 14010, "module": 300, "function": 45}
 
 #: Lines of tests for each line of gilmsg, without faults and benchmarks.
 TESTS_TO_CODE = 1.6

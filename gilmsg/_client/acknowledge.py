@@ -84,12 +84,9 @@ class Acknowledger:
             _engine.callbacks.run(lambda: self._send_nack(port, *due))
 
     def _send_nack(self, port: Port, origin: str, body: dict[str, Any]) -> None:
-        """Sign and send a NACK, if the listener *origin* has announced itself for it, which those of 1.0.0 do not."""
-        topic = _protocol.nack_topic(self._topic)
-        peers = port.way(topic).peers
+        """Sign a NACK, and have it leave to the listener *origin*, which those of 1.0.0 do not announce."""
         with contextlib.suppress(GilmsgError):
-            if port.look(lambda: peers.awaits(origin, topic)):
-                port.plain(self._signed(topic, body))
+            port.refuse(self._signed(_protocol.nack_topic(self._topic), body), origin)
 
     def _signed(self, topic: str, body: Mapping[str, Any]) -> list[bytes]:
         message = _message.composed(topic, dict(body), next(self._number))

@@ -181,6 +181,31 @@ class Acknowledgement(Held):
         super().leave(engine)
 
 
+class Refusal(Held):
+    """A NACK of ours: it leaves if the very listener has announced itself, or does so while an ACK would be held for it.
+
+    Nobody waits for it: a stranger can ask for one, for a listener that does not exist.
+    """
+
+    urgent = False
+
+    def __init__(self, out: Out, parts: Sequence[bytes], origin: str) -> None:
+        super().__init__(out)
+        self._parts, self._origin, self._topic = parts, origin, parts[0].decode("utf-8")
+
+    def run(self, engine: Engine, now: float) -> None:
+        self.until = max(self.out.born + Acknowledgement.YOUNG, now + Acknowledgement.HOLD)
+        super().run(engine, now)
+
+    def ready(self) -> bool:
+        return self.out.peers.awaits(self._origin, self._topic)
+
+    def leave(self, engine: Engine) -> None:
+        if self.ready():
+            self.out.send(self._parts)
+        super().leave(engine)
+
+
 class Message(protocol.Entry):
     """A message that is to be confirmed: handed over, perhaps held for its head start, sent, awaited."""
 

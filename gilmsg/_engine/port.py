@@ -12,7 +12,7 @@ from .. import _protocol as protocol
 from ..errors import ConfigurationError, ListenerError
 from . import sockets
 from .descriptors import listening_ports
-from .operations import Acknowledgement, Held, Message, Plain, Presence, closed
+from .operations import Acknowledgement, Held, Message, Plain, Presence, Refusal, closed
 from .waiting import Outcome, refuse_in_child_of
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Port:
         self._out.held_until = max(self._out.held_until, message.until)
         return message
 
-    def publish(self, message: Message | Plain) -> None:
+    def publish(self, message: Message | Plain | Refusal) -> None:
         """Hand *message* over; its outcome tells the end."""
         self._require()
         self._engine.put(message)
@@ -129,6 +129,10 @@ class Port:
     def acknowledge(self, parts: Sequence[bytes], origin: str | None) -> None:
         """Send an ACK to the listener *origin*; return when it was given to the socket."""
         self._held(Acknowledgement(self._sending(), parts, origin))
+
+    def refuse(self, parts: Sequence[bytes], origin: str) -> None:
+        """Send a NACK to the listener *origin* once it has announced itself: soon, or never; does not wait for that."""
+        self.publish(Refusal(self._sending(), parts, origin))
 
     def present(self, recipients: Sequence[str], way: protocol.Way, until: float) -> None:
         """Return when all *recipients* (of a group, one member) are present, at the latest at *until* (monotonic)."""

@@ -15,6 +15,7 @@ import zmq
 from gilmsg import _engine
 from gilmsg._engine import CallbackFuture, loop, mailbox
 from gilmsg._engine.operations import Acknowledgement, Ask
+from gilmsg._protocol import announcement, nack_topic
 from gilmsg.errors import ConfigurationError, ListenerError, Timeout
 
 from .conftest import ACKS, CONFIG, LIMIT, TOPIC, Bus, until
@@ -173,6 +174,26 @@ def test_an_ack_waits_for_its_listener_and_leaves_at_last(bus: Bus) -> None:
     for _ in range(200):  # a few more wait a tenth of a second each, then no more: 20 s, if all did
         port.acknowledge([ACKS.encode(), b'{"msg_id": "ack"}'], "0123456789ab")
     assert 0.2 < time.monotonic() - began < 19
+
+
+def test_a_nack_waits_for_its_listener_and_leaves_to_nobody_else(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A NACK leaves once its listener has announced itself, and holds up nothing; in vain it never leaves."""
+
+    def refuse(msg_id: str, young: float) -> None:
+        monkeypatch.setattr(Acknowledgement, "YOUNG", young)
+        port.refuse([topic.encode(), f'{{"msg_id": "{msg_id}"}}'.encode()], "0123456789ab")
+
+    topic, port = nack_topic(ACKS), _engine.publisher(bus.address, None, CONFIG)
+    lines = port._sending().lines
+    bus.recipient.sub.setsockopt(zmq.SUBSCRIBE, topic.encode())
+    until(lambda: port.look(lambda: port.way(topic).peers.subscribed(topic)), "the subscription")
+    refuse("in vain", 0.0)
+    until(lambda: port.look(lambda: not lines), "the end of its time")
+    refuse("in time", LIMIT)
+    port.plain([topic.encode(), b'{"msg_id": "plain"}'])
+    assert bus.recipient.received() == "plain"
+    bus.recipient.sub.setsockopt(zmq.SUBSCRIBE, announcement(topic, "0123456789ab"))
+    assert bus.recipient.received() == "in time"
 
 
 def test_the_last_handle_closes_the_socket(bus: Bus) -> None:

@@ -240,7 +240,7 @@ def test_a_recipient_of_1_0_0(field, config, former, tmp_path):
 
 @pytest.mark.slow
 def test_a_publisher_of_1_0_0(field, config, former, tmp_path):
-    """It is answered by ACKs, and by nothing else: nobody signs what it does not hear."""
+    """It is answered by ACKs, and by nothing else: a NACK does not leave to who does not hear it."""
     call = {**config, "recipients": ["carol"], "msg": {}, "modname": "tests"}
 
     def published(**changes):
