@@ -32,21 +32,15 @@ NOTHING = {"acks_sent": 0, "acks_failed": 0, "last_ack_error": None, "handler_fa
 
 
 class Port:
-    """Takes ACKs, or refuses them."""
+    """Takes ACKs and NACKs, or has none of them."""
 
     endpoint = "tcp://127.0.0.1:3000"
 
     def __init__(self):
-        self.taken, self.error, self.plainly, self.peers = [], None, [], _protocol.Peers()
+        self.taken, self.error, self.nacks = [], None, []
 
-    def way(self, topic):
-        return types.SimpleNamespace(peers=self.peers)
-
-    def look(self, job):
-        return job()
-
-    def plain(self, parts):
-        self.plainly.append((threading.current_thread().name, parts))
+    def refuse(self, parts, origin):
+        self.nacks.append((threading.current_thread().name, parts, origin))
 
     def acknowledge(self, parts, origin):
         if self.error is not None:
@@ -139,23 +133,18 @@ def test_what_has_no_digest_is_logged_and_counted(acknowledger, caplog):
 LISTENER = _protocol.checked_origin("0123abcd")
 
 
-@pytest.mark.parametrize("announced", ["org.example.dev.gilmsg.nack", "org.example.dev.gilmsg.ack", None])
-def test_a_nack_goes_to_a_listener_that_takes_it(acknowledger, port, written, monkeypatch, announced):
-    """To the very one that awaits it, which has announced itself; signed by the callback thread. Those of 1.0.0 do not."""
-    if announced:
-        port.peers.note(b"\x01" + _protocol.announcement(announced, LISTENER))
+def test_a_nack_goes_to_the_listener_that_awaits_the_answer(acknowledger, port, written, monkeypatch):
+    """One a second; the callback thread signs it."""
     one = message(["dave,carol"])
     # One a second may leave: these are of one moment, however long they take.
     monkeypatch.setattr("gilmsg._client.acknowledge.time", types.SimpleNamespace(monotonic=lambda: 1000.0))
     for _ in range(100):
         acknowledger.refuse(received(one), "policy")
     written()
-    if announced != "org.example.dev.gilmsg.nack":
-        assert not port.plainly
-        return
-    [(thread, [topic, wire])] = port.plainly
+    [(thread, [topic, wire], origin)] = port.nacks
     nack = json.loads(wire)
-    assert (topic.decode(), nack["topic"], thread) == (announced, announced, "gilmsg-callbacks")
+    assert (topic.decode(), thread, origin) == (nack["topic"], "gilmsg-callbacks", LISTENER)
+    assert nack["topic"] == "org.example.dev.gilmsg.nack"
     digest = _protocol.digest_of(_protocol.canonical(one))
     assert nack["msg"] == {"ack_msg_id": one["msg_id"], "ack_digest": digest, "reason": "policy"}
     assert nack["certificate"] == "c\n" and not port.taken
@@ -164,7 +153,6 @@ def test_a_nack_goes_to_a_listener_that_takes_it(acknowledger, port, written, mo
 
 def test_what_is_rejected_is_logged_counted_and_told_to_its_publisher(acknowledger, port, written, caplog):
     """By the callback thread, under the one limit of all NACKs; as what was received, whatever the handler made of it."""
-    port.peers.note(b"\x01" + _protocol.announcement("org.example.dev.gilmsg.nack", LISTENER))
     one = message(["carol"])
     body = acknowledger.due(received(one), True)
     one["msg"].clear()
@@ -172,7 +160,7 @@ def test_what_is_rejected_is_logged_counted_and_told_to_its_publisher(acknowledg
         acknowledger.reject(body, ValueError("hot"))
     acknowledger.reject({**body, "ack_msg_id": "2026-of-nobody"}, "cold")
     written()
-    [(thread, [topic, wire])] = port.plainly
+    [(thread, [topic, wire], _)] = port.nacks
     assert (thread, topic) == ("gilmsg-callbacks", b"org.example.dev.gilmsg.nack")
     assert json.loads(wire)["msg"] == {**body, "reason": "handler"}
     told = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
@@ -188,15 +176,13 @@ def test_a_nack_that_cannot_leave_harms_nobody(acknowledger, port, written, capl
     def fail(*_):
         raise error
 
-    port.peers.note(b"\x01" + _protocol.announcement("org.example.dev.gilmsg.nack", LISTENER))
-    for name in ("look", "plain"):
-        monkeypatch.setattr(port, name, fail)
-        acknowledger.refuse(received(message(["carol"])), "policy")
+    monkeypatch.setattr(port, "refuse", fail)
+    acknowledger.refuse(received(message(["carol"])), "policy")
     written()
     monkeypatch.setattr(acknowledger, "_port", fail)
     acknowledger.refuse(received(message(["carol"], msg_id=f"2026-{_protocol.checked_origin('00000000')}")), "policy")
     written()
-    assert not caplog.records and not port.plainly
+    assert not caplog.records and not port.nacks
     assert acknowledger.counts["acks_failed"] == 0
 
 
