@@ -75,6 +75,13 @@ def test_throw_is_a_nack(bus, config, tmp_path):
         wait_for(lambda: f"rejected {msg_id}: ValueError('too hot')" in tail.err(), "it is logged")
 
 
+def test_a_nack_leaves_before_the_process_ends(bus, config, tmp_path):
+    """As of a handler that rejects what it cannot do, and ends the service at once."""
+    with Handling(bus, tmp_path) as tail:
+        rejected(config, "reject and exit")
+        assert tail.end() == 7
+
+
 def answers(reader, number):
     """The next *number* answers that *reader* gets: (topic, what is signed of it)."""
     got = []

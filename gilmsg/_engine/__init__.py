@@ -222,12 +222,13 @@ def _after_fork() -> None:
 
 
 def leave() -> None:
-    """End the engine for good, for the interpreter ends: what is held leaves, and nothing after it.
+    """End the engine for good, for the interpreter ends: what is held leaves, and a NACK that is due, and nothing after it.
 
     What futures, callbacks and the log are still to be told they are told, unless one of them blocks.
     """
     global _left
     _left = True
+    callbacks.finish(time.monotonic() + _LAST_WORDS)  # first, for a NACK leaves by the engine
     destroy()
     until = time.monotonic() + _LAST_WORDS
     for worker in futures, callbacks:  # in this order: the first may give the second work

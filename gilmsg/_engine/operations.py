@@ -184,10 +184,8 @@ class Acknowledgement(Held):
 class Refusal(Held):
     """A NACK of ours: it leaves if the very listener has announced itself, or does so while an ACK would be held for it.
 
-    Nobody waits for it: a stranger can ask for one, for a listener that does not exist.
+    Nobody waits for that: a stranger can ask for one, for a listener that does not exist.
     """
-
-    urgent = False
 
     def __init__(self, out: Out, parts: Sequence[bytes], origin: str) -> None:
         super().__init__(out)

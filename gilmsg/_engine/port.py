@@ -100,7 +100,7 @@ class Port:
         self._out.held_until = max(self._out.held_until, message.until)
         return message
 
-    def publish(self, message: Message | Plain | Refusal) -> None:
+    def publish(self, message: Message | Plain) -> None:
         """Hand *message* over; its outcome tells the end."""
         self._require()
         self._engine.put(message)
@@ -131,8 +131,9 @@ class Port:
         self._held(Acknowledgement(self._sending(), parts, origin))
 
     def refuse(self, parts: Sequence[bytes], origin: str) -> None:
-        """Send a NACK to the listener *origin* once it has announced itself: soon, or never; does not wait for that."""
-        self.publish(Refusal(self._sending(), parts, origin))
+        """Send a NACK to the listener *origin*; one that has not announced itself gets it if it does so soon: return before."""
+        refusal = Refusal(self._sending(), parts, origin)
+        self.look(lambda: refusal.run(self._engine, time.monotonic()))
 
     def present(self, recipients: Sequence[str], way: protocol.Way, until: float) -> None:
         """Return when all *recipients* (of a group, one member) are present, at the latest at *until* (monotonic)."""

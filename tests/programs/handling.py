@@ -19,8 +19,10 @@ while what not in ("throw", "break", "close", "collect"):
         wait_for(lambda: os.path.exists("go on"), "the test lets it go on", 600)
     elif what == "change":
         message["msg"].clear()
-    elif what == "reject":
+    elif what in ("reject", "reject and exit"):
         messages.reject("too hot")
+        if what != "reject":
+            sys.exit(7)
     elif what == "throw":
         try:
             messages.throw(ValueError("too hot"))
