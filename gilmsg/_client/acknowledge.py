@@ -84,7 +84,7 @@ class Acknowledger:
             _engine.callbacks.run(lambda: self._send_nack(port, *due))
 
     def _send_nack(self, port: Port, origin: str, body: dict[str, Any]) -> None:
-        """Sign a NACK, and have it leave to the listener *origin*, which those of 1.0.0 do not announce."""
+        """Sign a NACK, and send it to the listener *origin*, if that announces itself for NACKs: those of 1.0.0 do not."""
         with contextlib.suppress(GilmsgError):
             port.refuse(self._signed(_protocol.nack_topic(self._topic), body), origin)
 

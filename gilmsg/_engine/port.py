@@ -131,7 +131,7 @@ class Port:
         self._held(Acknowledgement(self._sending(), parts, origin))
 
     def refuse(self, parts: Sequence[bytes], origin: str) -> None:
-        """Send a NACK to the listener *origin*; one that has not announced itself gets it if it does so soon: return before."""
+        """Send a NACK to the listener *origin*, now or once it announces itself, if that is soon; does not wait for that."""
         refusal = Refusal(self._sending(), parts, origin)
         self.look(lambda: refusal.run(self._engine, time.monotonic()))
 
